@@ -1,0 +1,21 @@
+import os
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runslow", action="store_true", help="also run the tests marked slow or weights")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Two workers on two cores: more threads than that only fight each other.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--runslow"):
+        return
+    for item in items:
+        if "slow" in item.keywords or "weights" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="minutes long; run with --runslow"))
