@@ -1,0 +1,25 @@
+from .dense_clip import DenseCLIP as DenseCLIP
+from .dense_clip import TowerIdentity as TowerIdentity
+from .export import blend_clips as blend_clips
+from .export import save_clip as save_clip
+from .export import sweep_blends as sweep_blends
+from .loading import clip_from_state_dict as clip_from_state_dict
+from .loading import load_clip as load_clip
+from .readouts import READOUTS as READOUTS
+from .readouts import Readout as Readout
+from .trainable import train_last_blocks as train_last_blocks
+from .weights import read_state_dict as read_state_dict
+
+__all__ = [
+    "READOUTS",
+    "DenseCLIP",
+    "Readout",
+    "TowerIdentity",
+    "blend_clips",
+    "clip_from_state_dict",
+    "load_clip",
+    "read_state_dict",
+    "save_clip",
+    "sweep_blends",
+    "train_last_blocks",
+]

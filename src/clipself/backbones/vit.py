@@ -1,0 +1,79 @@
+"""OpenAI and open_clip vision transformers (`open_clip.transformer.VisionTransformer`)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipself.backbones.trunk import Sequence, Trunk, split_heads
+from clipself.ops.positions import resize_position_table
+
+
+class OpenClipTrunk(Trunk):
+    """Reads the stock tower: convolution, class token, positions, pre-norm, blocks, `ln_post`, `proj`."""
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        if visual.attn_pool is not None or visual.pool_type != "tok":
+            raise ValueError(
+                f"this tower pools by {visual.pool_type if visual.attn_pool is None else 'attention'}; dense readouts "
+                "need a class-token tower such as ViT-B-16"
+            )
+        self.visual = self.tower = visual
+        self.blocks = visual.transformer.resblocks
+        self.patch_size = int(visual.patch_size[0])
+        self.native_grid = (int(visual.grid_size[0]), int(visual.grid_size[1]))
+        self.width = int(visual.conv1.out_channels)
+        self.embed_dim = int(visual.output_dim)
+        self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
+        self.head_dim = self.width // self.num_heads
+
+    def embed(self, images_B3HW: Tensor) -> Sequence:
+        """Convolution without bias, class token in front, positions, `ln_pre`."""
+        grid = self.grid_of(images_B3HW)
+        patches = self.visual.conv1(images_B3HW).flatten(2).mT
+        class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
+        table = resize_position_table(self.visual.positional_embedding, native_grid=self.native_grid, grid=grid)
+        tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
+        return Sequence(tokens=self.visual.ln_pre(tokens), grid=grid)
+
+    def run_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
+        """The stock residual attention block."""
+        tokens: Tensor = block(sequence.tokens)
+        return tokens
+
+    def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
+        """`ln_1`."""
+        normed: Tensor = block.ln_1(tokens_BNC)
+        return normed
+
+    def project(self, block: Any, normed_BNC: Tensor, part: str) -> Tensor:
+        """One third of the fused input projection."""
+        third = slice("qkv".index(part) * self.width, ("qkv".index(part) + 1) * self.width)
+        weight, bias = block.attn.in_proj_weight[third], block.attn.in_proj_bias[third]
+        return split_heads(F.linear(normed_BNC, weight, bias), self.num_heads)
+
+    def merge_heads(self, block: Any, mixed_BNC: Tensor) -> Tensor:
+        """Output projection and layer scale."""
+        merged: Tensor = block.ls_1(block.attn.out_proj(mixed_BNC))
+        return merged
+
+    def feed_forward(self, block: Any, tokens_BNC: Tensor) -> Tensor:
+        """`ln_2`, MLP, layer scale."""
+        out: Tensor = block.ls_2(block.mlp(block.ln_2(tokens_BNC)))
+        return out
+
+    def head(self, tokens_BNC: Tensor) -> Tensor:
+        """`ln_post` and the bias-free projection."""
+        projected: Tensor = self.visual.ln_post(tokens_BNC) @ self.visual.proj
+        return projected
+
+    def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
+        """Query and key share the fused projection with the values, so they have no parameters of their own."""
+        parts: dict[str, list[nn.Module]] = {
+            "query_key": [],
+            "merge": [block.attn.out_proj, block.ls_1],
+            "feed_forward": [block.ln_2, block.mlp, block.ls_2],
+        }
+        return [parameter for module in parts[part] for parameter in module.parameters()]

@@ -1,0 +1,210 @@
+"""Published parameter names to ours, and strict loading that says what does not fit."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from open_clip.model import convert_to_custom_text_state_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+StateDict = dict[str, Tensor]
+
+OPENAI_EXTRAS: Final = ("input_resolution", "context_length", "vocab_size")
+"""Integers beside the weights in OpenAI's state dicts; their presence tells that the activation is QuickGELU."""
+
+EVA_BUFFER: Final = re.compile(r"^visual\.(blocks\.\d+\.attn\.)?rope\.(freqs_(cos|sin)(_\d+)?|flag)$")
+"""Rotary tables of the EVA files: computed from the grid, never read from the file."""
+
+EVA_KEYS: Final[Mapping[str, str]] = {
+    "attn.inner_attn_ln.": "attn.norm.",
+    "attn.q_bias": "attn.q_proj.bias",
+    "attn.v_bias": "attn.v_proj.bias",
+    "mlp.w1.": "mlp.fc1_g.",
+    "mlp.w2.": "mlp.fc1_x.",
+    "mlp.ffn_ln.": "mlp.norm.",
+    "mlp.w3.": "mlp.fc2.",
+}
+"""EVA-CLIP's name of a part of a block -> timm's."""
+
+
+def read_state_dict(path: str | Path) -> StateDict:
+    """Reads tensors from safetensors, or from a PyTorch file without running any code in it.
+
+    Training checkpoints are unwrapped ("state_dict", "module", "model") and the prefix "module." is cut off.
+
+    Args:
+        path: `.safetensors`, `.pt`, `.pth` or `.bin`.
+
+    Returns:
+        Tensors by the names in the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, is a TorchScript archive, would need code to be run, or holds no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; check the path")
+    try:
+        held = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as plain tensors ({_first_line(error)}); the file may be damaged, be a TorchScript "
+            "archive or hold pickled code, which is never run: export its state_dict as safetensors or with torch.save"
+        ) from error
+    return _unwrap(held, path)
+
+
+def _load_torch(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=None)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def _unwrap(held: Any, path: Path) -> StateDict:
+    for key in ("state_dict", "module", "model"):
+        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
+            held = held[key]
+    if not isinstance(held, Mapping):
+        raise ValueError(
+            f"{path} holds a {type(held).__name__}, not a table of tensors; save model.state_dict() instead"
+        )
+    tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors; its first entries are {sorted(map(str, held))[:5]}")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def is_openai(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of an OpenAI release, whose activation is QuickGELU."""
+    return any(name in state for name in OPENAI_EXTRAS)
+
+
+def is_official_eva(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of the EVA-CLIP and CLIPSelf releases."""
+    return "visual.patch_embed.proj.weight" in state and "visual.blocks.0.attn.inner_attn_ln.weight" in state
+
+
+def from_official_eva(state: Mapping[str, Tensor]) -> StateDict:
+    """Renames an EVA-CLIP state dict to the stock open_clip tower; rotary tables are left out."""
+    renamed: StateDict = {}
+    for name, tensor in state.items():
+        if EVA_BUFFER.match(name):
+            continue
+        if name.startswith("visual."):
+            name = "visual.trunk." + name.removeprefix("visual.")
+            for theirs, ours in EVA_KEYS.items():
+                name = name.replace(f".{theirs}", f".{ours}")
+        renamed[name] = tensor
+    return renamed
+
+
+def to_official_eva(names: Collection[str]) -> dict[str, str]:
+    """Our name -> the name in an EVA-CLIP release, for reports that speak the published names."""
+    official = {}
+    for name in names:
+        theirs = name.replace("visual.trunk.", "visual.")
+        if name.startswith("visual.trunk."):
+            for published, ours in EVA_KEYS.items():
+                theirs = theirs.replace(f".{ours}", f".{published}")
+        official[name] = theirs
+    return official
+
+
+def _match_text_layout(state: Mapping[str, Tensor], model: nn.Module) -> StateDict:
+    """open_clip keeps the text tower either at the top (OpenAI) or under `text.`; both hold the same tensors."""
+    holds_text_module = any(name.startswith("text.") for name in state)
+    if hasattr(model, "text") and not holds_text_module:
+        return dict(convert_to_custom_text_state_dict(dict(state)))
+    if not hasattr(model, "text") and holds_text_module:
+        return {name.removeprefix("text."): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+CONVERSIONS: Final[Mapping[str, tuple[Callable[[Mapping[str, Tensor]], bool], Callable[..., StateDict]]]] = {
+    "official EVA-CLIP": (is_official_eva, from_official_eva),
+}
+"""Release -> how to recognise its names, how to rename them. open_clip's and OpenAI's names need no renaming."""
+
+
+def to_model_names(state: Mapping[str, Tensor], model: nn.Module) -> StateDict:
+    """Brings a published state dict to the names of a stock open_clip model."""
+    renamed = {name: tensor for name, tensor in state.items() if name not in OPENAI_EXTRAS}
+    for recognises, convert in CONVERSIONS.values():
+        if recognises(renamed):
+            renamed = convert(renamed)
+    renamed = _match_text_layout(renamed, model)
+    own = model.state_dict()
+    if "logit_scale" in renamed and "logit_scale" in own:
+        renamed["logit_scale"] = renamed["logit_scale"].reshape(own["logit_scale"].shape)
+    return renamed
+
+
+def load_strictly(
+    model: nn.Module, state: Mapping[str, Tensor], *, source: str, ignore: Collection[str] = ()
+) -> list[str]:
+    """Loads every tensor or none: names and shapes must agree, but for a text tower that is absent as a whole.
+
+    Args:
+        model: Stock open_clip model.
+        state: Tensors by a published or an open_clip name.
+        source: Where they come from, for messages.
+        ignore: Names or prefixes of tensors in the file that may be left out (extra heads).
+
+    Returns:
+        Names of the text tower's tensors when the file holds none of them, else an empty list.
+
+    Raises:
+        ValueError: Tensors are missing, left over or of another shape; the message names the first few.
+    """
+    renamed = to_model_names(state, model)
+    renamed = {name: value for name, value in renamed.items() if not any(name.startswith(part) for part in ignore)}
+    own = model.state_dict()
+    image_names = {name for name in own if name.startswith("visual.")}
+    text_names = [name for name in own if name not in image_names and name not in ("logit_scale", "logit_bias")]
+    without_text = not any(name in renamed for name in text_names)
+    expected = image_names if without_text else set(own) - {"logit_scale", "logit_bias"}
+    missing = sorted(expected - renamed.keys())
+    left_over = sorted(renamed.keys() - own.keys())
+    reshaped = sorted(name for name in renamed.keys() & own.keys() if renamed[name].shape != own[name].shape)
+    if missing or left_over or reshaped:
+        raise ValueError(_describe_misfit(source, renamed, own, missing, left_over, reshaped))
+    model.load_state_dict({**own, **renamed}, strict=True)
+    return text_names if without_text else []
+
+
+def _describe_misfit(
+    source: str,
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    missing: list[str],
+    left_over: list[str],
+    reshaped: list[str],
+) -> str:
+    lines = [f"{source} does not fit this model:"]
+    if reshaped:
+        shapes = (f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped[:4])
+        lines.append(f"{len(reshaped)} of another shape: " + ", ".join(shapes))
+    if missing:
+        shapes = (f"{name} {tuple(own[name].shape)}" for name in missing[:4])
+        lines.append(f"{len(missing)} missing: " + ", ".join(shapes))
+    if left_over:
+        shapes = (f"{name} {tuple(state[name].shape)}" for name in left_over[:4])
+        lines.append(f"{len(left_over)} that the model has no place for: " + ", ".join(shapes))
+    only_extra = left_over and not missing and not reshaped
+    mend = (
+        "name these in ignore=[...] if they are heads of another task"
+        if only_extra
+        else "choose the model that the file was made for"
+    )
+    return "\n  ".join(lines) + f"\n  {mend}"

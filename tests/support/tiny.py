@@ -1,0 +1,54 @@
+"""Two-block CLIPs with fixed random weights: the real stock classes at toy sizes, milliseconds each."""
+
+from typing import Any
+
+import torch
+
+from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
+from clipself.backbones.loading import build_clip
+
+TEXT_CFG: dict[str, Any] = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+
+
+def tiny_openai_clip(seed: int = 0, *, layers: int = 2) -> DenseCLIP:
+    """ViT: width 64, patch 8, native 32 px, joint dimension 32, QuickGELU."""
+    vision = {"image_size": 32, "patch_size": 8, "width": 64, "layers": layers, "head_width": 32}
+    config = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": vision, "text_cfg": TEXT_CFG}
+    return _build("tiny-openai", config, seed)
+
+
+def tiny_eva_clip(seed: int = 0) -> DenseCLIP:
+    """EVA-02 tower shrunk to width 64: rotary positions, inner norms, SwiGLU; patch 16, native 224 px."""
+    from timm.models import register_model
+    from timm.models._registry import is_model
+    from timm.models.eva import Eva, eva02_base_patch16_clip_224
+
+    if not is_model("clipself_test_tiny_eva"):
+
+        def clipself_test_tiny_eva(pretrained: bool = False, **kwargs: Any) -> Eva:
+            kwargs.pop("cache_dir", None)
+            small = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 3, "num_heads": 2}
+            return eva02_base_patch16_clip_224(pretrained=False, **{**kwargs, **small})
+
+        clipself_test_tiny_eva.__module__ = "timm.models.eva"
+        register_model(clipself_test_tiny_eva)
+    vision = {
+        "image_size": 64,
+        "timm_model_name": "clipself_test_tiny_eva",
+        "timm_model_pretrained": False,
+        "timm_pool": "token",
+        "timm_proj": None,
+    }
+    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": TEXT_CFG, "custom_text": True}
+    return _build("tiny-eva", config, seed)
+
+
+def _build(name: str, config: dict[str, Any], seed: int) -> DenseCLIP:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        clip = build_clip(name, config, identity=TowerIdentity(image=f"{name}@{seed}", text=f"{name}@{seed}"))
+        # timm starts class token and positions at zero; move them so that tests can see them.
+        for parameter in clip.clip.visual.parameters():  # type: ignore[union-attr]
+            if parameter.ndim != 2 and not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
+    return clip.eval()
