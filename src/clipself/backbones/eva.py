@@ -7,7 +7,6 @@ from timm.layers import apply_rot_embed_cat, build_rotary_pos_embed
 from torch import Tensor, nn
 
 from clipself.backbones.trunk import Sequence, Trunk, split_heads
-from clipself.ops.positions import resize_position_table
 
 
 class EvaTrunk(Trunk):
@@ -34,7 +33,7 @@ class EvaTrunk(Trunk):
         grid = self.grid_of(images_B3HW)
         patches = self.trunk.patch_embed.proj(images_B3HW).flatten(2).mT
         class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
-        table = resize_position_table(self.trunk.pos_embed[0], native_grid=self.native_grid, grid=grid)
+        table = self.positions(self.trunk.pos_embed[0], grid)
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
         return Sequence(tokens=tokens, grid=grid, rope=self._rotary_table(grid))
 

@@ -92,9 +92,32 @@ def clip_from_state_dict(
     config = named_config(name)
     if is_openai(state):
         config["quick_gelu"] = True
-    clip = build_clip(name, config, identity=TowerIdentity(image=f"{name}@{source}", text=f"{name}@{source}"))
+    return clip_from_config(name, config, state, source=source, ignore=ignore)
+
+
+def clip_from_config(
+    name: str,
+    model_cfg: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    source: str,
+    ignore: Collection[str] = (),
+) -> DenseCLIP:
+    """Builds any open_clip configuration and loads a published state dict into it, strictly.
+
+    Raises:
+        ValueError: The tensors do not fit.
+    """
+    release = f"{name}@{source}"
+    clip = build_clip(name, model_cfg, identity=TowerIdentity(image=release, text=release))
     _fill(clip, state, source=source, ignore=ignore)
     return clip
+
+
+def blank_clip(model: str) -> DenseCLIP:
+    """A named architecture with weights that mean nothing, for reading its names and shapes."""
+    name = ALIASES.get(model, model)
+    return build_clip(name, named_config(name), identity=TowerIdentity(image=f"{name}@blank", text=None))
 
 
 def named_config(name: str) -> dict[str, Any]:

@@ -105,6 +105,13 @@ def read_last_block(trunk: Trunk, sequence: Sequence, *, readout: Readout) -> Te
     Returns:
         Tokens (B, 1 + P, C) after the block, ahead of the final norm.
     """
+    return mix_last_block(
+        trunk, sequence, MIXES[readout.mix], residual=readout.residual, feed_forward=readout.feed_forward
+    )
+
+
+def mix_last_block(trunk: Trunk, sequence: Sequence, mix: Mix, *, residual: bool, feed_forward: bool) -> Tensor:
+    """Runs the last block with any mixing of values; see `read_last_block`."""
     block, tokens = trunk.blocks[-1], sequence.tokens
     normed = trunk.norm_attention(block, tokens)
 
@@ -112,11 +119,10 @@ def read_last_block(trunk: Trunk, sequence: Sequence, *, readout: Readout) -> Te
         projected = trunk.project(block, normed, part)
         return projected if part == "v" else trunk.rotate(projected, sequence)
 
-    mixed = join_heads(MIXES[readout.mix](heads, sequence.grid))
-    out = trunk.merge_heads(block, mixed)
-    if readout.residual:
+    out = trunk.merge_heads(block, join_heads(mix(heads, sequence.grid)))
+    if residual:
         out = tokens + out
-    if readout.feed_forward:
+    if feed_forward:
         out = out + trunk.feed_forward(block, out)
     return out
 

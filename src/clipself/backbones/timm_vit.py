@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.trunk import Sequence, Trunk, split_heads
-from clipself.ops.positions import resize_position_table
 
 
 class TimmVitTrunk(Trunk):
@@ -39,7 +38,7 @@ class TimmVitTrunk(Trunk):
         features = features[-1] if isinstance(features, list | tuple) else features
         patches = getattr(stem, "norm", nn.Identity())(stem.proj(features).flatten(2).mT)
         class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
-        table = resize_position_table(self.trunk.pos_embed[0], native_grid=self.native_grid, grid=grid)
+        table = self.positions(self.trunk.pos_embed[0], grid)
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
         return Sequence(tokens=self.trunk.norm_pre(tokens), grid=grid)
 

@@ -2,10 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from clipself.ops.positions import resize_position_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,7 @@ class Trunk(ABC):
 
     def __init__(self) -> None:
         self.grad_checkpointing = False
+        self.resize_positions_by: Literal["size", "scale_factor"] = "size"
 
     @property
     def depth(self) -> int:
@@ -90,6 +94,10 @@ class Trunk(ABC):
     def rotate(self, heads_BhND: Tensor, sequence: Sequence) -> Tensor:
         """Rotary positions on queries or keys; trunks without them return the heads as they are."""
         return heads_BhND
+
+    def positions(self, table_NC: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The tower's position table (1 + P, C) on another grid."""
+        return resize_position_table(table_NC, native_grid=self.native_grid, grid=grid, by=self.resize_positions_by)
 
     def grid_of(self, images_B3HW: Tensor) -> tuple[int, int]:
         """Rows and columns of the patches of these images.

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.trunk import Sequence, Trunk, split_heads
-from clipself.ops.positions import resize_position_table
 
 
 class OpenClipTrunk(Trunk):
@@ -34,7 +33,7 @@ class OpenClipTrunk(Trunk):
         grid = self.grid_of(images_B3HW)
         patches = self.visual.conv1(images_B3HW).flatten(2).mT
         class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
-        table = resize_position_table(self.visual.positional_embedding, native_grid=self.native_grid, grid=grid)
+        table = self.positions(self.visual.positional_embedding, grid)
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
         return Sequence(tokens=self.visual.ln_pre(tokens), grid=grid)
 

@@ -1,0 +1,136 @@
+"""`clipself_step`: one step of the published training, loss and gradients."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import blank_clip, clip_from_state_dict
+from clipself.backbones.trainable import train_last_blocks
+from clipself.backbones.weights import to_official_eva
+from clipself.conformance.check import Check, compare
+from clipself.conformance.dense_models import OPENAI_MARK, Arrays
+from clipself.conformance.filling import fill, kind_of, noise, scale_of
+from clipself.losses.cosine import cosine_loss
+from clipself.ops.grids import grid_boxes
+from clipself.ops.pooling import pool_boxes
+
+STUDENT_STEP = np.float32(0.01)
+"""How far the student stands from its teacher, in standard deviations of each parameter."""
+
+
+def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Teacher by rule, student a little beside it, one backward pass; loss, features and gradient norms compared."""
+    teacher, student = build_pair(manifest["model"])
+    learning = train_last_blocks(student.trunk, student.trunk.depth)
+    images, crops, boxes = draw_batch(manifest, arrays)
+    with torch.no_grad():
+        teacher_RD = teacher.encode_image(crops, normalize=False)
+    student_RD = pool_boxes(student.dense_map(images), [boxes])
+    loss = cosine_loss(student_RD, teacher_RD)
+    loss.backward()  # type: ignore[no-untyped-call]
+    official = official_names(student)
+    gradients = {official[name]: parameter.grad for name, parameter in student.clip.named_parameters()}
+    checks = _check_features(manifest, arrays, loss, student_RD, teacher_RD, boxes)
+    checks += _check_gradients(manifest, arrays, gradients)
+    return [*checks, _check_frozen(manifest, learning, gradients)]
+
+
+def build_pair(model: str) -> tuple[DenseCLIP, DenseCLIP]:
+    """Teacher filled by the rule and a student at a fixed distance, both through the checkpoint loader."""
+    blank = blank_clip(model)
+    shapes = {
+        official: tuple(parameter.shape)
+        for (name, parameter), official in zip(
+            blank.clip.named_parameters(), official_names(blank).values(), strict=True
+        )
+        if name.startswith("visual.")
+    }
+    mark = {} if model.startswith("EVA") else {"input_resolution": OPENAI_MARK}
+    teacher_state = {name: fill(name, shape) for name, shape in shapes.items()}
+    student_state = {name: teacher_state[name] + _offset(name, shape) for name, shape in shapes.items()}
+    return tuple(  # type: ignore[return-value]
+        clip_from_state_dict(model, {**state, **mark}, source="filled by rule")
+        for state in (teacher_state, student_state)
+    )
+
+
+def official_names(clip: DenseCLIP) -> dict[str, str]:
+    """Our parameter name -> the published one."""
+    return to_official_eva([name for name, _ in clip.clip.named_parameters()])
+
+
+def _offset(name: str, shape: tuple[int, ...]) -> Tensor:
+    scale = np.float32(scale_of(kind_of(name, shape), shape))
+    return torch.from_numpy(STUDENT_STEP * scale * noise(f"{name}/student", shape))
+
+
+def draw_batch(manifest: Mapping[str, Any], arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
+    """Student images, teacher crops and normalised boxes, as the words of the manifest say."""
+    batch = manifest["batch"]
+    seed = int(re.search(r"default_rng\((\d+)\)", batch["rng"]).group(1))  # type: ignore[union-attr]
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for sentence in batch["order"]:
+        shape = re.search(r"standard_normal\(\(([\d, ]+)\)\)", sentence)
+        if shape is None:
+            raise ValueError(f"the manifest says {sentence!r}; expected 'standard_normal((B,3,H,W))'")
+        sizes = tuple(int(size) for size in shape.group(1).split(","))
+        drawn.append(torch.from_numpy(generator.standard_normal(sizes).astype(np.float32)))
+    layout = re.search(r"grid of (\d+) rows x (\d+) columns", str(batch.get("boxes", "")))
+    if layout is not None:
+        boxes = grid_boxes(int(layout.group(1)), int(layout.group(2)))
+    else:
+        stored = torch.from_numpy(np.asarray(arrays["boxes"], dtype=np.float32))
+        boxes = stored[stored[:, 4] > 0.5, :4]
+    return drawn[0], drawn[1], boxes
+
+
+def _check_features(
+    manifest: Mapping[str, Any], arrays: Arrays, loss: Tensor, student_RD: Tensor, teacher_RD: Tensor, boxes: Tensor
+) -> list[Check]:
+    loss_atol = float(re.search(r"abs\s+([0-9.e-]+)", manifest["tolerances"]["loss"]).group(1))  # type: ignore[union-attr]
+    cosine = F.cosine_similarity(student_RD, teacher_RD)
+    ours = {
+        "student_roi": student_RD,
+        "teacher_crop": teacher_RD,
+        "cosine": cosine,
+        "boxes": F.pad(boxes, (0, 1), value=1),
+    }
+    checks = [compare("loss", loss.item(), manifest["loss"], atol=loss_atol)]
+    for name, value in ours.items():
+        # Crop embeddings are not unit vectors; a relative term keeps the allowance of the loss on their scale.
+        checks.append(compare(name, value.detach().numpy(), arrays[name], atol=1e-5, rtol=1e-5))
+    return checks
+
+
+def _check_gradients(
+    manifest: Mapping[str, Any], arrays: Arrays, gradients: Mapping[str, Tensor | None]
+) -> list[Check]:
+    norm_rtol = float(re.search(r"rel\s+([0-9.e-]+)", manifest["tolerances"]["grad_norm"]).group(1))  # type: ignore[union-attr]
+    norms = {name: float(grad.double().norm()) for name, grad in gradients.items() if grad is not None}
+    total = float(np.sqrt(sum(norm**2 for norm in norms.values())))
+    checks = [compare("total_grad_norm", total, manifest["total_grad_norm"], atol=0.0, rtol=norm_rtol)]
+    for block, norm in manifest["block_grad_norm"].items():
+        ours = float(np.sqrt(sum(value**2 for name, value in norms.items() if name.startswith(f"{block}."))))
+        checks.append(compare(f"block_grad_norm/{block}", ours, norm, atol=0.0, rtol=norm_rtol))
+    for name, norm in manifest["param_grad_norm"].items():
+        checks.append(compare(f"param_grad_norm/{name}", norms.get(name, np.nan), norm, atol=1e-9, rtol=norm_rtol))
+    for key in (key for key in arrays if key.startswith("grad/")):
+        grad = gradients[key.removeprefix("grad/")]
+        ours_array = np.full(arrays[key].shape, np.nan) if grad is None else grad.numpy()
+        checks.append(compare(key, ours_array, arrays[key], atol=2e-5 * float(np.abs(arrays[key]).max())))
+    return checks
+
+
+def _check_frozen(manifest: Mapping[str, Any], learning: list[Any], gradients: Mapping[str, Tensor | None]) -> Check:
+    """Counts the parameters whose frozen or idle state differs from the published one."""
+    still = {name for name, grad in gradients.items() if grad is None and name.startswith("visual.")}
+    published = {*manifest["frozen_parameters"], *manifest["parameters_with_no_gradient"]}
+    assert len(learning) == sum(grad is not None for grad in gradients.values())
+    return Check(key="parameters without gradient", difference=float(len(still ^ published)), tolerance=0.0)

@@ -1,0 +1,65 @@
+"""Weights by rule: every parameter follows from its published name and shape, so none has to be stored."""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TABLES = ("pos_embed", "positional_embedding", "cls_token", "class_embedding")
+
+
+def noise(name: str, shape: Iterable[int]) -> NDArray[np.float32]:
+    """Standard normal numbers seeded by the CRC-32 of a name, drawn in float64 and kept in float32."""
+    generator = np.random.default_rng(zlib.crc32(name.encode("utf-8")))
+    return generator.standard_normal(tuple(shape)).astype(np.float32)
+
+
+def kind_of(name: str, shape: tuple[int, ...]) -> str:
+    """Table, gain, bias or matrix; told by the last part of the name and the rank."""
+    if name.rsplit(".", 1)[-1] in TABLES:
+        return "table"
+    if len(shape) == 1:
+        return "gain" if name.endswith(".weight") else "bias"
+    return "matrix"
+
+
+def scale_of(kind: str, shape: tuple[int, ...]) -> float:
+    """Standard deviation of a kind of parameter."""
+    if kind == "matrix":
+        return float(1.0 / np.sqrt(np.prod(shape[1:], dtype=np.float64)))
+    return {"table": 0.02, "embed": 0.02, "gain": 0.05, "bias": 0.02}[kind]
+
+
+def fill(name: str, shape: Iterable[int], kind: str | None = None, value: float | None = None) -> Tensor:
+    """One parameter by the rule.
+
+    Args:
+        name: Full published name, prefix included.
+        shape: Its shape.
+        kind: "table" or "embed", "gain", "bias", "matrix", "const", "zero", "one"; None tells it from the name.
+        value: The value of a "const".
+
+    Raises:
+        ValueError: The kind is unknown.
+    """
+    sizes = tuple(shape)
+    kind = kind or kind_of(name, sizes)
+    if kind in ("const", "zero", "one"):
+        constant = {"const": value, "zero": 0.0, "one": 1.0}[kind]
+        return torch.full(sizes, float(constant if constant is not None else 0.0))
+    if kind not in ("table", "embed", "gain", "bias", "matrix"):
+        raise ValueError(f"unknown fill rule {kind!r} of {name}")
+    numbers = np.float32(scale_of(kind, sizes)) * noise(name, sizes)
+    return torch.from_numpy(np.float32(1.0) + numbers if kind == "gain" else numbers)
+
+
+def fill_listed(parameters: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """All parameters that a manifest lists, by their published names."""
+    return {
+        row["name"]: fill(row["name"], row["shape"], row.get("rule", row.get("kind")), row.get("value"))
+        for row in parameters
+    }

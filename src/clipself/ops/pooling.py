@@ -1,0 +1,71 @@
+"""One embedding for each region of a dense map: RoIAlign for boxes, weighted means for masks."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+
+def pool_boxes(dense_BDYX: Tensor, boxes_norm: Sequence[Tensor]) -> Tensor:
+    """Averages the dense map over boxes by RoIAlign with one bin, adaptive sampling, half-pixel alignment.
+
+    Source: CLIPSelf (arXiv:2310.01403), Sec. 3.2. The map is normalised before pooling; the result is not normalised
+    again, since the loss does so itself.
+
+    Args:
+        dense_BDYX: Dense map (B, D, Y, X).
+        boxes_norm: For each image its boxes (r, 4), `xyxy` in [0, 1] of the image behind the map.
+
+    Returns:
+        Region embeddings (R, D): the first image's boxes, then the second's.
+
+    Raises:
+        ValueError: The number of box tensors is not the number of images, or one is not (r, 4).
+    """
+    if len(boxes_norm) != dense_BDYX.shape[0]:
+        raise ValueError(
+            f"{len(boxes_norm)} sets of boxes for {dense_BDYX.shape[0]} images; pass one (r, 4) tensor an image"
+        )
+    for index, boxes in enumerate(boxes_norm):
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes of image {index} are {tuple(boxes.shape)}, expected (r, 4) with xyxy rows")
+    rows, cols = dense_BDYX.shape[-2:]
+    cells = torch.tensor([cols, rows, cols, rows], dtype=torch.float32, device=dense_BDYX.device)
+    # float32 whatever the map's type: a box that ends on a whole cell sits on a step of the sample count.
+    scaled = [(boxes.to(cells) * cells).to(dense_BDYX.dtype) for boxes in boxes_norm]
+    pooled: Tensor = roi_align(dense_BDYX, scaled, output_size=1, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
+    return pooled[..., 0, 0]
+
+
+def pool_masks(dense_BDYX: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    """Averages the dense map over masks and normalises the result.
+
+    Source: CLIPSelf, released evaluation of thing and stuff masks.
+
+    Args:
+        dense_BDYX: Dense map (B, D, Y, X).
+        masks: For each image its masks (r, Y, X) at grid resolution, weights in [0, 1] or booleans.
+
+    Returns:
+        Region embeddings (R, D) of unit length; an empty mask gives zeros, not NaN.
+
+    Raises:
+        ValueError: The number of mask tensors is not the number of images, or a mask has another grid.
+    """
+    if len(masks) != dense_BDYX.shape[0]:
+        raise ValueError(
+            f"{len(masks)} sets of masks for {dense_BDYX.shape[0]} images; pass one (r, Y, X) tensor an image"
+        )
+    pooled = []
+    for index, (dense_DYX, mask_rYX) in enumerate(zip(dense_BDYX, masks, strict=True)):
+        if mask_rYX.shape[1:] != dense_DYX.shape[1:]:
+            raise ValueError(
+                f"masks of image {index} are {tuple(mask_rYX.shape)}, the dense map has a grid of "
+                f"{tuple(dense_DYX.shape[1:])}; bring them to the grid with resize_masks_to_grid"
+            )
+        weights = mask_rYX.to(dense_DYX).flatten(1)
+        total = weights.sum(1, keepdim=True)
+        pooled.append((weights @ dense_DYX.flatten(1).mT) / (total + 1e-12))
+    return F.normalize(torch.cat(pooled), dim=-1)
