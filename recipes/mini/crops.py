@@ -1,0 +1,156 @@
+"""Pictures for the image tower: random crops of photographs and single objects of the scene art."""
+
+import csv
+import io
+import json
+import random
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+SIDE = 160
+MEAN, STD = 127.0, 128.0  # what the ImageNet network was trained with
+CROPS_EACH = {"caltech101": 2, "imagenet_sample": 6, "tiny_imagenet": 1, "coco": 36}
+ART_EACH = 45
+ART = Path(__file__).parents[2] / "src/clipself/data/scenes/art/noto.webp"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crop:
+    """One training picture.
+
+    Attributes:
+        pixels: (3, 160, 160) uint8.
+        label: Plain name, or "" where the picture has none.
+        source: Which collection it is from.
+    """
+
+    pixels: Tensor
+    label: str
+    source: str
+
+
+def plan(data: Path) -> list[tuple[str, str, str, str]]:
+    """(source, container, member, label) of every crop to be made, shuffled with a fixed seed."""
+    rows: list[tuple[str, str, str, str]] = []
+    index = data / "pretrain_images/index.tsv"
+    with index.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream, delimiter="\t"):
+            label = row["label"].split(",")[0].strip()
+            rows += [(row["source"], row["shard"], row["member"], label)] * CROPS_EACH[row["source"]]
+    for path in sorted((data / "coco_sample/images/train2017").glob("*.jpg")):
+        rows += [("coco", "", path.name, "")] * CROPS_EACH["coco"]
+    for place, entry in enumerate(json.loads(ART.with_suffix(".json").read_text())):
+        rows += [("art", "", str(place), entry["name"])] * ART_EACH
+    random.Random(0).shuffle(rows)
+    return rows
+
+
+class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Decodes, crops, flips and jitters; row i is always the same picture."""
+
+    def __init__(self, data: Path, rows: list[tuple[str, str, str, str]]) -> None:
+        self.data, self.rows = data, rows
+        self.tars: dict[str, tarfile.TarFile] = {}
+        self.photos = sorted((data / "coco_sample/images/train2017").glob("*.jpg"))
+        self.art: list[Image.Image] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        source, container, member, _ = self.rows[index]
+        rng = random.Random(index)
+        if source == "art":
+            picture = self._object(int(member), rng)
+        else:
+            picture = _random_crop(self._photo(source, container, member), rng, source)
+        if rng.random() < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture = _jitter(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), rng)
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous(), index
+
+    def _photo(self, source: str, container: str, member: str) -> Image.Image:
+        if source == "coco":
+            return Image.open(self.data / "coco_sample/images/train2017" / member).convert("RGB")
+        if container not in self.tars:
+            path = self.data / "pretrain_images" / container
+            self.tars[container] = tarfile.open(path if path.suffix == ".tar" else path.with_suffix(".tar"))
+        stream = self.tars[container].extractfile(member)
+        assert stream is not None
+        return Image.open(io.BytesIO(stream.read())).convert("RGB")
+
+    def _object(self, place: int, rng: random.Random) -> Image.Image:
+        """One object, turned and cut a little, on plain colour, noise or a piece of a photograph."""
+        if self.art is None:
+            sheet = Image.open(ART).convert("RGBA")
+            self.art = [sheet.crop(tuple(entry["box"])) for entry in json.loads(ART.with_suffix(".json").read_text())]
+        canvas = self._background(rng)
+        glyph = self.art[place].rotate(rng.uniform(-30, 30), resample=Image.Resampling.BICUBIC, expand=True)
+        scale = SIDE * rng.uniform(0.45, 1.15) / max(glyph.size)
+        width, height = (max(8, int(side * scale)) for side in glyph.size)
+        # The scenes show objects as small as 32 px, so some are drawn small and enlarged again.
+        small = rng.choice((1.0, 1.0, 0.5, 0.25))
+        glyph = glyph.resize((max(8, int(width * small)), max(8, int(height * small))), Image.Resampling.LANCZOS)
+        glyph = glyph.resize((width, height), Image.Resampling.BICUBIC)
+        left = int((SIDE - width) / 2 + rng.uniform(-0.2, 0.2) * SIDE)
+        top = int((SIDE - height) / 2 + rng.uniform(-0.2, 0.2) * SIDE)
+        canvas.paste(glyph, (left, top), glyph)
+        if rng.random() < 0.4:  # another object in front of or beside it
+            other = rng.choice(self.art).resize((rng.randrange(30, 80), rng.randrange(30, 80)))
+            corner = rng.choice(((-25, -25), (SIDE - 40, -25), (-25, SIDE - 40), (SIDE - 40, SIDE - 40)))
+            canvas.paste(other, corner, other)
+        return canvas
+
+    def _background(self, rng: random.Random) -> Image.Image:
+        kind = rng.random()
+        if kind < 0.45:
+            photo = Image.open(rng.choice(self.photos)).convert("RGB")
+            photo.draft("RGB", (SIDE * 2, SIDE * 2))
+            return _random_crop(photo, rng, "coco").resize((SIDE, SIDE))
+        base = np.array([rng.randrange(256) for _ in range(3)], dtype=np.float32)
+        noise = np.random.default_rng(rng.randrange(2**31)).normal(0, 1, (SIDE // 4, SIDE // 4, 3)) * rng.uniform(0, 40)
+        texture = Image.fromarray(np.clip(base + noise, 0, 255).astype(np.uint8))
+        return texture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def _random_crop(photo: Image.Image, rng: random.Random, source: str) -> Image.Image:
+    width, height = photo.size
+    if source == "coco":  # scenes: anything from a detail to the whole
+        side = min(width, height) * rng.choice((0.2, 0.3, 0.4, 0.5, 0.7, 1.0)) * rng.uniform(0.85, 1.0)
+        ratio = np.exp(rng.uniform(-0.4, 0.4))
+        crop_width, crop_height = min(width, side * ratio), min(height, side / ratio)
+    else:  # one labelled subject: keep most of it
+        share = rng.uniform(0.7, 1.0)
+        crop_width, crop_height = width * share, height * share * rng.uniform(0.9, 1.0)
+    left, top = rng.uniform(0, width - crop_width), rng.uniform(0, height - crop_height)
+    crop = photo.crop((int(left), int(top), int(left + crop_width), int(top + crop_height)))
+    if source == "coco" and rng.random() < 0.5:  # letterboxed, as teacher crops are
+        return _letterbox(crop)
+    return crop
+
+
+def _letterbox(crop: Image.Image) -> Image.Image:
+    side = max(crop.size)
+    canvas = Image.new("RGB", (side, side))
+    canvas.paste(crop, ((side - crop.width) // 2, (side - crop.height) // 2))
+    return canvas
+
+
+def _jitter(picture: Image.Image, rng: random.Random) -> Image.Image:
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        picture = enhance(picture).enhance(rng.uniform(0.75, 1.25))
+    return picture
+
+
+def batches(data: Path, rows: list[tuple[str, str, str, str]], *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised pictures (B, 3, 160, 160) and their row numbers, in order."""
+    loader = torch.utils.data.DataLoader(CropMaker(data, rows), batch_size=batch_size, num_workers=1, prefetch_factor=4)
+    for pixels, index in loader:
+        yield (pixels.float() - MEAN) / STD, index

@@ -1,0 +1,164 @@
+"""Trains the blocks of the image tower on cached stem features."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from crops import plan
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+from phrases import JOINT, vectors_of
+from timm import create_model
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import clipself.backbones.mini_tower  # noqa: F401  registers the tower
+
+COSINE_WEIGHT = 1.0
+
+
+class Blocks(nn.Module):
+    """The tower without its stem: features (B, 112, Y, X) -> embeddings (B, 256)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = create_model("clipself_mini_hybrid", num_classes=JOINT, drop_path_rate=0.05)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """What timm's tower does after its stem."""
+        trunk = self.trunk
+        tokens = trunk.patch_embed.proj(features).flatten(2).mT
+        tokens = torch.cat([trunk.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + trunk.pos_embed
+        return trunk.forward_head(trunk.norm(trunk.blocks(trunk.norm_pre(tokens))))
+
+
+class Targets:
+    """What every crop should be close to: a distribution over ImageNet's names, a label, a vector."""
+
+    def __init__(self, data: Path, work: Path) -> None:
+        self.rows = plan(data)
+        self.labels = sorted({label for *_, label in self.rows if label})
+        place = {label: index for index, label in enumerate(self.labels)}
+        self.label_of = torch.tensor([place.get(row[3], -1) for row in self.rows])
+        self.is_art = torch.tensor([row[0] == "art" for row in self.rows])
+        self.imagenet_KD = vectors_of(IMAGENET_CLASSNAMES, work)
+        self.labels_KD = vectors_of(self.labels, work)
+
+
+def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, targets: Targets) -> Tensor:
+    """KL to the network's classes, cross-entropy to labels, cosine to the target vector."""
+    unit = F.normalize(embeddings.float(), dim=-1)
+    label, is_art = targets.label_of[index], targets.is_art[index]
+    labelled = label >= 0
+    soft = classes.float()
+    soft = soft / soft.sum(-1, keepdim=True)
+    vector = F.normalize(soft @ targets.imagenet_KD, dim=-1)
+    vector[labelled] = targets.labels_KD[label[labelled]]
+    distance = (1 - (unit * vector).sum(-1)).mean()
+    logits = (scale * unit @ targets.imagenet_KD.T).log_softmax(-1)
+    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_art].sum() / len(index)
+    named = F.cross_entropy(
+        scale * unit[labelled] @ targets.labels_KD.T, label[labelled], label_smoothing=0.05, reduction="sum"
+    ) / len(index)
+    return divergence + named + COSINE_WEIGHT * distance
+
+
+def train_image_tower(
+    data: Path, work: Path, *, minutes: float, batch_size: int = 64, lr: float = 7e-4, held_out: int = 1024
+) -> Path:
+    """Trains by the clock: the schedule ends when the minutes do; continues from its last checkpoint.
+
+    Args:
+        data: Folder of the pictures' plan.
+        work: Folder with `cache/` and `phrases.pt`; receives `image.pt`.
+        minutes: Length of the schedule.
+        batch_size: Crops a step.
+        lr: Peak learning rate.
+        held_out: Crops at the end of the plan that are only measured.
+    """
+    torch.manual_seed(0)
+    targets, model = Targets(data, work), Blocks()
+    features = np.load(work / "cache/features.npy", mmap_mode="r")
+    classes = np.load(work / "cache/classes.npy", mmap_mode="r")
+    total = int((work / "cache/done.txt").read_text()) - held_out
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": 0.05},
+        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    path, spent, step = work / "image.pt", 0.0, 0
+    if path.exists():
+        held = torch.load(path, weights_only=True)
+        model.load_state_dict(held["model"])
+        optimizer.load_state_dict(held["optimizer"])
+        spent, step = held["spent"], held["step"]
+    progress, begun, order = tqdm(desc="image tower", unit="step", initial=step), time.monotonic() - spent, None
+    saved = begun
+    while (share := (time.monotonic() - begun) / (60 * minutes)) < 1.0:
+        if order is None or not len(order):
+            order = np.random.default_rng(step).permutation(total)
+        index, order = np.sort(order[:batch_size]), order[batch_size:]
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            embeddings = model(torch.from_numpy(features[index]).float())
+        scale = model.logit_scale.exp().clamp(max=100)
+        loss = loss_of(embeddings, scale, torch.from_numpy(classes[index]), torch.from_numpy(index), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        step += 1
+        progress.update()
+        if step % 20 == 0:
+            progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{scale.item():.1f}")
+        if time.monotonic() - saved > 120:
+            saved = time.monotonic()
+            scores = measure(model, features, classes, targets, total, held_out)
+            _save(path, model, optimizer, spent=saved - begun, step=step)
+            with (work / "image.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, "minutes": (saved - begun) / 60, "loss": loss.item(), **scores}) + "\n")
+    _save(path, model, optimizer, spent=60 * minutes, step=step)
+    return path
+
+
+@torch.no_grad()
+def measure(
+    model: Blocks, features: np.ndarray, classes: np.ndarray, targets: Targets, start: int, count: int
+) -> dict[str, float]:
+    """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of art."""
+    model.eval()
+    index = np.arange(start, start + count)
+    unit = F.normalize(model(torch.from_numpy(features[index]).float()), dim=-1)
+    model.train()
+    agree = (unit @ targets.imagenet_KD.T).argmax(-1) == torch.from_numpy(classes[index]).argmax(-1)
+    label, is_art = targets.label_of[index], targets.is_art[index]
+    right = (unit @ targets.labels_KD.T).argmax(-1) == label
+    photo = (label >= 0) & ~is_art
+    return {
+        "agree": agree[~is_art].float().mean().item(),
+        "photo_top1": right[photo].float().mean().item(),
+        "art_top1": right[is_art].float().mean().item(),
+    }
+
+
+def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, spent: float, step: int) -> None:
+    part = path.with_suffix(".part")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, part)
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=40)
+    options = parser.parse_args()
+    train_image_tower(options.data, options.work, minutes=options.minutes)

@@ -1,0 +1,138 @@
+"""Words for the text tower and the space they live in: names, glosses and captions, embedded by the sentence encoder."""
+
+import json
+import random
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+from teachers import SentenceEncoder
+from torch import Tensor
+
+JOINT = 256
+"""Width of the joint space."""
+
+VISIBLE = {"05", "06", "08", "13", "15", "17", "18", "19", "20", "27"}
+"""WordNet's lexicographer files of things that can be seen: animals, artefacts, bodies, food, places, ..."""
+
+TEMPLATES = (
+    "{}", "{}", "{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a photo of {}", "a picture of a {}",
+    "there is a {} in the scene", "this is a {}", "a small {}", "a large {}", "a close-up photo of a {}",
+    "a cropped photo of a {}", "a drawing of a {}", "a blurry photo of a {}", "a bright photo of the {}",
+    "a low resolution photo of a {}", "this is a photo of a {}", "itap of a {}", "one {}", "many {}", "a {} in the scene",
+)  # fmt: skip
+"""Sentences around a name; all are taught to mean the name itself, so that templates do no harm."""
+
+
+def wordnet_nouns(folder: Path = Path("/usr/share/wordnet")) -> tuple[list[str], list[tuple[str, str]]]:
+    """Lemmas of visible things, and (lemma, gloss) pairs; WordNet 3.0, free licence, Debian's `wordnet-base`."""
+    lemmas: list[str] = []
+    glosses: list[tuple[str, str]] = []
+    for line in (folder / "data.noun").read_text(encoding="latin-1").splitlines():
+        if line.startswith("  ") or line[9:11] not in VISIBLE:
+            continue
+        head, _, gloss = line.partition("|")
+        fields = head.split()
+        words = [fields[4 + 2 * place].replace("_", " ") for place in range(int(fields[3], 16))]
+        plain = [word.lower() for word in words if re.fullmatch(r"[A-Za-z' -]{2,40}", word)]
+        lemmas += plain
+        meaning = gloss.split(";")[0].split('"')[0].strip()
+        if plain and 8 < len(meaning) < 90:
+            glosses.append((plain[0], meaning))
+    return sorted(set(lemmas)), glosses
+
+
+def listed_names(data: Path) -> list[str]:
+    """Every class name of the vocabularies, the labelled pictures and the art, lower-case."""
+    names: set[str] = {name.lower() for name in IMAGENET_CLASSNAMES}
+    for path in (data / "text_embeddings").glob("*.json"):
+        held = json.loads(path.read_text())
+        if isinstance(held, list):
+            names |= {str(name).lower().replace("_", " ") for name in held}
+    lines = (data / "pretrain_images/index.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    names |= {line.split("\t")[3].split(",")[0].strip().lower() for line in lines}
+    things = Path(__file__).parents[1] / "scenes/things.txt"
+    names |= {line.split("\t")[0] for line in things.read_text(encoding="utf-8").splitlines() if "\t" in line}
+    return sorted(names)
+
+
+def captions(data: Path) -> list[str]:
+    """The train half of the captions."""
+    held = json.loads((data / "coco_sample/annotations/captions_train2017.json").read_text())
+    return [row["caption"].strip().rstrip(".").lower() for row in held["annotations"]]
+
+
+class TextSpace:
+    """Sentence embeddings, centred on the mean noun and turned to their main axes: (K, 384) -> unit (K, 256)."""
+
+    def __init__(self, mean: Tensor, axes: Tensor) -> None:
+        self.mean, self.axes = mean, axes
+
+    @classmethod
+    def fit(cls, sentences_K384: Tensor) -> "TextSpace":
+        """Mean and principal axes of many names."""
+        mean = sentences_K384.mean(0)
+        _, _, axes = torch.pca_lowrank(sentences_K384 - mean, q=JOINT, center=False, niter=4)
+        return cls(mean, axes)
+
+    def __call__(self, sentences_K384: Tensor) -> Tensor:
+        """Unit vectors of the joint space."""
+        return F.normalize((sentences_K384 - self.mean) @ self.axes, dim=-1)
+
+
+def build_phrases(data: Path, work: Path, *, nouns: int = 40_000, meanings: int = 14_000) -> Path:
+    """Embeds all phrases once and stores them with the space, in `phrases.pt`.
+
+    Unseen phrases for the model card are kept apart: every 97th lemma never enters training.
+    """
+    path = work / "phrases.pt"
+    if path.exists():
+        return path
+    lemmas, glosses = wordnet_nouns()
+    unseen = lemmas[::97]
+    pool = [lemma for place, lemma in enumerate(lemmas) if place % 97]
+    rng = random.Random(0)
+    names = listed_names(data)
+    known = set(names)
+    extra = [lemma for lemma in rng.sample(pool, min(nouns, len(pool))) if lemma not in known]
+    sentences = captions(data) + [meaning for _, meaning in rng.sample(glosses, min(meanings, len(glosses)))]
+    encoder = SentenceEncoder()
+    vectors = {"names": encoder(names), "extra": encoder(extra), "sentences": encoder(sentences)}
+    space = TextSpace.fit(torch.cat([vectors["names"], vectors["extra"]]))
+    torch.save(
+        {
+            "texts": {"names": names, "extra": extra, "sentences": sentences},
+            "vectors": {key: space(value).half() for key, value in vectors.items()},
+            "mean": space.mean,
+            "axes": space.axes,
+            "unseen": unseen,
+        },
+        path,
+    )
+    return path
+
+
+def load_space(work: Path) -> TextSpace:
+    """The space that `build_phrases` fitted."""
+    held = torch.load(work / "phrases.pt", weights_only=True)
+    return TextSpace(held["mean"], held["axes"])
+
+
+def vectors_of(names: Iterable[str], work: Path) -> Tensor:
+    """Joint-space targets (K, 256) of names that the phrases hold."""
+    held = torch.load(work / "phrases.pt", weights_only=True)
+    place = {name: index for index, name in enumerate(held["texts"]["names"])}
+    return held["vectors"]["names"][[place[name.lower()] for name in names]].float()
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    options = parser.parse_args()
+    print(build_phrases(options.data, options.work))

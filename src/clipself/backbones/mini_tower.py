@@ -1,0 +1,55 @@
+"""The tower of `clipself-mini`: a plain timm ViT on the first stages of an EfficientNet-Lite, registered with timm.
+
+Importing this module is enough for stock open_clip to build the tower from an exported `open_clip_config.json`.
+"""
+
+from typing import Any
+
+import timm
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import HybridEmbed
+from torch import Tensor, nn
+
+STEM_STAGES, STEM_CHANNELS = 5, 112
+"""Stages of the EfficientNet kept: up to stride 16, 112 channels."""
+
+
+class EfficientStem(nn.Module):
+    """Images (B, 3, H, W) -> features (B, 112, H / 16, W / 16); frozen and always in evaluation mode.
+
+    It is pre-trained and small data would only spoil its batch statistics.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        self.num_features = STEM_CHANNELS
+        self.conv_stem, self.bn1 = network.conv_stem, network.bn1
+        self.blocks = network.blocks[:STEM_STAGES]
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "EfficientStem":
+        """Stays in evaluation mode whatever is asked."""
+        return super().train(False)
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """Stem features at stride 16."""
+        features: Tensor = self.blocks(self.bn1(self.conv_stem(images_B3HW)))
+        return features
+
+
+@register_model
+def clipself_mini_hybrid(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+    """Six blocks of width 256 with a class token over stride-16 features; 160 px, grid 10 x 10."""
+    del pretrained
+    for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        kwargs.pop(unused, None)
+    options = {"img_size": 160, "patch_size": 1, "embed_dim": 256, "depth": 6, "num_heads": 4, "global_pool": "token"}
+
+    def embed_layer(**given: Any) -> HybridEmbed:
+        given.pop("in_chans", None)
+        return HybridEmbed(EfficientStem(), feature_size=(given["img_size"] // 16,) * 2, **given)
+
+    return VisionTransformer(**{**options, **kwargs}, embed_layer=embed_layer)

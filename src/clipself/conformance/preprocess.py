@@ -1,0 +1,95 @@
+"""`clipself_preprocess`: pictures, grids, proposals and masks through the published preprocessing."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipself.conformance.check import Check, compare
+from clipself.conformance.dense_models import Arrays
+from clipself.data.preprocess import Preprocess
+from clipself.data.regions import choose_proposals
+from clipself.ops.boxes import denormalize_boxes, normalize_boxes, xywh_to_xyxy
+from clipself.ops.grids import grid_boxes, grid_choices
+from clipself.ops.masks import resize_masks_to_grid
+
+CLIP_STATISTICS = Preprocess(
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
+IMAGE_ATOL = 0.016
+"""One 8-bit step after normalisation, as the manifests allow across Pillow versions."""
+
+
+def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Every picture of the manifest; sizes are told by the stored arrays."""
+    published = [tuple(pair) for pair in manifest["grid_choices_rows_cols"]]
+    ours = grid_choices(max(rows for rows, _ in published))
+    checks = [Check(key="grid choices", difference=float(set(ours) != set(published)), tolerance=0.0)]
+    for name in sorted({key.split("/")[0] for key in arrays}):
+        part = {key.split("/", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}/")}
+        checks += [*_check_image(name, part), *_check_grids(name, part), *_check_proposals(name, part)]
+        checks += _check_masks(name, part)
+    return checks
+
+
+def _check_image(name: str, part: Arrays) -> list[Check]:
+    side = part["student"].shape[-1]
+    image, scale = CLIP_STATISTICS.student_image(Image.fromarray(part["image"]), side)
+    return [
+        compare(f"{name}/student", image.numpy(), part["student"], atol=IMAGE_ATOL),
+        compare(f"{name}/scale", scale, part["scale"], atol=1e-6),
+    ]
+
+
+def _check_grids(name: str, part: Arrays) -> list[Check]:
+    image, side = Image.fromarray(part["image"]), part["student"].shape[-1]
+    scale, size, checks = float(part["scale"]), (image.height, image.width), []
+    for key in part:
+        found = re.fullmatch(r"grid(\d+)x(\d+)/crops", key)
+        if found is None:
+            continue
+        stored = part[key]
+        boxes = denormalize_boxes(grid_boxes(int(found[1]), int(found[2])), size=size)
+        crops = CLIP_STATISTICS.teacher_crops(image, boxes, stored.shape[-1])
+        boxes_norm = normalize_boxes(boxes * scale, size=(side, side))
+        checks.append(compare(f"{name}/{key}", crops.numpy(), stored, atol=IMAGE_ATOL))
+        boxes_key = key.replace("crops", "boxes")
+        checks.append(compare(f"{name}/{boxes_key}", boxes_norm.numpy(), part[boxes_key], atol=1e-6))
+    return checks
+
+
+def _check_proposals(name: str, part: Arrays) -> list[Check]:
+    if "proposals_xywh" not in part:
+        return []
+    image, side = Image.fromarray(part["image"]), part["student"].shape[-1]
+    stored = part["prop/crops"]
+    boxes = xywh_to_xyxy(torch.from_numpy(part["proposals_xywh"]))
+    kept = choose_proposals(boxes, size=(image.height, image.width), max_regions=len(boxes))
+    crops = CLIP_STATISTICS.teacher_crops(image, kept, stored.shape[-1], enlarge=1.5)
+    boxes_norm = normalize_boxes(kept * float(part["scale"]), size=(side, side)).float()
+    slots = _into_slots(torch.nn.functional.pad(boxes_norm, (0, 1), value=1.0), len(stored))
+    valid = part["prop/boxes"][:, 4] > 0.5
+    return [
+        compare(f"{name}/prop/valid", slots[:, 4].numpy() > 0.5, np.sort(valid)[::-1], atol=0.0),
+        compare(f"{name}/prop/boxes", boxes_norm.numpy(), part["prop/boxes"][valid, :4], atol=1e-6),
+        compare(f"{name}/prop/crops", crops.numpy(), stored[valid], atol=IMAGE_ATOL),
+    ]
+
+
+def _into_slots(rows: Tensor, count: int) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, 0, 0, count - len(rows)))
+
+
+def _check_masks(name: str, part: Arrays) -> list[Check]:
+    checks = []
+    for key, antialias in (("mask_no_antialias", False), ("mask_current_torchvision", True)):
+        if key in part:
+            mask = torch.from_numpy(part["mask_in"])[None]
+            ours = resize_masks_to_grid(mask, grid=part[key].shape[-1], antialias=antialias)[0]
+            checks.append(compare(f"{name}/{key}", ours.numpy(), part[key], atol=0.0))
+    return checks

@@ -1,0 +1,27 @@
+from .distill import DistillDataset as DistillDataset
+from .distill import EpochSampler as EpochSampler
+from .distill import collate_distill as collate_distill
+from .distill import make_loader as make_loader
+from .images import read_image as read_image
+from .labelled import CocoInstances as CocoInstances
+from .labelled import CocoPanoptic as CocoPanoptic
+from .labelled import RegionSamples as RegionSamples
+from .labelled import open_labelled as open_labelled
+from .preprocess import Preprocess as Preprocess
+from .sources import CocoImages as CocoImages
+from .sources import ImageFolder as ImageFolder
+
+__all__ = [
+    "CocoImages",
+    "CocoInstances",
+    "CocoPanoptic",
+    "DistillDataset",
+    "EpochSampler",
+    "ImageFolder",
+    "Preprocess",
+    "RegionSamples",
+    "collate_distill",
+    "make_loader",
+    "open_labelled",
+    "read_image",
+]

@@ -1,0 +1,190 @@
+"""Samples for self-distillation: an image, regions of it, and a crop for each region; all made in the worker."""
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from clipself.data.images import read_image
+from clipself.data.preprocess import Preprocess
+from clipself.data.regions import MAX_AREA, MIN_AREA, choose_proposals, draw_patches
+from clipself.data.sources import ImageSource
+from clipself.ops.boxes import normalize_boxes
+from clipself.structures import DistillBatch
+
+log = logging.getLogger(__name__)
+
+REGIONS: Final = ("patches", "proposals")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillSample:
+    """One image ready for a batch; the fields are those of `DistillBatch` for one image."""
+
+    image_3HW: Tensor
+    boxes_norm: Tensor
+    crops_R3hw: Tensor
+    name: str
+
+
+class DistillDataset(Dataset[DistillSample]):
+    """Images of a source with regions drawn anew each epoch.
+
+    Every draw follows from (seed, epoch, index), so neither workers nor processes change it.
+
+    Args:
+        source: Where images and proposals come from.
+        preprocess: Normalisation of the model.
+        student_size: Side of the square student input, in pixels.
+        crop_size: Side of the teacher crops, in pixels.
+        regions: "patches" (random grids) or "proposals" (the source's boxes).
+        max_split: Most rows or columns of a grid.
+        max_regions: Most regions of an image.
+        enlarge: Sides of the teacher's crop relative to the region; None is 1 for patches and 1.5 for proposals.
+        min_area: Smallest proposal in squared original pixels.
+        max_area: Largest proposal.
+        flip: Probability of a mirrored image.
+        seed: Seed of every draw.
+        skip_unreadable: Whether a damaged file gives its place to the next readable one; else it is an error.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        *,
+        preprocess: Preprocess,
+        student_size: int,
+        crop_size: int,
+        regions: str = "patches",
+        max_split: int = 6,
+        max_regions: int = 20,
+        enlarge: float | None = None,
+        min_area: float = MIN_AREA,
+        max_area: float = MAX_AREA,
+        flip: float = 0.0,
+        seed: int = 0,
+        skip_unreadable: bool = True,
+    ) -> None:
+        if regions not in REGIONS:
+            raise ValueError(f"unknown regions {regions!r}, expected one of {list(REGIONS)}")
+        self.source, self.preprocess = source, preprocess
+        self.student_size, self.crop_size = student_size, crop_size
+        self.regions, self.max_split, self.max_regions = regions, max_split, max_regions
+        self.enlarge = enlarge if enlarge is not None else (1.0 if regions == "patches" else 1.5)
+        self.min_area, self.max_area = min_area, max_area
+        self.flip, self.seed, self.skip_unreadable = flip, seed, skip_unreadable
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> DistillSample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = random.Random(f"{self.seed}/{epoch}/{index}")
+        chosen, image = self._read(index)
+        size = (image.height, image.width)
+        boxes = self._regions(chosen, size, rng)
+        if self.flip and rng.random() < self.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            boxes = torch.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], dim=-1)
+        student, scale = self.preprocess.student_image(image, self.student_size)
+        return DistillSample(
+            image_3HW=student,
+            boxes_norm=normalize_boxes(boxes * scale, size=(self.student_size, self.student_size)).float(),
+            crops_R3hw=self.preprocess.teacher_crops(image, boxes, self.crop_size, enlarge=self.enlarge),
+            name=str(self.source.paths[chosen]),
+        )
+
+    def _regions(self, index: int, size: tuple[int, int], rng: random.Random) -> Tensor:
+        if self.regions == "patches":
+            return draw_patches(size, rng, max_split=self.max_split, max_regions=self.max_regions)
+        return choose_proposals(
+            self.source.boxes(index, size=size),
+            size=size,
+            rng=rng,
+            max_regions=self.max_regions,
+            min_area=self.min_area,
+            max_area=self.max_area,
+        )
+
+    def _read(self, index: int) -> tuple[int, Image.Image]:
+        """The image, or the next readable one, so that a damaged file costs neither the run nor its repeatability."""
+        for offset in range(len(self.source)):
+            chosen = (index + offset) % len(self.source)
+            try:
+                return chosen, read_image(self.source.paths[chosen])
+            except (ValueError, FileNotFoundError) as error:
+                if not self.skip_unreadable:
+                    raise
+                log.warning("%s; the next image takes its place", error)
+        raise ValueError(f"none of the {len(self.source)} images can be read; the first is {self.source.paths[0]}")
+
+
+def collate_distill(samples: Sequence[DistillSample]) -> DistillBatch:
+    """Stacks the images and joins the regions, image after image."""
+    return DistillBatch(
+        images_B3HW=torch.stack([sample.image_3HW for sample in samples]),
+        boxes_norm=tuple(sample.boxes_norm for sample in samples),
+        crops_R3hw=torch.cat([sample.crops_R3hw for sample in samples]),
+        names=tuple(sample.name for sample in samples),
+    )
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index), endless; a global batch is cut among the ranks, so N x b is one process with N * b.
+
+    Args:
+        length: Images in the data set.
+        batch_size: Images of one rank in a batch.
+        rank: This process.
+        world_size: How many processes there are.
+        seed: Seed of the permutations.
+        start_batch: Batches that an earlier run has seen.
+
+    Raises:
+        ValueError: There are fewer images than one global batch.
+    """
+
+    def __init__(
+        self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, start_batch: int = 0
+    ) -> None:
+        self.global_batch = batch_size * world_size
+        if length < self.global_batch:
+            raise ValueError(
+                f"{length} images do not fill one batch of {batch_size} on {world_size} processes; "
+                f"use a batch size of at most {length // world_size}"
+            )
+        self.length, self.batch_size, self.rank = length, batch_size, rank
+        self.seed, self.start_batch = seed, start_batch
+        self.batches_per_epoch = length // self.global_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        batch = self.start_batch
+        while True:
+            epoch, place = divmod(batch, self.batches_per_epoch)
+            order = list(range(self.length))
+            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+            for step in range(place, self.batches_per_epoch):
+                start = step * self.global_batch + self.rank * self.batch_size
+                yield [(epoch, index) for index in order[start : start + self.batch_size]]
+                batch += 1
+
+
+def make_loader(
+    dataset: DistillDataset, sampler: EpochSampler, *, workers: int = 2, pin_memory: bool = False
+) -> DataLoader[DistillSample]:
+    """A loader over the sampler's batches; the last incomplete batch of an epoch is dropped, as published."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate_distill,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        prefetch_factor=2 if workers else None,
+    )

@@ -1,0 +1,3 @@
+from .cosine import cosine_loss as cosine_loss
+
+__all__ = ["cosine_loss"]

@@ -1,0 +1,31 @@
+from .boxes import box_areas as box_areas
+from .boxes import check_boxes as check_boxes
+from .boxes import denormalize_boxes as denormalize_boxes
+from .boxes import enlarge_boxes as enlarge_boxes
+from .boxes import normalize_boxes as normalize_boxes
+from .boxes import xywh_to_xyxy as xywh_to_xyxy
+from .boxes import xyxy_to_xywh as xyxy_to_xywh
+from .grids import grid_boxes as grid_boxes
+from .grids import grid_choices as grid_choices
+from .masks import masks_to_boxes as masks_to_boxes
+from .masks import resize_masks_to_grid as resize_masks_to_grid
+from .pooling import pool_boxes as pool_boxes
+from .pooling import pool_masks as pool_masks
+from .positions import resize_position_table as resize_position_table
+
+__all__ = [
+    "box_areas",
+    "check_boxes",
+    "denormalize_boxes",
+    "enlarge_boxes",
+    "grid_boxes",
+    "grid_choices",
+    "masks_to_boxes",
+    "normalize_boxes",
+    "pool_boxes",
+    "pool_masks",
+    "resize_masks_to_grid",
+    "resize_position_table",
+    "xywh_to_xyxy",
+    "xyxy_to_xywh",
+]

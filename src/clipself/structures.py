@@ -1,0 +1,85 @@
+"""What travels between rooms; each checks its own shapes."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillBatch:
+    """Images with their regions, for one step of self-distillation.
+
+    Attributes:
+        images_B3HW: Student images, normalised, padded right and below.
+        boxes_norm: For each image its regions (r, 4), `xyxy` in [0, 1] of the padded image.
+        crops_R3hw: Teacher crops of all regions, in the same order, normalised.
+        names: Where each image came from.
+    """
+
+    images_B3HW: Tensor
+    boxes_norm: tuple[Tensor, ...]
+    crops_R3hw: Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        regions = sum(len(boxes) for boxes in self.boxes_norm)
+        if len(self.boxes_norm) != len(self.images_B3HW) or regions != len(self.crops_R3hw):
+            raise ValueError(
+                f"{len(self.images_B3HW)} images, {len(self.boxes_norm)} sets of boxes with {regions} boxes and "
+                f"{len(self.crops_R3hw)} crops do not belong together; there is one crop for each box"
+            )
+
+    @property
+    def num_regions(self) -> int:
+        """Regions of all images."""
+        return len(self.crops_R3hw)
+
+    def to(self, device: torch.device | str) -> "DistillBatch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            images_B3HW=self.images_B3HW.to(device, non_blocking=True),
+            boxes_norm=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_norm),
+            crops_R3hw=self.crops_R3hw.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "DistillBatch":
+        """The same batch in page-locked memory, for loaders that feed an accelerator."""
+        return replace(
+            self,
+            images_B3HW=self.images_B3HW.pin_memory(),
+            boxes_norm=tuple(boxes.pin_memory() for boxes in self.boxes_norm),
+            crops_R3hw=self.crops_R3hw.pin_memory(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionSample:
+    """One image with labelled regions, for region classification.
+
+    Attributes:
+        image_3HW: Student image, normalised, padded right and below to a square.
+        boxes_norm: Regions (R, 4), `xyxy` in [0, 1] of the padded image.
+        masks_RYX: Masks at the patch grid, boolean; None where the data has none.
+        crops_R3hw: Teacher crops; None unless asked for.
+        labels_R: Index into the vocabulary.
+        is_thing_R: Things True, stuff False.
+        name: Where the image came from.
+    """
+
+    image_3HW: Tensor
+    boxes_norm: Tensor
+    masks_RYX: Tensor | None
+    crops_R3hw: Tensor | None
+    labels_R: Tensor
+    is_thing_R: Tensor
+    name: str
+
+    def __post_init__(self) -> None:
+        counts = {len(self.boxes_norm), len(self.labels_R), len(self.is_thing_R)}
+        counts |= {len(part) for part in (self.masks_RYX, self.crops_R3hw) if part is not None}
+        if len(counts) != 1:
+            raise ValueError(
+                f"{self.name}: boxes, masks, crops and labels count {sorted(counts)} regions, expected one number"
+            )
