@@ -122,7 +122,9 @@ def train_image_tower(
             scores = measure(model, features, classes, targets, total, held_out)
             _save(path, model, optimizer, spent=saved - begun, step=step)
             with (work / "image.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step, "minutes": (saved - begun) / 60, "loss": loss.item(), **scores}) + "\n")
+                log.write(
+                    json.dumps({"step": step, "minutes": (saved - begun) / 60, "loss": loss.item(), **scores}) + "\n"
+                )
     _save(path, model, optimizer, spent=60 * minutes, step=step)
     return path
 

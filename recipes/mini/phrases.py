@@ -51,12 +51,18 @@ def listed_names(data: Path) -> list[str]:
     for path in (data / "text_embeddings").glob("*.json"):
         held = json.loads(path.read_text())
         if isinstance(held, list):
-            names |= {str(name).lower().replace("_", " ") for name in held}
+            names |= {plain_name(row["name"] if isinstance(row, dict) else str(row)) for row in held}
     lines = (data / "pretrain_images/index.tsv").read_text(encoding="utf-8").splitlines()[1:]
     names |= {line.split("\t")[3].split(",")[0].strip().lower() for line in lines}
     things = Path(__file__).parents[1] / "scenes/things.txt"
     names |= {line.split("\t")[0] for line in things.read_text(encoding="utf-8").splitlines() if "\t" in line}
     return sorted(names)
+
+
+def plain_name(name: str) -> str:
+    """Underscores to blanks, LVIS's bracketed senses and COCO's "-other", "-merged", "-stuff" cut off."""
+    name = re.sub(r"_?\(.*?\)", "", name).replace("_", " ").lower()
+    return re.sub(r"-(other|merged|stuff|other-merged)$", "", name.removesuffix("-merged")).strip()
 
 
 def captions(data: Path) -> list[str]:

@@ -67,13 +67,21 @@ class CocoImages:
         annotations: COCO-style JSON with "images" (and "annotations" if no proposals are given).
         images: Folder that `file_name` is relative to; LVIS files without `file_name` use the end of `coco_url`.
         proposals: COCO-results JSON (list of {"image_id", "bbox": xywh, "score"}) or an annotation JSON.
+        needs_boxes: Whether a file without boxes is an error; patches need none.
 
     Raises:
         FileNotFoundError: A file is missing; missing images are counted and the first are named.
         ValueError: A file is not of that form, or holds no boxes.
     """
 
-    def __init__(self, annotations: str | Path, images: str | Path, *, proposals: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        annotations: str | Path,
+        images: str | Path,
+        *,
+        proposals: str | Path | None = None,
+        needs_boxes: bool = True,
+    ) -> None:
         self.source = str(proposals or annotations)
         held = read_json(annotations)
         if not isinstance(held, Mapping) or "images" not in held:
@@ -84,7 +92,7 @@ class CocoImages:
         check_images_exist(self.paths, source=str(annotations))
         rows = held.get("annotations", []) if proposals is None else _result_rows(read_json(proposals), str(proposals))
         self._start, self._boxes = _group_boxes(rows, self.ids)
-        if not len(self._boxes):
+        if needs_boxes and not len(self._boxes):
             raise ValueError(
                 f"{self.source} holds no boxes for the images of {annotations}; were they made for others?"
             )

@@ -1,0 +1,138 @@
+"""Trains the text tower to say what the sentence encoder says, on a pruned byte-pair vocabulary."""
+
+import gzip
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import open_clip.tokenizer
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIPTextCfg, _build_text_tower
+from open_clip.tokenizer import SimpleTokenizer
+from phrases import JOINT, TEMPLATES
+from torch import Tensor, nn
+from tqdm import tqdm
+
+MERGES = 8000
+"""Byte pairs kept of open_clip's 48,894; any word can still be spelled."""
+
+CONTEXT = 32
+TEXT_CFG: dict[str, Any] = {
+    "context_length": CONTEXT,
+    "vocab_size": 2 * 256 + MERGES + 2,
+    "width": 256,
+    "heads": 4,
+    "layers": 4,
+    "tokenizer_kwargs": {"bpe_path": "merges.txt.gz"},
+}
+
+
+def write_merges(path: Path) -> Path:
+    """The first byte pairs of open_clip's file (MIT licence), in the form that its tokenizer reads."""
+    source = Path(open_clip.tokenizer.default_bpe())
+    lines = gzip.open(source).read().decode("utf-8").split("\n")
+    with gzip.GzipFile(path, "wb", mtime=0) as stream:
+        stream.write("\n".join(lines[: MERGES + 1]).encode("utf-8"))
+    return path
+
+
+def make_tokenizer(merges: Path) -> SimpleTokenizer:
+    """Checks that the file gives the vocabulary that the tower is built for."""
+    tokenizer = SimpleTokenizer(bpe_path=str(merges), context_length=CONTEXT)
+    if tokenizer.vocab_size != TEXT_CFG["vocab_size"]:
+        raise ValueError(f"the merges give {tokenizer.vocab_size} tokens, the tower has {TEXT_CFG['vocab_size']}")
+    return tokenizer
+
+
+class Phrases:
+    """Draws (text, target) pairs: listed names often, other nouns and sentences once in a while."""
+
+    SHARES = {"names": 0.35, "extra": 0.4, "sentences": 0.25}
+
+    def __init__(self, work: Path) -> None:
+        held = torch.load(work / "phrases.pt", weights_only=True)
+        self.texts, self.vectors = held["texts"], held["vectors"]
+
+    def draw(self, count: int, rng: random.Random) -> tuple[list[str], Tensor]:
+        """Texts in the words of a random template, and the joint-space vectors of what they name."""
+        texts, targets = [], []
+        kinds = rng.choices(list(self.SHARES), weights=list(self.SHARES.values()), k=count)
+        for kind in kinds:
+            place = rng.randrange(len(self.texts[kind]))
+            text = self.texts[kind][place]
+            if kind != "sentences":
+                text = rng.choice(TEMPLATES).format(text)
+            texts.append(text + "." if rng.random() < 0.3 else text)
+            targets.append(self.vectors[kind][place])
+        return texts, torch.stack(targets).float()
+
+
+def train_text_tower(work: Path, *, minutes: float, batch_size: int = 256, lr: float = 1e-3) -> Path:
+    """Trains by the clock; continues from its last checkpoint. Writes `text.pt`."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(write_merges(work / "merges.txt.gz"))
+    tower = _build_text_tower(JOINT, CLIPTextCfg(**TEXT_CFG))
+    phrases, path = Phrases(work), work / "text.pt"
+    optimizer = torch.optim.AdamW(tower.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.02)
+    step, spent = 0, 0.0
+    if path.exists():
+        held = torch.load(path, weights_only=True)
+        tower.load_state_dict(held["model"])
+        optimizer.load_state_dict(held["optimizer"])
+        step, spent = held["step"], held["spent"]
+    begun = time.monotonic() - spent
+    saved, progress = begun, tqdm(desc="text tower", unit="step", initial=step)
+    while (share := (time.monotonic() - begun) / (60 * minutes)) < 1.0:
+        rate = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        texts, targets = phrases.draw(batch_size, random.Random(step))
+        loss = loss_of(tower, tokenizer(texts), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        progress.update()
+        if step % 20 == 0:
+            progress.set_postfix(loss=f"{loss.item():.4f}")
+        if time.monotonic() - saved > 60:
+            saved = time.monotonic()
+            _save(path, tower, optimizer, spent=saved - begun, step=step)
+            with (work / "text.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, "loss": loss.item(), "minutes": (saved - begun) / 60}) + "\n")
+    _save(path, tower, optimizer, spent=60 * minutes, step=step)
+    return path
+
+
+def loss_of(tower: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+    """1 - cosine to the target, and telling the batch's targets apart."""
+    longest = int(tokens.argmax(dim=1).max()) + 1  # the end token has the highest number
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = tower(tokens[:, :longest])
+    unit = F.normalize(embeddings.float(), dim=-1)
+    distance = 1 - (unit * targets).sum(-1)
+    # Soft targets: texts that mean nearly the same must not push each other away.
+    wanted = (30 * targets @ targets.T).softmax(-1)
+    apart = -(wanted * (30 * unit @ targets.T).log_softmax(-1)).sum(-1)
+    return distance.mean() + 0.1 * apart.mean()
+
+
+def _save(path: Path, tower: nn.Module, optimizer: torch.optim.Optimizer, *, spent: float, step: int) -> None:
+    part = path.with_suffix(".part")
+    torch.save({"model": tower.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, part)
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15)
+    options = parser.parse_args()
+    train_text_tower(options.work, minutes=options.minutes)

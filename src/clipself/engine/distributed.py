@@ -1,0 +1,81 @@
+"""One process or many under `torchrun`: who am I, sums over all, gradients that truly synchronise."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """This process among its peers.
+
+    Attributes:
+        rank: Number of this process, 0 to size - 1.
+        size: How many processes there are.
+        device: Where this one computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and draws bars."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, on every one of them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Returns when every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module whose backward pass averages gradients over the processes; call this one, never what it wraps."""
+        if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+@contextmanager
+def join_world(device: torch.device) -> Iterator[World]:
+    """Joins the processes that `torchrun` started, or stands alone; leaves them at the end."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(rank=0, size=1, device=device)
+        return
+    mine = not dist.is_initialized()
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if mine:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def delayed_sync(module: nn.Module, *, last: bool) -> Iterator[None]:
+    """Skips the averaging of gradients for all but the last micro-batch of a step."""
+    wrapped: Any = module
+    if last or not isinstance(module, DistributedDataParallel):
+        yield
+    else:
+        with wrapped.no_sync():
+            yield

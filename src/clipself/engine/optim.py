@@ -1,0 +1,44 @@
+"""Parameter groups and the learning rate of each step."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+def decay_groups(parameters: Sequence[nn.Parameter], *, weight_decay: float) -> list[dict[str, object]]:
+    """Two groups: matrices decay, vectors and scalars (biases, norms, gains) do not.
+
+    Source: open_clip and CLIPSelf training code; the rank of the tensor says the same there as the names do.
+    """
+    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+    groups: list[dict[str, object]] = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def warmup_cosine(step: int, *, lr: float, warmup_steps: int, total_steps: int) -> float:
+    """Linear warm-up lr * (step + 1) / warm-up, then half a cosine to zero over the remaining steps.
+
+    Source: open_clip's `cosine_lr`, as CLIPSelf uses it.
+
+    Args:
+        step: 0-based optimizer step.
+        lr: Peak learning rate.
+        warmup_steps: Steps of the ramp.
+        total_steps: Steps of the whole run.
+    """
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * share)) * lr
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every group the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,5 @@
+"""Published settings as functions, each returning one complete configuration."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

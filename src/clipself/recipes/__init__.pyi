@@ -1,0 +1,17 @@
+from .distill import RECIPES as RECIPES
+from .distill import distill_recipe as distill_recipe
+from .distill import modern as modern
+from .distill import published as published
+from .distill import published_eva_l14 as published_eva_l14
+from .distill import published_openai_b16 as published_openai_b16
+from .distill import published_openai_l14 as published_openai_l14
+
+__all__ = [
+    "RECIPES",
+    "distill_recipe",
+    "modern",
+    "published",
+    "published_eva_l14",
+    "published_openai_b16",
+    "published_openai_l14",
+]

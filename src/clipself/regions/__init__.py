@@ -1,0 +1,5 @@
+"""Region classification: the measure of a dense map (Table 2 of the paper)."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,49 @@
+"""Settings of region evaluation; free of heavy imports so that `--help` is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MODES: Final = ("boxes", "thing_masks", "stuff_masks", "crops")
+"""What is classified: RoIAligned boxes of things, pooled masks of things and of stuff, image crops (the upper bound)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateRegionsConfig:
+    """One evaluation of region classification."""
+
+    annotations: Path
+    """COCO panoptic JSON (boxes, masks, stuff) or COCO instances JSON (things only)."""
+    images: Path
+    """Folder of the pictures."""
+    models: tuple[str, ...] = ("clipself-mini",)
+    """open_clip names, "clipself-mini", or export folders; several are compared side by side."""
+    pretrained: str | None = None
+    """open_clip tag or checkpoint file for a named model."""
+    text_from: str | None = None
+    """Release whose text tower is taken where a checkpoint has none."""
+    image_size: int = 1024
+    """Side of the square input of the dense map, in pixels; a multiple of the patch."""
+    crop_size: int | None = None
+    """Side of the image crops in pixels; the model's own size if not given."""
+    modes: tuple[str, ...] = MODES
+    """Which of boxes, thing_masks, stuff_masks and crops to score."""
+    readout: str = "value"
+    """How the last block becomes a dense map."""
+    templates: str = "detection"
+    """Sentences around the names: detection, imagenet, simple, or a text file with one sentence a line."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+    limit: int | None = None
+    """First images only."""
+    out: Path | None = None
+    """Folder for the JSON and the comparison picture; nothing is written if not given."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.modes) - set(MODES))
+        if unknown or not self.modes:
+            raise ValueError(f"unknown mode {unknown[0] if unknown else ''!r}, expected some of {list(MODES)}")
+        if not self.models:
+            raise ValueError("there is no model to evaluate; name at least one")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit} leaves no images; it counts from 1")

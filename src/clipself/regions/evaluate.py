@@ -1,0 +1,184 @@
+"""Classifies labelled regions by the dense map, and by image crops as the upper bound.
+
+Source: CLIPSelf (arXiv:2310.01403), Table 2, by the released evaluation's protocol.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.devices import pick_device
+from clipself.backbones.loading import load_clip
+from clipself.backbones.readouts import find_readout
+from clipself.backbones.text import default_cache_dir, embed_vocab
+from clipself.data.labelled import LabelledImages, RegionSamples, open_labelled
+from clipself.data.preprocess import Preprocess
+from clipself.metrics.accuracy import MeanClassAccuracy
+from clipself.ops.pooling import pool_boxes, pool_masks
+from clipself.regions.config import MODES, EvaluateRegionsConfig
+from clipself.regions.report import ModeScore, RegionReport, compare_reports
+from clipself.structures import RegionSample
+
+CROPS_AT_ONCE = 64
+"""Image crops in one forward pass."""
+
+
+def evaluate_regions(config: EvaluateRegionsConfig | None = None, /, **options: Any) -> list[RegionReport]:
+    """Evaluates one or several models on a COCO panoptic or instances file, prints the table and writes the JSON.
+
+    Args:
+        config: All settings; or give them as keywords.
+        options: Fields of `EvaluateRegionsConfig`.
+
+    Returns:
+        One report for each model, in order.
+
+    Raises:
+        ValueError: A setting, an annotation or a model does not fit.
+        FileNotFoundError: A file is missing.
+    """
+    config = config if config is not None else EvaluateRegionsConfig(**options)
+    data = open_labelled(config.annotations, config.images)
+    reports = []
+    for model in config.models:
+        clip = load_clip(model, config.pretrained, text_from=config.text_from, device=pick_device(config.device))
+        report = score_regions(
+            clip,
+            data,
+            image_size=config.image_size,
+            crop_size=config.crop_size,
+            modes=config.modes,
+            readout=config.readout,
+            templates=config.templates,
+            limit=config.limit,
+            title=model,
+        )
+        reports.append(report)
+        if config.out is not None:
+            report.write(config.out / f"regions_{len(reports)}_{Path(model).name}.json")
+    print(compare_reports(reports))
+    if config.out is not None:
+        from clipself.viz.bars import draw_comparison
+
+        draw_comparison([report.to_json() for report in reports], path=config.out / "regions.png")
+    return reports
+
+
+@torch.no_grad()
+def score_regions(
+    clip: DenseCLIP,
+    data: LabelledImages,
+    *,
+    image_size: int,
+    crop_size: int | None = None,
+    modes: Sequence[str] = MODES,
+    readout: str = "value",
+    templates: str = "detection",
+    limit: int | None = None,
+    title: str | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> RegionReport:
+    """Evaluates a loaded model; the dense map of an image is computed once for all modes.
+
+    Args:
+        clip: The model; its own text tower embeds the names.
+        data: Labelled images.
+        image_size: Side of the square input of the dense map, in pixels.
+        crop_size: Side of the crops; None is the model's own.
+        modes: Some of boxes, thing_masks, stuff_masks, crops.
+        readout: How the last block becomes a dense map.
+        templates: Sentences around the names.
+        limit: First images only.
+        title: Name in the report.
+        workers: Processes that decode images.
+        progress: Whether to show a bar.
+
+    Raises:
+        ValueError: The size is no multiple of the patch, the readout is unknown, or the model has no text tower.
+    """
+    if image_size % clip.patch_size:
+        near = max(1, round(image_size / clip.patch_size)) * clip.patch_size
+        raise ValueError(f"image_size={image_size} is no multiple of the patch of {clip.patch_size}; try {near}")
+    find_readout(readout)
+    crop_side = crop_size or clip.image_size[0]
+    samples = RegionSamples(
+        data,
+        preprocess=Preprocess(mean=clip.image_mean, std=clip.image_std),
+        image_size=image_size,
+        patch_size=clip.patch_size,
+        crop_size=crop_side if "crops" in modes else None,
+        limit=limit,
+    )
+    text_KD = embed_vocab(clip, data.class_names, templates=templates, cache_dir=default_cache_dir()).to(clip.device)
+    meters = {
+        mode: MeanClassAccuracy(len(text_KD)) for mode in (*modes, *(["stuff_crops"] if "crops" in modes else []))
+    }
+    loader: Any = DataLoader(samples, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+    for sample in tqdm(loader, total=len(samples), desc="regions", unit="image", disable=not progress, leave=False):
+        _score_image(clip, sample, text_KD, meters, readout=readout)
+    settings = {
+        "image_size": image_size,
+        "crop_size": crop_side,
+        "readout": readout,
+        "templates": templates,
+        "classes": len(text_KD),
+        "image_tower": clip.identity.image,
+        "text_tower": clip.identity.text,
+    }
+    return RegionReport(
+        model=title or clip.name,
+        weights_hash=clip.weights_hash(),
+        settings=settings,
+        images=len(samples),
+        scores={mode: _summarize(meter, data.class_names) for mode, meter in meters.items() if meter.counts.any()},
+    )
+
+
+def _score_image(
+    clip: DenseCLIP, sample: RegionSample, text_KD: Tensor, meters: dict[str, MeanClassAccuracy], *, readout: str
+) -> None:
+    if not len(sample.labels_R):
+        return
+    thing = sample.is_thing_R
+    if not meters.keys().isdisjoint(("boxes", "thing_masks", "stuff_masks")):
+        dense = clip.dense_map(sample.image_3HW[None].to(clip.device), readout=readout)
+        if "boxes" in meters:
+            by_box = F.normalize(pool_boxes(dense, [sample.boxes_norm.to(clip.device)]), dim=-1)
+            meters["boxes"].update((by_box @ text_KD.T)[thing.to(clip.device)], sample.labels_R[thing])
+        if sample.masks_RYX is not None:
+            by_mask = pool_masks(dense, [sample.masks_RYX.to(clip.device)]) @ text_KD.T
+            for mode, chosen in (("thing_masks", thing), ("stuff_masks", ~thing)):
+                if mode in meters:
+                    meters[mode].update(by_mask[chosen.to(clip.device)], sample.labels_R[chosen])
+    if sample.crops_R3hw is not None:
+        pieces = sample.crops_R3hw.to(clip.device).split(CROPS_AT_ONCE)
+        by_crop = torch.cat([clip.encode_image(piece) for piece in pieces]) @ text_KD.T
+        for mode, chosen in (("crops", thing), ("stuff_crops", ~thing)):
+            meters[mode].update(by_crop[chosen.to(clip.device)], sample.labels_R[chosen])
+
+
+def _summarize(meter: MeanClassAccuracy, names: Sequence[str]) -> ModeScore:
+    top1, top5 = meter.compute()[1], meter.compute()[5]
+    occurring = [place for place, count in enumerate(meter.counts.tolist()) if count]
+    return ModeScore(
+        top1=top1.mean,
+        top5=top5.mean,
+        regions=int(meter.counts.sum()),
+        classes=len(occurring),
+        per_class={
+            names[place]: {
+                "top1": float(top1.per_class_K[place]),
+                "top5": float(top5.per_class_K[place]),
+                "regions": float(meter.counts[place]),
+            }
+            for place in occurring
+        },
+    )

@@ -1,0 +1,105 @@
+"""What an evaluation found: a table for people, JSON for programs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clipself.files import write_json
+
+TITLES = {"boxes": "boxes", "thing_masks": "thing masks", "stuff_masks": "stuff masks", "crops": "thing crops"}
+TITLES["stuff_crops"] = "stuff crops"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModeScore:
+    """Score of one mode, in percent.
+
+    Attributes:
+        top1: Mean class accuracy.
+        top5: The same with five guesses.
+        regions: How many regions were classified.
+        classes: How many classes occur among them.
+        per_class: Class name -> {"top1", "top5", "regions"}.
+    """
+
+    top1: float
+    top5: float
+    regions: int
+    classes: int
+    per_class: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionReport:
+    """Region classification of one model.
+
+    Attributes:
+        model: What was evaluated.
+        weights_hash: Digest of its weights.
+        settings: Everything that the numbers depend on.
+        images: How many images were seen.
+        scores: Mode -> score.
+    """
+
+    model: str
+    weights_hash: str
+    settings: dict[str, Any]
+    images: int
+    scores: dict[str, ModeScore]
+
+    def to_table(self) -> str:
+        """The scores as aligned text."""
+        return compare_reports([self])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, NaN as None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the JSON, atomically."""
+        return write_json(path, self.to_json())
+
+
+def compare_reports(reports: Sequence[RegionReport], *, names: Sequence[str] | None = None) -> str:
+    """Several models side by side: one row each, top-1 / top-5 mean class accuracy in percent.
+
+    Args:
+        reports: What to compare.
+        names: Row titles; the models' names if not given.
+
+    Raises:
+        ValueError: There is nothing to compare.
+    """
+    if not reports:
+        raise ValueError("there are no reports to compare; pass at least one")
+    modes = [mode for mode in TITLES if any(mode in report.scores for report in reports)]
+    head = ["model", *(TITLES[mode] for mode in modes)]
+    body = [
+        [title, *(_cell(report.scores.get(mode)) for mode in modes)]
+        for title, report in zip(names or [report.model for report in reports], reports, strict=True)
+    ]
+    counts = ["regions / classes", *(_counts(reports[0].scores.get(mode)) for mode in modes)]
+    rows = [head, *body, counts]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(["mean class accuracy in percent, top-1 / top-5", *lines])
+
+
+def _cell(score: ModeScore | None) -> str:
+    return "-" if score is None or math.isnan(score.top1) else f"{score.top1:.1f} / {score.top5:.1f}"
+
+
+def _counts(score: ModeScore | None) -> str:
+    return "-" if score is None else f"{score.regions} / {score.classes}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(held) for held in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,5 @@
+"""Class names and the sentences around them: strings in, strings out, no network."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
