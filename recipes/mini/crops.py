@@ -81,7 +81,9 @@ class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
             return Image.open(self.data / "coco_sample/images/train2017" / member).convert("RGB")
         if container not in self.tars:
             path = self.data / "pretrain_images" / container
-            self.tars[container] = tarfile.open(path if path.suffix == ".tar" else path.with_suffix(".tar"))
+            self.tars[container] = tarfile.open(  # noqa: SIM115  kept open for the worker's life
+                path if path.suffix == ".tar" else path.with_suffix(".tar")
+            )
         stream = self.tars[container].extractfile(member)
         assert stream is not None
         return Image.open(io.BytesIO(stream.read())).convert("RGB")

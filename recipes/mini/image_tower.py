@@ -18,6 +18,8 @@ from tqdm import tqdm
 import clipself.backbones.mini_tower  # noqa: F401  registers the tower
 
 COSINE_WEIGHT = 1.0
+KEEP, KEEP_UNTIL = 0.45, 0.75
+"""Share of the patches that a step sees, and for how much of the schedule; then all of them."""
 
 
 class Blocks(nn.Module):
@@ -28,11 +30,18 @@ class Blocks(nn.Module):
         self.trunk = create_model("clipself_mini_hybrid", num_classes=JOINT, drop_path_rate=0.05)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """What timm's tower does after its stem."""
+    def forward(self, features: Tensor, *, keep: float = 1.0) -> Tensor:
+        """What timm's tower does after its stem; a share of the patches may be left out at random.
+
+        Source of the dropping: FLIP (arXiv:2212.00794); neighbours of a stem say much the same, and steps cost half.
+        """
         trunk = self.trunk
-        tokens = trunk.patch_embed.proj(features).flatten(2).mT
-        tokens = torch.cat([trunk.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + trunk.pos_embed
+        tokens = trunk.patch_embed.proj(features).flatten(2).mT + trunk.pos_embed[:, 1:]
+        if keep < 1.0:
+            chosen = torch.rand(tokens.shape[:2]).argsort(dim=1)[:, : round(keep * tokens.shape[1])]
+            tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))
+        first = (trunk.cls_token + trunk.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([first, tokens], dim=1)
         return trunk.forward_head(trunk.norm(trunk.blocks(trunk.norm_pre(tokens))))
 
 
@@ -106,7 +115,7 @@ def train_image_tower(
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            embeddings = model(torch.from_numpy(features[index]).float())
+            embeddings = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
         scale = model.logit_scale.exp().clamp(max=100)
         loss = loss_of(embeddings, scale, torch.from_numpy(classes[index]), torch.from_numpy(index), targets)
         optimizer.zero_grad(set_to_none=True)

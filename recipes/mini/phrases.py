@@ -1,4 +1,4 @@
-"""Words for the text tower and the space they live in: names, glosses and captions, embedded by the sentence encoder."""
+"""Words for the text tower and the space they live in: names, glosses, captions, embedded by the sentence encoder."""
 
 import json
 import random
@@ -19,7 +19,8 @@ VISIBLE = {"05", "06", "08", "13", "15", "17", "18", "19", "20", "27"}
 """WordNet's lexicographer files of things that can be seen: animals, artefacts, bodies, food, places, ..."""
 
 TEMPLATES = (
-    "{}", "{}", "{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a photo of {}", "a picture of a {}",
+    "{}", "{}", "{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a photo of {}",
+    "a picture of a {}",
     "there is a {} in the scene", "this is a {}", "a small {}", "a large {}", "a close-up photo of a {}",
     "a cropped photo of a {}", "a drawing of a {}", "a blurry photo of a {}", "a bright photo of the {}",
     "a low resolution photo of a {}", "this is a photo of a {}", "itap of a {}", "one {}", "many {}", "a {} in the scene",

@@ -6,7 +6,7 @@ import math
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import open_clip.tokenizer
 import torch
@@ -34,7 +34,7 @@ TEXT_CFG: dict[str, Any] = {
 def write_merges(path: Path) -> Path:
     """The first byte pairs of open_clip's file (MIT licence), in the form that its tokenizer reads."""
     source = Path(open_clip.tokenizer.default_bpe())
-    lines = gzip.open(source).read().decode("utf-8").split("\n")
+    lines = gzip.decompress(source.read_bytes()).decode("utf-8").split("\n")
     with gzip.GzipFile(path, "wb", mtime=0) as stream:
         stream.write("\n".join(lines[: MERGES + 1]).encode("utf-8"))
     return path
@@ -51,7 +51,7 @@ def make_tokenizer(merges: Path) -> SimpleTokenizer:
 class Phrases:
     """Draws (text, target) pairs: listed names often, other nouns and sentences once in a while."""
 
-    SHARES = {"names": 0.35, "extra": 0.4, "sentences": 0.25}
+    SHARES: ClassVar = {"names": 0.35, "extra": 0.4, "sentences": 0.25}
 
     def __init__(self, work: Path) -> None:
         held = torch.load(work / "phrases.pt", weights_only=True)
@@ -60,8 +60,9 @@ class Phrases:
     def draw(self, count: int, rng: random.Random) -> tuple[list[str], Tensor]:
         """Texts in the words of a random template, and the joint-space vectors of what they name."""
         texts, targets = [], []
-        kinds = rng.choices(list(self.SHARES), weights=list(self.SHARES.values()), k=count)
-        for kind in kinds:
+        # One kind a batch: a single long sentence would make every short name as dear as itself.
+        (kind,) = rng.choices(list(self.SHARES), weights=list(self.SHARES.values()))
+        for _ in range(count):
             place = rng.randrange(len(self.texts[kind]))
             text = self.texts[kind][place]
             if kind != "sentences":
@@ -109,11 +110,16 @@ def train_text_tower(work: Path, *, minutes: float, batch_size: int = 256, lr: f
     return path
 
 
-def loss_of(tower: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+def loss_of(tower: Any, tokens: Tensor, targets: Tensor) -> Tensor:
     """1 - cosine to the target, and telling the batch's targets apart."""
     longest = int(tokens.argmax(dim=1).max()) + 1  # the end token has the highest number
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        embeddings = tower(tokens[:, :longest])
+    whole = tower.attn_mask  # the stock tower wants its full context; short batches train many times faster
+    tower.attn_mask = whole[:longest, :longest]
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            embeddings = tower(tokens[:, :longest])
+    finally:
+        tower.attn_mask = whole
     unit = F.normalize(embeddings.float(), dim=-1)
     distance = 1 - (unit * targets).sum(-1)
     # Soft targets: texts that mean nearly the same must not push each other away.

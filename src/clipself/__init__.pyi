@@ -1,3 +1,25 @@
+from .backbones.dense_clip import DenseCLIP as DenseCLIP
+from .backbones.loading import load_clip as load_clip
+from .conformance.run import parity as parity
+from .distillation.run import distill as distill
+from .regions.evaluate import evaluate_regions as evaluate_regions
+from .workflows.quickstart import quickstart as quickstart
+from .workflows.show import show_kmeans as show_kmeans
+from .workflows.show import show_query as show_query
+from .workflows.weights import blend as blend
+from .workflows.weights import convert as convert
+
 __version__: str
 
-__all__ = []
+__all__ = [
+    "DenseCLIP",
+    "blend",
+    "convert",
+    "distill",
+    "evaluate_regions",
+    "load_clip",
+    "parity",
+    "quickstart",
+    "show_kmeans",
+    "show_query",
+]

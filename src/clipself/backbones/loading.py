@@ -152,6 +152,8 @@ def build_clip(
     """
     kept = deepcopy(dict(model_cfg))
     arguments = deepcopy(kept)
+    if arguments["vision_cfg"].get("timm_model_name") == "clipself_mini_hybrid":
+        import clipself.backbones.mini_tower  # noqa: F401  registers the tower with timm
     custom_text = arguments.pop("custom_text", False)
     if "timm_model_name" in arguments["vision_cfg"]:
         arguments["vision_cfg"]["timm_model_pretrained"] = False

@@ -40,7 +40,7 @@ class EfficientStem(nn.Module):
         return features
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def clipself_mini_hybrid(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """Six blocks of width 256 with a class token over stride-16 features; 160 px, grid 10 x 10."""
     del pretrained

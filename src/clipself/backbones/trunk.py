@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -76,8 +76,8 @@ def _variant(key: str, config: Mapping[str, Any], arrays: Arrays) -> Variant:
         "neighbour_only_reduced": neighbours_only(std=config["gaussian_std"]),
         "proxyclip": proxy(arrays.get("vfm_feats"), beta=config["proxy_beta"], gamma=config["proxy_gamma"]),
     }
-    mix = pick(mixes, key, what="readout variant in the manifest")
-    return lambda clip, sequence: mix_last_block(clip.trunk, sequence, mix, residual=False, feed_forward=False)
+    chosen = pick(mixes, key, what="readout variant in the manifest")
+    return lambda clip, sequence: mix_last_block(clip.trunk, sequence, chosen, residual=False, feed_forward=False)
 
 
 def neighbours_only(*, std: float) -> Mix:
@@ -87,7 +87,8 @@ def neighbours_only(*, std: float) -> Mix:
         query, key = heads("q"), heads("k")
         strength = (query.norm(dim=-1).mean(-1) * key.norm(dim=-1).mean(-1)).mean() * query.shape[-1] ** -0.5
         logits = strength * gaussian_window(grid, std=std).to(query)
-        return logits.softmax(-1) @ heads("v")
+        mixed: Tensor = logits.softmax(-1) @ heads("v")
+        return mixed
 
     return mix
 

@@ -7,6 +7,7 @@ from .labelled import CocoInstances as CocoInstances
 from .labelled import CocoPanoptic as CocoPanoptic
 from .labelled import RegionSamples as RegionSamples
 from .labelled import open_labelled as open_labelled
+from .photographs import load_photo as load_photo
 from .preprocess import Preprocess as Preprocess
 from .sources import CocoImages as CocoImages
 from .sources import ImageFolder as ImageFolder
@@ -21,6 +22,7 @@ __all__ = [
     "Preprocess",
     "RegionSamples",
     "collate_distill",
+    "load_photo",
     "make_loader",
     "open_labelled",
     "read_image",

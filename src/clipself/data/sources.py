@@ -18,7 +18,7 @@ from clipself.ops.boxes import check_boxes, xywh_to_xyxy
 class ImageSource(Protocol):
     """Images by index, each with class-free boxes where the source has some."""
 
-    paths: Sequence[Path]
+    paths: list[Path]
 
     def __len__(self) -> int:
         """How many images there are."""

@@ -81,5 +81,5 @@ class ClipSelf:
         return self.cache.look_up(batch, self._embed)
 
     def _embed(self, crops_R3hw: Tensor) -> Tensor:
-        pieces = [self.teacher.encode_image(piece) for piece in crops_R3hw.split(CROPS_AT_ONCE)]
+        pieces = [self.teacher.encode_image(piece) for piece in torch.split(crops_R3hw, CROPS_AT_ONCE)]
         return torch.cat(pieces).float() if pieces else crops_R3hw.new_zeros(0, self.teacher.embed_dim)

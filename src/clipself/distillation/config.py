@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 NOT_COMPARED = (
-    "out", "resume", "workers", "save_every", "evaluate_every", "evaluate_annotations", "evaluate_images", "tensorboard",
-    "device", "overwrite",
+    "out", "resume", "workers", "save_every", "evaluate_every", "evaluate_annotations", "evaluate_images",
+    "tensorboard", "device", "overwrite",
 )  # fmt: skip
 """Settings that may change between a run and its continuation."""
 

@@ -56,7 +56,7 @@ class DistillResult:
             f"{self.steps} steps, loss {self.first_loss:.4f} -> {self.last_loss:.4f} "
             f"(mean cosine {1 - self.first_loss:.4f} -> {1 - self.last_loss:.4f})\n"
             f"student  {self.student}\nblended  {self.blended}\n"
-            f"next: clipself evaluate regions --models ORIGINAL {self.blended} --annotations FILE.json --images FOLDER\n"
+            f"next: clipself evaluate regions --models ORIGINAL {self.blended} --annotations FILE --images FOLDER\n"
             f"      clipself show kmeans PICTURE.jpg --refined {self.blended}"
         )
 
@@ -65,8 +65,8 @@ def distill(config: DistillConfig | None = None, /, **options: Any) -> DistillRe
     """Refines a CLIP's dense map on images without labels.
 
     Args:
-        config: All settings; or give them as keywords: `distill(out="runs/mine", data="photos/", model="ViT-B-16",
-            pretrained="openai")`.
+        config: All settings; or give them as keywords: `distill(out="runs/mine", data="photos/",
+            model="ViT-B-16", pretrained="openai")`.
         options: Fields of `DistillConfig`; paths may be strings.
 
     Returns:

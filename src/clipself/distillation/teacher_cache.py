@@ -20,8 +20,8 @@ FIRST_ROWS = 1024
 class TeacherCache:
     """Embeddings by a key of teacher, file and region; a changed file or model has other keys, so nothing is stale.
 
-    Rows are float16 in one growing file; the keys lie beside it. One process writes one store: under many processes each
-    rank has its own.
+    Rows are float16 in one growing file; the keys lie beside it. One process writes one store: under many processes
+    each rank has its own.
 
     Args:
         folder: Where the store lies.

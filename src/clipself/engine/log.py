@@ -35,7 +35,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise ImportError("tensorboard=True needs TensorBoard; pip install 'clipself[tensorboard]'") from error
-            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Appends one record; numbers also go to TensorBoard."""

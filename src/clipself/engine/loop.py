@@ -20,21 +20,22 @@ from clipself.engine.optim import set_lr, warmup_cosine
 from clipself.engine.precision import Precision
 
 Batch = TypeVar("Batch")
+Seen = TypeVar("Seen", contravariant=True)
 
 
-class Method(Protocol[Batch]):
+class Method(Protocol[Seen]):
     """What a method tells the loop about its loss."""
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Seen) -> int:
         """How many terms the loss of this batch sums."""
 
-    def images(self, batch: Batch) -> int:
+    def images(self, batch: Seen) -> int:
         """How many images it holds, for the speed shown."""
 
-    def names(self, batch: Batch) -> Sequence[str]:
+    def names(self, batch: Seen) -> Sequence[str]:
         """Where they came from, for messages."""
 
-    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss_sum(self, model: nn.Module, batch: Seen) -> Tensor:
         """The sum of the terms; `model` is the trained module, wrapped for many processes."""
 
 
@@ -162,7 +163,8 @@ class Loop(Generic[Batch]):
                 with self.precision.autocast():
                     loss = self.method.loss_sum(model, batch)
                 # The wrapper averages over processes; the sum over all of them is what the loss divides by.
-                self.precision.scaler.scale(loss * (self.world.size / total)).backward()
+                scaled: Any = self.precision.scaler.scale(loss * (self.world.size / total))
+                scaled.backward()
             summed += loss.detach()
         mean_loss = self.world.sum(summed).item() / total
         if not torch.isfinite(torch.tensor(mean_loss)):
@@ -194,7 +196,7 @@ class Loop(Generic[Batch]):
     def _refuse(self, step: int, loss: float, micro: Sequence[Batch]) -> None:
         names = [name for batch in micro for name in self.method.names(batch)]
         raise FloatingPointError(
-            f"the loss is {loss} at step {step + 1}, on {', '.join(names[:4])}; the weights before this step are kept in "
+            f"the loss is {loss} at step {step + 1}, on {', '.join(names[:4])}; the last saved state is kept in "
             f"{self.state_path}: lower the learning rate, use precision='bf16' or 'fp32', or look at these images"
         )
 

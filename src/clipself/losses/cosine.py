@@ -22,8 +22,8 @@ def cosine_loss(student_RD: Tensor, teacher_RD: Tensor, *, reduction: Literal["m
     """
     if student_RD.ndim != 2 or student_RD.shape != teacher_RD.shape:
         raise ValueError(
-            f"student regions {tuple(student_RD.shape)} and teacher crops {tuple(teacher_RD.shape)} must both be (R, D): "
-            "one crop for each region, in the same order"
+            f"student regions {tuple(student_RD.shape)} and teacher crops {tuple(teacher_RD.shape)} must both be "
+            "(R, D): one crop for each region, in the same order"
         )
     loss_R = 1.0 - F.cosine_similarity(student_RD.float(), teacher_RD.float(), dim=-1)
     return loss_R.sum() if reduction == "sum" or not len(loss_R) else loss_R.mean()

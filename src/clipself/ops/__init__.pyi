@@ -1,7 +1,9 @@
 from .boxes import box_areas as box_areas
 from .boxes import check_boxes as check_boxes
+from .boxes import clip_boxes as clip_boxes
 from .boxes import denormalize_boxes as denormalize_boxes
 from .boxes import enlarge_boxes as enlarge_boxes
+from .boxes import enlarge_boxes_xywh as enlarge_boxes_xywh
 from .boxes import normalize_boxes as normalize_boxes
 from .boxes import xywh_to_xyxy as xywh_to_xyxy
 from .boxes import xyxy_to_xywh as xyxy_to_xywh
@@ -16,8 +18,10 @@ from .positions import resize_position_table as resize_position_table
 __all__ = [
     "box_areas",
     "check_boxes",
+    "clip_boxes",
     "denormalize_boxes",
     "enlarge_boxes",
+    "enlarge_boxes_xywh",
     "grid_boxes",
     "grid_choices",
     "masks_to_boxes",

@@ -1,9 +1,8 @@
 """Masks as plain tensors, brought to the patch grid as the published evaluation does."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as T
 
 
 def masks_to_boxes(masks_RHW: Tensor) -> Tensor:
@@ -13,7 +12,7 @@ def masks_to_boxes(masks_RHW: Tensor) -> Tensor:
         masks_RHW: Boolean masks (R, H, W).
 
     Returns:
-        Boxes (R, 4) in pixels; zeros for a mask without area.
+        Boxes (R, 4) in pixels, float32; zeros for a mask without area.
     """
     boxes = torch.zeros(masks_RHW.shape[0], 4)
     for index, mask in enumerate(masks_RHW):
@@ -36,10 +35,18 @@ def resize_masks_to_grid(masks_RHW: Tensor, *, grid: int, antialias: bool = Fals
 
     Returns:
         Boolean masks (R, grid, grid).
+
+    Raises:
+        ValueError: The masks are not (R, H, W), or the grid has no cells.
     """
-    height, width = masks_RHW.shape[-2:]
-    scale = grid / max(height, width)
-    size = [max(1, round(height * scale)), max(1, round(width * scale))]
-    resized = T.resize(masks_RHW.float(), size, interpolation=InterpolationMode.BICUBIC, antialias=antialias)
-    padded: Tensor = torch.nn.functional.pad(resized, (0, grid - size[1], 0, grid - size[0])) > 0
-    return padded
+    if masks_RHW.ndim != 3 or grid < 1:
+        raise ValueError(
+            f"masks are {tuple(masks_RHW.shape)} and the grid has a side of {grid}; expected (R, H, W) and at least 1"
+        )
+    scale = grid / max(masks_RHW.shape[1:])
+    rows, cols = (max(1, round(length * scale)) for length in masks_RHW.shape[1:])
+    on_grid = torch.zeros(len(masks_RHW), grid, grid, dtype=torch.bool, device=masks_RHW.device)
+    for index, mask_HW in enumerate(masks_RHW):  # one at a time: a hundred float masks of a photograph are gigabytes
+        resized = F.interpolate(mask_HW[None, None].float(), size=(rows, cols), mode="bicubic", antialias=antialias)
+        on_grid[index, :rows, :cols] = resized[0, 0] > 0
+    return on_grid

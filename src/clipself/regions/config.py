@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 MODES: Final = ("boxes", "thing_masks", "stuff_masks", "crops")
-"""What is classified: RoIAligned boxes of things, pooled masks of things and of stuff, image crops (the upper bound)."""
+"""What is classified: boxes of things by RoIAlign, pooled masks of things and stuff, image crops (upper bound)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

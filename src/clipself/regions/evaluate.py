@@ -159,7 +159,7 @@ def _score_image(
                 if mode in meters:
                     meters[mode].update(by_mask[chosen.to(clip.device)], sample.labels_R[chosen])
     if sample.crops_R3hw is not None:
-        pieces = sample.crops_R3hw.to(clip.device).split(CROPS_AT_ONCE)
+        pieces = torch.split(sample.crops_R3hw.to(clip.device), CROPS_AT_ONCE)
         by_crop = torch.cat([clip.encode_image(piece) for piece in pieces]) @ text_KD.T
         for mode, chosen in (("crops", thing), ("stuff_crops", ~thing)):
             meters[mode].update(by_crop[chosen.to(clip.device)], sample.labels_R[chosen])

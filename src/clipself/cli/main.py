@@ -1,0 +1,90 @@
+"""`clipself COMMAND`: finds the command, shows its mistakes as sentences."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Final
+
+Command = Callable[[Sequence[str]], int]
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "quickstart": ("quickstart", "refine the packaged small CLIP and leave a report with pictures"),
+    "distill": ("distill", "refine a CLIP's dense map on a folder of images, no labels needed"),
+    "evaluate regions": ("evaluate", "classify labelled boxes and masks by the dense map"),
+    "show kmeans": ("show", "draw the groups of a dense map, original beside refined"),
+    "show query": ("show", "draw where in a picture a text is found"),
+    "blend": ("blend", "average refined and original weights, one alpha or a sweep"),
+    "convert": ("convert", "write a checkpoint as a folder that open_clip reads"),
+    "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
+    "parity": ("parity", "check the numbers against the published implementations"),
+}
+"""Command -> module of this room, and what it does."""
+
+FAULTS = (ValueError, FileNotFoundError, FileExistsError, OSError, RuntimeError, ImportError, FloatingPointError)
+"""What users can cause and mend; anything else is a defect and keeps its traceback."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        args: Words after `clipself`; those of the process if not given.
+
+    Returns:
+        Exit code: 0 done, 1 a check failed, 2 bad input, 130 stopped by the user.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from clipself import __version__
+
+        print(f"clipself {__version__}")
+        return 0
+    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if name is None:
+        return _fail(unknown(words))
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("clipself").setLevel(logging.INFO)
+    module = import_module(f"clipself.cli.{COMMANDS[name][0]}")
+    command: Command = getattr(module, name.replace(" ", "_"))
+    try:
+        return command(words[len(name.split()) :])
+    except KeyboardInterrupt as stop:
+        print(f"\nclipself: {stop or 'stopped'}", file=sys.stderr)
+        return 130
+    except FAULTS as fault:
+        if os.environ.get("CLIPSELF_DEBUG"):
+            raise
+        return _fail(str(fault) or type(fault).__name__)
+
+
+def usage() -> str:
+    """The commands with a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
+    about = "CLIP vision transformers that understand regions and pixels."
+    more = "clipself COMMAND --help shows every option with its default."
+    return "\n".join(["usage: clipself COMMAND [options]", "", about, "", *lines, "", more])
+
+
+def unknown(words: Sequence[str]) -> str:
+    """What to say about a command that is not there."""
+    said = " ".join(words[:2])
+    near = get_close_matches(said, COMMANDS, n=1, cutoff=0.4) or get_close_matches(words[0], COMMANDS, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown command {words[0]!r}{hint} The commands: {', '.join(COMMANDS)}"
+
+
+def _fail(message: str) -> int:
+    print(f"clipself: error: {message}", file=sys.stderr)
+    return 2
+
+
+def run() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""`clipself parity`: manifests in, largest differences out."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from clipself.conformance import dense_models, distill_step, preprocess, readouts
+from clipself.conformance.check import Check
+from clipself.conformance.dense_models import Arrays
+from clipself.data.sources import read_json
+
+Runner = Callable[[Mapping[str, Any], Arrays], list[Check]]
+
+SYSTEMS: Final[Mapping[str, Runner]] = {
+    "dense model": dense_models.run,
+    "distillation step": distill_step.run,
+    "preprocessing": preprocess.run,
+    "training-free dense CLIP readouts": readouts.run,
+}
+"""What a manifest can be about -> how it is checked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityReport:
+    """One manifest's result.
+
+    Attributes:
+        manifest: Its file.
+        system: What it is about.
+        checks: One for each key.
+        seconds: How long it took.
+        problem: Why it could not be run, or "".
+    """
+
+    manifest: str
+    system: str
+    checks: tuple[Check, ...]
+    seconds: float
+    problem: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every key is within its tolerance."""
+        return not self.problem and bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_table(self, *, most: int = 12) -> str:
+        """The keys that came nearest to their tolerance, failures first."""
+        verdict = "pass" if self.passed else "FAIL"
+        lines = [f"{verdict}  {self.manifest}  ({self.system}, {len(self.checks)} keys, {self.seconds:.1f} s)"]
+        if self.problem:
+            lines.append(f"      {self.problem}")
+        ranked = sorted(self.checks, key=lambda check: (check.passed, -check.difference / max(check.tolerance, 1e-30)))
+        failures = sum(not check.passed for check in ranked)
+        lines += [
+            f"      {'ok' if check.passed else 'FAIL':4}  {check.difference:9.2e} of {check.tolerance:8.1e}  {check.key}"
+            for check in ranked[: max(most, failures)]
+        ]
+        if len(ranked) > max(most, failures):
+            lines.append(f"      and {len(ranked) - max(most, failures)} more, all within tolerance")
+        return "\n".join(lines)
+
+
+def parity(manifests: Iterable[str | Path], *, quiet: bool = False) -> list[ParityReport]:
+    """Checks this package against numbers of the published implementations.
+
+    Args:
+        manifests: JSON files with their arrays beside them, in the formats of `tests/golden`.
+        quiet: Whether to keep the tables back.
+
+    Returns:
+        One report for each manifest; a manifest that cannot be run has its `problem` set.
+
+    Raises:
+        FileNotFoundError: A manifest is missing.
+        ValueError: A manifest is not JSON.
+    """
+    reports = []
+    for path in map(Path, manifests):
+        report = check_manifest(path)
+        reports.append(report)
+        if not quiet:
+            print(report.to_table(), flush=True)
+    return reports
+
+
+def check_manifest(path: Path) -> ParityReport:
+    """Runs one manifest."""
+    manifest = read_json(path)
+    begun = time.perf_counter()
+    system = system_of(manifest)
+    runner = SYSTEMS.get(system)
+    if runner is None:
+        problem = f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}"
+        return ParityReport(manifest=str(path), system=system, checks=(), seconds=0.0, problem=problem)
+    arrays_path = path.with_name(manifest.get("file", path.with_suffix(".npz").name))
+    if not arrays_path.is_file():
+        raise FileNotFoundError(f"{path} needs its arrays in {arrays_path}; copy both files")
+    with np.load(arrays_path, allow_pickle=False) as held:
+        arrays = {name: held[name] for name in held.files}
+    checks = tuple(runner(manifest, arrays))
+    return ParityReport(manifest=str(path), system=system, checks=checks, seconds=time.perf_counter() - begun)
+
+
+def system_of(manifest: Mapping[str, Any]) -> str:
+    """What a manifest is about, told by its own keys."""
+    if "system" in manifest:
+        return str(manifest["system"])
+    if "grid_choices_rows_cols" in manifest:
+        return "preprocessing"
+    if "param_grad_norm" in manifest:
+        return "distillation step"
+    if "model" in manifest and "sizes" in manifest:
+        return "dense model"
+    return f"a manifest with keys {sorted(manifest)[:6]}"
+
+
+def to_json(reports: Iterable[ParityReport]) -> str:
+    """All reports as JSON."""
+    rows = [
+        {
+            "manifest": report.manifest,
+            "system": report.system,
+            "passed": report.passed,
+            "seconds": round(report.seconds, 2),
+            "problem": report.problem,
+            "checks": [
+                {"key": check.key, "difference": check.difference, "tolerance": check.tolerance, "passed": check.passed}
+                for check in report.checks
+            ],
+        }
+        for report in reports
+    ]
+    return json.dumps(rows, indent=2)

@@ -1,0 +1,142 @@
+"""Scenes as a data set in memory, or on disk in COCO's published formats."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from clipself.data.labelled import LabelledImage
+from clipself.data.scenes.art import NOVEL, THINGS
+from clipself.data.scenes.draw import CLASSES, Scene, SceneMaker
+from clipself.files import write_json, write_text
+
+
+class SceneImages:
+    """Labelled scenes for evaluation, drawn when they are asked for; see `data.labelled.LabelledImages`.
+
+    Args:
+        maker: Draws the scenes.
+        count: How many there are.
+    """
+
+    def __init__(self, maker: SceneMaker, count: int) -> None:
+        self.maker, self.count = maker, count
+        self.class_names = list(CLASSES)
+        self.class_ids = list(range(1, len(CLASSES) + 1))
+        self.class_is_thing = [name in THINGS for name in CLASSES]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> LabelledImage:
+        """Scene `index` with boxes and masks of its segments."""
+        scene = self.maker(index)
+        ids = torch.from_numpy(scene.panoptic_HW)
+        return LabelledImage(
+            scene.image,
+            torch.tensor([segment.box for segment in scene.segments], dtype=torch.float32),
+            torch.stack([ids == segment.id for segment in scene.segments]),
+            torch.tensor([CLASSES.index(segment.name) for segment in scene.segments]),
+            torch.tensor([segment.is_thing for segment in scene.segments]),
+            f"scene {index}",
+        )
+
+
+def write_scenes(
+    folder: str | Path, *, train: int = 400, val: int = 100, size: tuple[int, int] = (320, 320), seed: int = 0
+) -> Path:
+    """Writes scenes as a COCO data set: images, instances, panoptic JSON and PNGs, lists of names.
+
+    Pictures that are there already are drawn again only in memory; the annotation files come last, so that a data set
+    with annotations is complete.
+
+    Args:
+        folder: Made when missing.
+        train: Scenes of the training half.
+        val: Scenes of the held-out half.
+        size: Height and width in pixels.
+        seed: Other seeds are other worlds.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written.
+    """
+    folder = Path(folder)
+    for split, count in (("train", train), ("val", val)):
+        maker = SceneMaker(size=size, seed=f"{split}/{seed}")
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        (folder / "annotations" / f"panoptic_{split}").mkdir(parents=True, exist_ok=True)
+        scenes = (maker(index) for index in range(count))
+        rows = [_write_scene(folder, split, index, scene) for index, scene in
+                enumerate(tqdm(scenes, total=count, desc=f"{split} scenes"))]  # fmt: skip
+        _write_annotations(folder, split, rows, size)
+    base = [name for name in THINGS if name not in NOVEL]
+    for name, names in (("names", CLASSES), ("base", base), ("novel", NOVEL)):
+        write_text(folder / f"{name}.txt", "\n".join(names) + "\n")
+    return folder
+
+
+def _write_scene(folder: Path, split: str, index: int, scene: Scene) -> list[dict[str, Any]]:
+    """Writes picture and segment ids; returns the instances with what the annotation files need."""
+    from pycocotools import mask as coco_mask
+
+    picture = folder / split / f"{index:06d}.jpg"
+    if not picture.exists():
+        scene.image.save(picture, quality=92)
+    ids = scene.panoptic_HW
+    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+    Image.fromarray(colours).save(folder / "annotations" / f"panoptic_{split}" / f"{index:06d}.png")
+    rows = []
+    for segment in scene.segments:
+        left, top, right, bottom = segment.box
+        encoded = coco_mask.encode(np.asfortranarray(ids == segment.id, dtype=np.uint8))
+        rows.append(
+            {
+                "image_id": index + 1,
+                "segment_id": segment.id,
+                "category_id": CLASSES.index(segment.name) + 1,
+                "bbox": [left, top, right - left, bottom - top],
+                "area": segment.area,
+                "iscrowd": 0,
+                "isthing": int(segment.is_thing),
+                "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+            }
+        )
+    return rows
+
+
+def _write_annotations(folder: Path, split: str, rows: Sequence[list[dict[str, Any]]], size: tuple[int, int]) -> None:
+    categories = [{"id": place + 1, "name": name, "isthing": int(name in THINGS)} for place, name in enumerate(CLASSES)]
+    images = [
+        {"id": index + 1, "file_name": f"{index:06d}.jpg", "height": size[0], "width": size[1]}
+        for index in range(len(rows))
+    ]
+    things = [row for image in rows for row in image if row["isthing"]]
+    kept = ("image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
+    instances = [{"id": place + 1, **{key: row[key] for key in kept}} for place, row in enumerate(things)]
+    panoptic = [
+        {
+            "image_id": index + 1,
+            "file_name": f"{index:06d}.png",
+            "segments_info": [
+                {"id": row["segment_id"], **{key: row[key] for key in ("category_id", "bbox", "area", "iscrowd")}}
+                for row in image
+            ],
+        }
+        for index, image in enumerate(rows)
+    ]
+    things_only = [category for category in categories if category["isthing"]]
+    annotations = folder / "annotations"
+    write_json(
+        annotations / f"instances_{split}.json",
+        {"images": images, "annotations": instances, "categories": things_only},
+    )
+    write_json(
+        annotations / f"panoptic_{split}.json", {"images": images, "annotations": panoptic, "categories": categories}
+    )

@@ -1,0 +1,161 @@
+"""Pictures of what a model sees: K-means groups and query heat maps, beside those of a refined one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.devices import pick_device
+from clipself.backbones.loading import load_clip
+from clipself.backbones.text import embed_vocab
+from clipself.data.images import read_image
+from clipself.files import write_atomically
+from clipself.viz.heatmap import draw_query
+from clipself.viz.kmeans import draw_kmeans
+from clipself.viz.panels import stack
+
+Columns = Sequence[tuple[str, DenseCLIP]]
+
+
+def show_kmeans(
+    images: Sequence[str | Path],
+    *,
+    model: str = "clipself-mini",
+    pretrained: str | None = None,
+    refined: str | Path | None = None,
+    out: str | Path = "kmeans.png",
+    clusters: int = 6,
+    image_size: int = 640,
+    readout: str = "value",
+    device: str = "auto",
+) -> Path:
+    """Draws image | original | refined for each picture, groups of the dense map in matching colours.
+
+    Args:
+        images: Picture files.
+        model: open_clip name, "clipself-mini" or an export folder.
+        pretrained: Tag or file of a named model.
+        refined: Export folder of a refined model for a third column.
+        out: PNG to write.
+        clusters: Groups of each map.
+        image_size: Longest side that the model sees, in pixels; the aspect is kept.
+        readout: How the last block becomes a dense map.
+        device: cpu, cuda, mps or auto.
+
+    Returns:
+        The PNG.
+
+    Raises:
+        ValueError: A picture cannot be read, or the model or readout is unknown.
+        FileNotFoundError: A picture or model is missing.
+    """
+    columns = load_columns(model, pretrained, refined, device=device)
+    rows = [kmeans_row(read_image(path), columns, clusters, image_size, readout) for path in _some(images)]
+    return save_picture(stack(rows), out)
+
+
+def show_query(
+    images: Sequence[str | Path],
+    text: str,
+    *,
+    model: str = "clipself-mini",
+    pretrained: str | None = None,
+    refined: str | Path | None = None,
+    out: str | Path = "query.png",
+    image_size: int = 640,
+    readout: str = "value",
+    templates: str = "simple",
+    device: str = "auto",
+) -> Path:
+    """Draws how near each patch is to a text, for the original and a refined model.
+
+    Args:
+        images: Picture files.
+        text: Any phrase, such as "a cat".
+        model: open_clip name, "clipself-mini" or an export folder.
+        pretrained: Tag or file of a named model.
+        refined: Export folder of a refined model for a third column.
+        out: PNG to write.
+        image_size: Longest side that the model sees, in pixels; the aspect is kept.
+        readout: How the last block becomes a dense map.
+        templates: Sentences around the text.
+        device: cpu, cuda, mps or auto.
+
+    Returns:
+        The PNG.
+
+    Raises:
+        ValueError: A picture cannot be read, the text is empty, or the model has no text tower.
+        FileNotFoundError: A picture or model is missing.
+    """
+    if not text.strip():
+        raise ValueError("the query is empty; ask for something, such as 'a cat'")
+    columns = load_columns(model, pretrained, refined, device=device)
+    rows = [query_row(read_image(path), text, columns, image_size, readout, templates) for path in _some(images)]
+    return save_picture(stack(rows), out)
+
+
+def load_columns(
+    model: str, pretrained: str | None, refined: str | Path | None, *, device: str = "auto"
+) -> list[tuple[str, DenseCLIP]]:
+    """The models of the columns, with their titles."""
+    place = pick_device(device)
+    columns = [("original", load_clip(model, pretrained, device=place))]
+    if refined is not None:
+        columns.append(("refined", load_clip(refined, device=place)))
+    return columns
+
+
+def kmeans_row(
+    image: Image.Image, columns: Columns, clusters: int = 6, image_size: int = 640, readout: str = "value"
+) -> Image.Image:
+    """One picture's row of K-means groups."""
+    maps = [(title, dense_of(clip, image, image_size, readout)) for title, clip in columns]
+    return draw_kmeans(fit_to_patches(image, columns[0][1].patch_size, image_size), maps, clusters=clusters)
+
+
+def query_row(
+    image: Image.Image,
+    text: str,
+    columns: Columns,
+    image_size: int = 640,
+    readout: str = "value",
+    templates: str = "simple",
+) -> Image.Image:
+    """One picture's row of heat maps."""
+    maps = []
+    for title, clip in columns:
+        text_D = embed_vocab(clip, [text], templates=templates)[0].numpy()
+        maps.append((title, np.einsum("dyx,d->yx", dense_of(clip, image, image_size, readout), text_D)))
+    return draw_query(fit_to_patches(image, columns[0][1].patch_size, image_size), text, maps)
+
+
+@torch.no_grad()
+def dense_of(clip: DenseCLIP, image: Image.Image, image_size: int, readout: str = "value") -> NDArray[np.float32]:
+    """The dense map (D, Y, X) of a picture whose longest side is brought to `image_size`, without padding."""
+    fitted = fit_to_patches(image, clip.patch_size, image_size)
+    pixels = clip.preprocess(fitted, size=(fitted.height, fitted.width))[None]
+    dense: NDArray[np.float32] = clip.dense_map(pixels, readout=readout)[0].float().cpu().numpy()
+    return dense
+
+
+def fit_to_patches(image: Image.Image, patch: int, longest: int) -> Image.Image:
+    """The picture at whole patches, as near to its own aspect as they allow."""
+    scale = longest / max(image.size)
+    width, height = (max(1, round(side * scale / patch)) * patch for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> Path:
+    """Writes a PNG, atomically."""
+    return write_atomically(path, lambda part: picture.save(part, format="PNG"))
+
+
+def _some(images: Sequence[str | Path]) -> Sequence[str | Path]:
+    if not images:
+        raise ValueError("there are no pictures to show; name at least one file")
+    return images

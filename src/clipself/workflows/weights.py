@@ -1,0 +1,71 @@
+"""Weights from one form to another: blends with the original, export folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipself.backbones.export import save_clip, sweep_blends
+from clipself.backbones.loading import load_clip
+
+
+def blend(
+    student: str | Path,
+    *,
+    out: str | Path,
+    original: str = "clipself-mini",
+    pretrained: str | None = None,
+    alphas: Sequence[float] = (0.7,),
+) -> list[Path]:
+    """Writes alpha * student + (1 - alpha) * original, for one alpha or a sweep.
+
+    Source: CLIPSelf, released training code; 0.7 for B/16, 0.95 for L/14.
+
+    Args:
+        student: Export folder of the refined model.
+        out: Folder to write; a sweep writes `alpha-0.70` and so on below it.
+        original: open_clip name, "clipself-mini" or export folder of the model it started from.
+        pretrained: Tag or file of a named original.
+        alphas: Shares of the student in [0, 1].
+
+    Returns:
+        The folders written, in the order of the alphas.
+
+    Raises:
+        ValueError: An alpha is outside [0, 1], or the two are not one architecture with one text tower.
+        FileNotFoundError: A model is missing.
+    """
+    if not alphas:
+        raise ValueError("there is no alpha to blend with; give at least one share of the student")
+    refined, source = load_clip(student), load_clip(original, pretrained)
+    written = []
+    for alpha, blended in sweep_blends(refined, source, alphas):
+        folder = Path(out) if len(alphas) == 1 else Path(out) / f"alpha-{alpha:.2f}"
+        card = {"alpha": alpha, "student": str(student), "original": str(original)}
+        written.append(save_clip(blended, folder, card=card))
+    return written
+
+
+def convert(
+    model: str,
+    *,
+    out: str | Path,
+    pretrained: str | None = None,
+    text_from: str | None = None,
+    ignore: Sequence[str] = (),
+) -> Path:
+    """Writes any checkpoint that can be loaded as a folder that stock open_clip reads.
+
+    Args:
+        model: open_clip or EVA-CLIP name, "clipself-mini" or an export folder.
+        out: Folder to write.
+        pretrained: Tag or checkpoint file: OpenAI, open_clip, EVA-CLIP and CLIPSelf releases, safetensors.
+        text_from: Release whose text tower is taken.
+        ignore: Names or prefixes of tensors in the file that may be left out.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: The file does not fit the model.
+        FileNotFoundError: The file is missing.
+    """
+    return save_clip(load_clip(model, pretrained, text_from=text_from, ignore=ignore), out)
