@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as ListLike
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -59,6 +60,7 @@ class DenseCLIP(nn.Module):
         identity: Where both towers come from.
         image_mean: RGB mean of the input normalisation, for pixels in [0, 1].
         image_std: RGB standard deviation of it.
+        merges_file: Byte pairs of the tokenizer, where they are the model's own; an export takes them along.
 
     Raises:
         ValueError: The vision tower is of a family that has no dense readout.
@@ -74,6 +76,7 @@ class DenseCLIP(nn.Module):
         identity: TowerIdentity,
         image_mean: tuple[float, float, float],
         image_std: tuple[float, float, float],
+        merges_file: Path | None = None,
     ) -> None:
         super().__init__()
         self.clip = clip
@@ -81,6 +84,7 @@ class DenseCLIP(nn.Module):
         self.model_cfg = deepcopy(dict(model_cfg))
         self.tokenizer = tokenizer
         self.identity = identity
+        self.merges_file = merges_file
         self.image_mean = image_mean
         self.image_std = image_std
         self._trunk: Trunk | None = None

@@ -1,7 +1,7 @@
 """Out again: a folder that stock open_clip reads, and averages of two sets of weights."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import CONFIG_NAME, WEIGHTS_NAME
-from clipself.files import write_atomically, write_json
+from clipself.files import write_atomically, write_bytes, write_json
 
 
 def save_clip(
@@ -64,11 +64,12 @@ def _facts(clip: DenseCLIP) -> dict[str, Any]:
 
 def _portable(clip: DenseCLIP, folder: Path) -> dict[str, Any]:
     """The configuration with a merges file beside it instead of a path into this machine."""
-    config = dict(clip.model_cfg)
-    options = (config["text_cfg"].get("tokenizer_kwargs") or {}) if "text_cfg" in config else {}
-    source = getattr(clip, "merges_file", None)
-    if "bpe_path" in options and source is not None and Path(source).resolve().parent != folder.resolve():
-        shutil.copyfile(source, folder / Path(source).name)
+    config = deepcopy(clip.model_cfg)
+    source = clip.merges_file
+    if source is not None:
+        config["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = source.name
+        if source.resolve() != (folder / source.name).resolve():
+            write_bytes(folder / source.name, source.read_bytes())
     return config
 
 

@@ -168,14 +168,22 @@ def build_clip(
         identity=identity,
         image_mean=mean,
         image_std=std,
+        merges_file=merges_of(kept["text_cfg"], folder=folder),
     )
+
+
+def merges_of(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Path | None:
+    """The byte pairs that a configuration names, in the model's folder; None for open_clip's own."""
+    named = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
+    return None if named is None else (folder or Path()) / named
 
 
 def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> SimpleTokenizer:
     """open_clip's byte-pair tokenizer; a merges file named by the configuration lies in the model's folder."""
     options = dict(text_cfg.get("tokenizer_kwargs") or {})
-    if "bpe_path" in options and folder is not None:
-        options["bpe_path"] = str(folder / options["bpe_path"])
+    merges = merges_of(text_cfg, folder=folder)
+    if merges is not None:
+        options["bpe_path"] = str(merges)
     return SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **options)
 
 

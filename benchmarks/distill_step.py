@@ -1,0 +1,246 @@
+"""One step of self-distillation beside a plain eager reference, in one process, interleaved.
+
+The reference is written for this benchmark and costs what the published code costs: attention matrices are materialised
+in every block, the student's last block runs its ordinary attention and throws it away, the teacher's last block computes
+every token, float32. Figures are ratios of the best of several steps, so that other work on the machine cancels out.
+
+Usage: python benchmarks/distill_step.py --models EVA02-B-16 ViT-B-16 --sizes 512 1024
+"""
+
+import argparse
+import gc
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import load_clip
+from clipself.backbones.trunk import Sequence, join_heads
+from clipself.distillation.clipself import ClipSelf
+from clipself.engine.optim import decay_groups
+from clipself.losses.cosine import cosine_loss
+from clipself.ops.grids import grid_boxes
+from clipself.ops.pooling import pool_boxes
+from clipself.structures import DistillBatch
+
+
+@dataclass
+class Timing:
+    """Seconds of the parts of one step."""
+
+    teacher: float = 0.0
+    student: float = 0.0
+    backward: float = 0.0
+    optimizer: float = 0.0
+    parts: tuple[str, ...] = field(default=("teacher", "student", "backward", "optimizer"), repr=False)
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, part) for part in self.parts)
+
+
+class Clock:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self, work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+        self._wait()
+        begun = time.perf_counter()
+        result = work()
+        self._wait()
+        return result, time.perf_counter() - begun
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def plain_block(clip: DenseCLIP, block: torch.nn.Module, sequence: Sequence) -> Tensor:
+    """A block whose attention matrix is materialised."""
+    trunk, tokens = clip.trunk, sequence.tokens
+    normed = trunk.norm_attention(block, tokens)
+    query, key = (trunk.rotate(trunk.project(block, normed, part), sequence) for part in "qk")
+    attention = (query * trunk.head_dim**-0.5 @ key.mT).softmax(-1)
+    mixed = trunk.merge_heads(block, join_heads(attention @ trunk.project(block, normed, "v")))
+    tokens = tokens + mixed
+    return tokens + trunk.feed_forward(block, tokens)
+
+
+def plain_embed(clip: DenseCLIP, images: Tensor) -> Tensor:
+    """Every token through every block, then the class token."""
+    sequence = clip.trunk.embed(images)
+    for block in clip.trunk.blocks:
+        sequence = sequence.with_tokens(plain_block(clip, block, sequence))
+    return F.normalize(clip.trunk.head(sequence.tokens)[:, 0], dim=-1)
+
+
+def plain_dense(clip: DenseCLIP, images: Tensor) -> Tensor:
+    """The value readout, with the ordinary last block run and thrown away as in the release."""
+    trunk = clip.trunk
+    sequence = trunk.embed(images)
+    for block in list(trunk.blocks)[:-1]:
+        sequence = sequence.with_tokens(plain_block(clip, block, sequence))
+    last = trunk.blocks[-1]
+    plain_block(clip, last, sequence)
+    tokens = sequence.tokens
+    value = join_heads(trunk.project(last, trunk.norm_attention(last, tokens), "v"))
+    tokens = tokens + trunk.merge_heads(last, value)
+    tokens = tokens + trunk.feed_forward(last, tokens)
+    patches = F.normalize(trunk.head(tokens)[:, 1:], dim=-1)
+    return patches.mT.reshape(len(images), -1, *sequence.grid)
+
+
+def timed_step(
+    method: ClipSelf, optimizer: torch.optim.Optimizer, batch: DistillBatch, *, plain: bool, bf16: bool
+) -> Timing:
+    """One step, part by part."""
+    clock, timing = Clock(method.student.device), Timing()
+    device = method.student.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+        with torch.no_grad():
+            embed = plain_embed if plain else (lambda clip, crops: clip.encode_image(crops))
+            teacher, timing.teacher = clock(lambda: embed(method.teacher, batch.crops_R3hw))
+        dense_of = plain_dense if plain else (lambda clip, images: clip.dense_map(images))
+
+        def forward() -> Tensor:
+            dense = dense_of(method.student, batch.images_B3HW)
+            with torch.autocast(device, enabled=False):
+                return cosine_loss(pool_boxes(dense.float(), list(batch.boxes_norm)), teacher.float())
+
+        loss, timing.student = clock(forward)
+    _, timing.backward = clock(lambda: loss.backward() or loss)
+    _, timing.optimizer = clock(lambda: optimizer.step() or loss)
+    optimizer.zero_grad(set_to_none=True)
+    return timing
+
+
+def make_batch(clip: DenseCLIP, size: int, crops: int, device: torch.device) -> DistillBatch:
+    rows = max(1, round(crops**0.5 * 0.87))
+    boxes = grid_boxes(rows, -(-crops // rows))[:crops]
+    generator = torch.Generator().manual_seed(0)
+    return DistillBatch(
+        images_B3HW=torch.randn(1, 3, size, size, generator=generator),
+        boxes_norm=(boxes,),
+        crops_R3hw=torch.randn(len(boxes), 3, *clip.image_size, generator=generator),
+        names=("noise",),
+    ).to(device)
+
+
+def peak_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(model: str, size: int, crops: int, steps: int, device: torch.device, bf16: bool, which: str) -> None:
+    """Interleaves our step and the reference's; or runs one alone, for its peak memory."""
+    method = ClipSelf(load_clip(model, "random", device=device))
+    optimizer = torch.optim.AdamW(decay_groups(method.learning, weight_decay=0.1), lr=1e-5)
+    batch = make_batch(method.teacher, size, crops, device)
+    runs = {"ours": (False, False), "reference": (True, False)}
+    if bf16:
+        runs = {"ours bf16": (False, True), **runs}
+    chosen = {name: how for name, how in runs.items() if which in ("all", name)}
+    idle = peak_mib(device)
+    best: dict[str, Timing] = {}
+    for step in range(steps + 1):
+        for name, (plain, low) in chosen.items():
+            timing = timed_step(method, optimizer, batch, plain=plain, bf16=low)
+            if step and (name not in best or timing.total < best[name].total):  # the first step warms up
+                best[name] = timing
+    if which != "all":
+        print(f"peak {peak_mib(device):.0f} idle {idle:.0f}")
+        return
+    for name, timing in best.items():
+        parts = "  ".join(f"{part} {getattr(timing, part):7.3f}" for part in timing.parts)
+        ratio = best["reference"].total / timing.total
+        print(
+            f"{model:12} {size:5} {crops:3}  {name:10} {1 / timing.total:7.3f} images/s  {parts}  x{ratio:.2f}",
+            flush=True,
+        )
+
+
+def memory_alone(model: str, size: int, crops: int, which: str, device: str) -> float:
+    """Peak memory of one variant in a process of its own, above what the models take."""
+    words = [
+        "--models",
+        model,
+        "--sizes",
+        str(size),
+        "--crops",
+        str(crops),
+        "--steps",
+        "1",
+        "--only",
+        which,
+        "--device",
+        device,
+    ]
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
+    _, peak, _, idle = done.stdout.split()[-4:]
+    return float(peak) - float(idle)
+
+
+def dense_forward(model: str, size: int, steps: int, device: torch.device) -> None:
+    """The dense map beside the bare stock forward pass at the same size."""
+    clip = load_clip(model, "random", device=device)
+    clock = Clock(device)
+    images = torch.randn(1, 3, size, size, device=device)
+    trunk = clip.trunk
+    ours, bare = float("inf"), float("inf")
+    with torch.no_grad():
+        for _ in range(steps + 1):
+            ours = min(ours, clock(lambda: clip.dense_map(images))[1])
+            bare = min(bare, clock(lambda: trunk.forward_blocks(trunk.embed(images), trunk.blocks).tokens)[1])
+    print(f"{model:12} {size:5}      dense map / stock blocks at the same size: {ours / bare:.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["EVA02-B-16", "ViT-B-16"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[512])
+    parser.add_argument("--crops", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="also time bfloat16 autocast")
+    parser.add_argument("--memory", action="store_true", help="also run each variant alone for its peak memory")
+    parser.add_argument("--only", default="all", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if options.only == "all":
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=False,
+        ).stdout.strip()
+        name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        print(f"{date.today()}  {commit}  torch {torch.__version__}  {name}")
+    for model in options.models:
+        for size in options.sizes:
+            measure(model, size, options.crops, options.steps, device, options.bf16, options.only)
+            gc.collect()
+            if options.only != "all":
+                continue
+            dense_forward(model, size, options.steps, device)
+            if options.memory:
+                ours, theirs = (
+                    memory_alone(model, size, options.crops, w, options.device) for w in ("ours", "reference")
+                )
+                print(
+                    f"{model:12} {size:5}      peak above idle: {ours:.0f} of {theirs:.0f} MiB, {100 * ours / theirs:.0f} %"
+                )
+
+
+if __name__ == "__main__":
+    main()

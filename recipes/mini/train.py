@@ -1,0 +1,49 @@
+"""Rebuilds clipself-mini from its inputs; every stage continues where it was stopped.
+
+Usage: python recipes/mini/train.py --data DATA --work WORK [--out FOLDER]
+
+DATA holds `pretrain_images/` (tar shards with `index.tsv`), `coco_sample/` (train images and captions) and
+`text_embeddings/` (lists of class names). About an hour and a half on two cores.
+"""
+
+import argparse
+from pathlib import Path
+
+from cache import build_cache
+from export import PACKAGE, export
+from image_tower import train_image_tower
+from phrases import build_phrases
+from text_tower import train_text_tower
+
+
+def rebuild(data: Path, work: Path, out: Path, *, image_minutes: float, text_minutes: float, limit: int | None) -> Path:
+    """Phrases, stem features, image tower, text tower, export."""
+    work.mkdir(parents=True, exist_ok=True)
+    small = {} if limit is None else {"nouns": limit, "meanings": limit}
+    build_phrases(data, work, **small)
+    build_cache(data, work / "cache", limit=limit)
+    held_out = 1024 if limit is None else max(1, limit // 8)
+    train_image_tower(data, work, minutes=image_minutes, held_out=held_out)
+    train_text_tower(work, minutes=text_minutes)
+    return export(work, out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=PACKAGE)
+    parser.add_argument("--image-minutes", type=float, default=38)
+    parser.add_argument("--text-minutes", type=float, default=24)
+    parser.add_argument("--limit", type=int, help="crops and phrases of a trial run")
+    options = parser.parse_args()
+    print(
+        rebuild(
+            options.data,
+            options.work,
+            options.out,
+            image_minutes=options.image_minutes,
+            text_minutes=options.text_minutes,
+            limit=options.limit,
+        )
+    )
