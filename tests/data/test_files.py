@@ -1,0 +1,257 @@
+"""Image files and annotation files, good and bad."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.support.pictures import draw_pictures, write_coco
+
+from clipself.data.distill import DistillDataset, EpochSampler, collate_distill, make_loader
+from clipself.data.images import read_image
+from clipself.data.labelled import CocoInstances, CocoPanoptic, RegionSamples
+from clipself.data.preprocess import Preprocess
+from clipself.data.regions import choose_proposals, draw_patches
+from clipself.data.sources import CocoImages, ImageFolder
+
+PLAIN = Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def save(path: Path, mode: str) -> Path:
+    """A picture of two colours, dark on the left, in any mode."""
+    grey = np.full((6, 8), 200, dtype=np.uint8)
+    grey[:, :4] = 50
+    if mode == "I;16":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+    elif mode == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turn a quarter to the right
+        Image.fromarray(grey).convert("RGB").save(path, exif=exif, quality=100)
+    else:
+        Image.fromarray(grey).convert(mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", "png"), ("P", "png"), ("RGBA", "png"), ("I;16", "png"), ("CMYK", "jpg"), ("1", "png")]
+)
+def test_any_mode_becomes_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    image = read_image(save(tmp_path / f"a.{suffix}", mode))
+    assert (image.mode, image.size) == ("RGB", (8, 6))
+    left, right = image.getpixel((1, 3)), image.getpixel((6, 3))
+    assert isinstance(left, tuple)
+    assert isinstance(right, tuple)
+    if mode != "1":
+        assert left[0] == pytest.approx(50, abs=12)
+        assert right[0] == pytest.approx(200, abs=12)
+
+
+def test_orientation_is_applied(tmp_path: Path) -> None:
+    image = read_image(save(tmp_path / "a.jpg", "exif"))
+    assert image.size == (6, 8)
+    top = image.getpixel((3, 1))
+    assert isinstance(top, tuple)
+    assert top[0] < 100
+
+
+def test_one_pixel_high_images_work(tmp_path: Path) -> None:
+    Image.new("RGB", (200, 1), (255, 0, 0)).save(tmp_path / "a.png")
+    student, _ = PLAIN.student_image(read_image(tmp_path / "a.png"), 64)
+    assert student.shape == (3, 64, 64)
+    assert float(student[0, 0].min()) == 1.0
+    crops = PLAIN.teacher_crops(
+        read_image(tmp_path / "a.png"), draw_patches((1, 200), __import__("random").Random(0)), 32
+    )
+    assert crops.shape[1:] == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"no picture", "is not an image that can be read", id="text"),
+        pytest.param(None, "is damaged or cut short", id="truncated"),
+    ],
+)
+def test_bad_images_are_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "bad.jpg"
+    if content is None:
+        noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path)
+        content = path.read_bytes()[:-900]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"bad\.jpg {message}"):
+        read_image(path)
+
+
+def test_folders(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "a" / "b", 2)
+    draw_pictures(tmp_path / ".hidden", 1)
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    assert [path.name for path in ImageFolder(tmp_path).paths] == ["0.png", "1.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no images"):
+        ImageFolder(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="no folder at"):
+        ImageFolder(tmp_path / "nowhere")
+
+
+def bad_annotations() -> list[object]:
+    gone = {"images": [{"id": 1, "file_name": "gone.png"}], "annotations": [], "categories": []}
+    return [
+        pytest.param("{", ValueError, "is not valid JSON", id="cut-short"),
+        pytest.param("[]", ValueError, 'has no "images"', id="a-list"),
+        pytest.param(
+            json.dumps(gone),
+            FileNotFoundError,
+            r"1 of 1 images named by .* are missing, such as .*gone\.png",
+            id="missing",
+        ),
+        pytest.param(json.dumps({"images": [], "annotations": []}), ValueError, "lists no images", id="empty"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "error", "message"), bad_annotations())
+def test_bad_annotation_files(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(error, match=message):
+        CocoImages(tmp_path / "a.json", tmp_path)
+
+
+def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path) -> None:
+    draw_pictures(tmp_path, 2)
+    annotations = write_coco(tmp_path, {"0.png": [[1, 2, 3, 4]], "1.png": []})
+    results = tmp_path / "proposals.json"
+    results.write_text(json.dumps([{"image_id": 1, "bbox": [5, 6, 20, 10], "score": 0.9}]))
+    source = CocoImages(annotations, tmp_path, proposals=results)
+    assert source.boxes(0, size=(60, 80)).tolist() == []
+    assert source.boxes(1, size=(60, 80)).tolist() == [[5.0, 6.0, 25.0, 16.0]]
+    for content, message in (
+        ("[]", "holds no proposals"),
+        ('[{"x": 1}]', "is not a list of"),
+        ('{"a": 1}', "is not a list of"),
+    ):
+        results.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            CocoImages(annotations, tmp_path, proposals=results)
+
+
+def test_proposals_by_the_published_rule() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 7.0, 9.0], [0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 30.0, 30.0]])
+    assert choose_proposals(boxes, size=(40, 60)).tolist() == boxes[1:].tolist()
+    assert choose_proposals(boxes, size=(40, 60), max_regions=2).tolist() == boxes[1:2].tolist()
+    assert choose_proposals(boxes[:1], size=(41, 63)).tolist() == [[0.0, 0.0, 15.0, 10.0]]
+
+
+def dataset(folder: Path, **options: object) -> DistillDataset:
+    return DistillDataset(ImageFolder(folder), preprocess=PLAIN, student_size=64, crop_size=32, **options)  # type: ignore[arg-type]
+
+
+def test_regions_and_crops_belong_together(tmp_path: Path) -> None:
+    """The student's region of a picture of two colours has the colour of its crop."""
+    pixels = np.zeros((40, 80, 3), dtype=np.uint8)
+    pixels[:, 40:] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    data = dataset(tmp_path, max_split=2)
+    for epoch in range(6):
+        sample = data[(epoch, 0)]
+        for box, crop in zip(sample.boxes_norm, sample.crops_R3hw, strict=True):
+            left, top, right, bottom = (box * 64).round().int().tolist()
+            region = sample.image_3HW[:, top:bottom, left:right]
+            shown = crop[:, crop.shape[1] // 2]  # the middle row has no padding above or below
+            assert float(region.mean()) == pytest.approx(float(shown.mean()), abs=0.35)
+
+
+def test_same_seed_same_crops_whatever_the_workers(tmp_path: Path) -> None:
+    data = dataset(draw_pictures(tmp_path, 7), flip=0.5)
+    seen = []
+    for workers in (0, 1, 2):
+        loader = iter(make_loader(data, EpochSampler(7, batch_size=2, seed=3), workers=workers))
+        seen.append([next(loader) for _ in range(5)])
+    for one, two in ((seen[0], seen[1]), (seen[0], seen[2])):
+        for a, b in zip(one, two, strict=True):
+            assert a.names == b.names  # type: ignore[attr-defined]
+            assert torch.equal(a.crops_R3hw, b.crops_R3hw)
+            assert torch.equal(a.images_B3HW, b.images_B3HW)  # type: ignore[attr-defined]
+
+
+def test_epochs_draw_other_grids(tmp_path: Path) -> None:
+    data = dataset(draw_pictures(tmp_path, 1))
+    assert len({len(data[(epoch, 0)].boxes_norm) for epoch in range(8)}) > 2
+
+
+def test_ranks_share_the_global_batch_and_offsets_continue_it() -> None:
+    def take(count: int, **options: int) -> list[list[tuple[int, int]]]:
+        stream = iter(EpochSampler(11, seed=1, **options))
+        return [next(stream) for _ in range(count)]
+
+    whole = take(6, batch_size=4)
+    parts = [take(6, batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == whole
+    assert take(3, batch_size=4, start_batch=3) == whole[3:]
+    assert len({index for batch in whole[:2] for _, index in batch}) == 8
+    assert whole[0][0][0] == 0
+    assert whole[2][0][0] == 1  # 11 images are two batches of four; the rest is dropped
+
+
+def test_a_damaged_image_gives_its_place_to_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    draw_pictures(tmp_path, 3)
+    (tmp_path / "1.png").write_bytes(b"broken")
+    batch = collate_distill([dataset(tmp_path)[(0, index)] for index in range(3)])
+    assert [Path(name).name for name in batch.names] == ["0.png", "2.png", "2.png"]
+    assert "1.png is not an image" in caplog.text
+    with pytest.raises(ValueError, match=r"1\.png is not an image"):
+        dataset(tmp_path, skip_unreadable=False)[(0, 1)]
+
+
+def test_a_folder_of_damaged_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="none of the 1 images can be read"):
+        dataset(tmp_path)[(0, 0)]
+
+
+def panoptic_set(folder: Path) -> Path:
+    """One picture: a thing (id 1) on stuff (id 300), with a speck below the area filter."""
+    ids = np.full((40, 60), 300, dtype=np.int32)
+    ids[10:30, 20:50] = 1
+    ids[0:4, 0:4] = 70000
+    Image.fromarray(np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)).save(folder / "p.png")
+    draw_pictures(folder, 1, size=(40, 60))
+    segments = [
+        {"id": 1, "category_id": 5, "bbox": [20, 10, 30, 20], "area": 600, "iscrowd": 0},
+        {"id": 300, "category_id": 9, "bbox": [0, 0, 60, 40], "area": 1784, "iscrowd": 0},
+        {"id": 70000, "category_id": 5, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0},
+    ]
+    held = {
+        "images": [{"id": 1, "file_name": "0.png", "height": 40, "width": 60}],
+        "annotations": [{"image_id": 1, "file_name": "p.png", "segments_info": segments}],
+        "categories": [{"id": 9, "name": "grass", "isthing": 0}, {"id": 5, "name": "cat", "isthing": 1}],
+    }
+    (folder / "panoptic.json").write_text(json.dumps(held))
+    return folder / "panoptic.json"
+
+
+def test_panoptic_segments_by_the_published_protocol(tmp_path: Path) -> None:
+    data = CocoPanoptic(panoptic_set(tmp_path), tmp_path, segments=tmp_path)
+    assert (data.class_names, data.class_is_thing) == (["cat", "grass"], [True, False])
+    sample = RegionSamples(data, preprocess=PLAIN, image_size=64, patch_size=8, crop_size=32)[0]
+    assert sample.labels_R.tolist() == [0, 1]  # the speck is below 8 x 8 pixels
+    assert sample.is_thing_R.tolist() == [True, False]
+    scale = 64 / 60
+    expected = torch.tensor([[20, 10, 50, 30], [0, 0, 59, 39]]) * scale / 64
+    torch.testing.assert_close(sample.boxes_norm, expected.float())
+    assert sample.masks_RYX is not None
+    assert sample.masks_RYX.shape == (2, 8, 8)
+    assert not sample.masks_RYX[:, 6:].any()
+    assert sample.crops_R3hw is not None
+    assert sample.crops_R3hw.shape == (2, 3, 32, 32)
+
+
+def test_instances_with_bad_boxes_are_refused(tmp_path: Path) -> None:
+    draw_pictures(tmp_path, 1)
+    data = CocoInstances(write_coco(tmp_path, {"0.png": [[10, 10, -5, 5]]}), tmp_path)
+    with pytest.raises(ValueError, match=r"0\.png: box 0 .* has swapped corners"):
+        data.read(0)
+    with pytest.raises(ValueError, match="holds no annotations, so there is nothing to evaluate"):
+        CocoInstances(write_coco(tmp_path, {"0.png": []}), tmp_path)

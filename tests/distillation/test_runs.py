@@ -1,0 +1,234 @@
+"""Whole runs on toy towers: equal however they are cut, killed, resumed or spread over processes."""
+
+import math
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from tests.support.pictures import draw_pictures, write_coco
+from tests.support.tiny import tiny_openai_clip
+from torch import Tensor
+
+from clipself.backbones.export import save_clip
+from clipself.backbones.loading import load_clip
+from clipself.backbones.weights import read_state_dict
+from clipself.distillation.clipself import ClipSelf
+from clipself.distillation.config import DistillConfig
+from clipself.distillation.run import distill
+from clipself.engine.log import read_metrics
+from clipself.engine.loop import Loop
+from clipself.ops.grids import grid_boxes
+from clipself.structures import DistillBatch
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """A run of twelve steps on eight pictures."""
+    model = save_clip(tiny_openai_clip(), tmp_path / "model")
+    return {
+        "data": draw_pictures(tmp_path / "pictures", 8), "model": str(model), "image_size": 64, "max_steps": 12,
+        "batch_size": 4, "lr": 1e-3, "workers": 0, "alpha": 0.5, "precision": "fp32", "save_every": 3,
+        "max_regions": 6,
+    }  # fmt: skip
+
+
+def student_of(run: Path) -> dict[str, Tensor]:
+    return read_state_dict(run / "student" / "open_clip_model.safetensors")
+
+
+def largest_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    assert one.keys() == two.keys()
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def test_loss_falls_and_the_run_leaves_its_files(settings: dict[str, Any], tmp_path: Path) -> None:
+    result = distill(out=tmp_path / "run", **settings)
+    assert result.last_loss < 0.6 * result.first_loss
+    run = tmp_path / "run"
+    for name in ("config.json", "result.json", "log.txt", "training_state.pt", "student", "blended"):
+        assert (run / name).exists(), name
+    records = read_metrics(run)
+    assert [record["step"] for record in records] == list(range(1, 13))
+    original, student, blended = (load_clip(where) for where in (settings["model"], run / "student", run / "blended"))
+    name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    mean = 0.5 * (student.clip.state_dict()[name] + original.clip.state_dict()[name])
+    torch.testing.assert_close(blended.clip.state_dict()[name], mean)
+    assert student.weights_hash("text") == original.weights_hash("text")
+
+
+def test_a_rerun_is_bit_equal_whatever_the_workers(settings: dict[str, Any], tmp_path: Path) -> None:
+    distill(out=tmp_path / "a", **settings)
+    distill(out=tmp_path / "b", **{**settings, "workers": 2})
+    assert largest_difference(student_of(tmp_path / "a"), student_of(tmp_path / "b")) == 0.0
+
+
+@pytest.mark.parametrize("killed_at", [1, 5, 9])
+def test_killed_and_resumed_equals_unbroken(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    distill(out=tmp_path / "whole", **settings)
+    step = Loop._step
+
+    def kill(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+        if number == killed_at:
+            raise SystemExit("killed")
+        step(self, model, stream, number, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", kill)
+        with pytest.raises(SystemExit):
+            distill(out=tmp_path / "broken", **settings)
+    distill(out=tmp_path / "broken", resume=True, **settings)
+    assert largest_difference(student_of(tmp_path / "whole"), student_of(tmp_path / "broken")) == 0.0
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("whole", "broken")]
+    assert losses[0] == losses[1]
+
+
+def test_accumulation_equals_one_larger_batch(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {"eps": 1e-3}  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
+    distill(out=tmp_path / "one", **settings)
+    distill(out=tmp_path / "two", **{**settings, "batch_size": 2, "accumulate": 2})
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6
+
+
+def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    distill(out=out, **settings)
+
+
+def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {"max_steps": 6, "eps": 1e-3, "device": "cpu"}  # eps: as above
+    distill(out=tmp_path / "one", **settings)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_process, args=(port, {**settings, "batch_size": 2}, tmp_path / "two"), nprocs=2)  # type: ignore[attr-defined]
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6
+
+
+def test_the_method_is_the_paper_spelled_out() -> None:
+    original = tiny_openai_clip(1)
+    method = ClipSelf(original)
+    generator = torch.Generator().manual_seed(0)
+    boxes = (grid_boxes(1, 2), grid_boxes(2, 1))
+    batch = DistillBatch(
+        images_B3HW=torch.randn(2, 3, 32, 32, generator=generator),
+        boxes_norm=boxes,
+        crops_R3hw=torch.randn(4, 3, 32, 32, generator=generator),
+        names=("a", "b"),
+    )
+    total = 0.0
+    with torch.no_grad():
+        crops = original.clip.encode_image(batch.crops_R3hw)  # type: ignore[operator]
+        dense = original.dense_map(batch.images_B3HW)  # student and teacher start equal
+        # half an image of a 4 x 4 grid: RoIAlign samples the centres of its 8 cells
+        halves = [dense[0, :, :, :2], dense[0, :, :, 2:], dense[1, :, :2], dense[1, :, 2:]]
+        for half, crop in zip(halves, crops, strict=True):
+            pooled = half.flatten(1).mean(1)
+            total += 1 - float(pooled @ crop) / (math.sqrt(float(pooled @ pooled)) * math.sqrt(float(crop @ crop)))
+    assert float(method.loss_sum(method.student, batch).detach()) == pytest.approx(total, abs=1e-5)
+
+
+def test_teacher_cache_changes_nothing_but_the_work(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {"max_split": 2, "max_steps": 8}
+    distill(out=tmp_path / "plain", **settings)
+    for run in ("filling", "filled"):
+        distill(out=tmp_path / run, teacher_cache=tmp_path / "cache", **settings)
+    losses = {run: [r["loss"] for r in read_metrics(tmp_path / run)] for run in ("plain", "filling", "filled")}
+    assert losses["filling"] == losses["filled"]
+    assert losses["plain"] == pytest.approx(losses["filled"], abs=1e-3)  # the store is float16
+
+
+def test_a_changed_file_is_not_looked_up(tmp_path: Path) -> None:
+    from clipself.distillation.teacher_cache import TeacherCache
+
+    picture = next(iter(sorted(draw_pictures(tmp_path / "p", 1).iterdir())))
+    batch = DistillBatch(
+        images_B3HW=torch.zeros(1, 3, 8, 8), boxes_norm=(grid_boxes(1, 2),), crops_R3hw=torch.zeros(2, 3, 8, 8),
+        names=(str(picture),),
+    )  # fmt: skip
+    cache = TeacherCache(tmp_path / "c", identity="teacher one", width=4)
+    first = cache.look_up(batch, lambda crops: torch.ones(len(crops), 4))
+    cache.flush()
+    again = TeacherCache(tmp_path / "c", identity="teacher one", width=4)
+    assert torch.equal(again.look_up(batch, lambda crops: torch.zeros(len(crops), 4)), first)
+    other = TeacherCache(tmp_path / "c", identity="teacher two", width=4)
+    assert float(other.look_up(batch, lambda crops: torch.zeros(len(crops), 4)).sum()) == 0.0
+    os.utime(picture, ns=(1, 1))
+    assert float(again.look_up(batch, lambda crops: torch.zeros(len(crops), 4)).sum()) == 0.0
+
+
+def test_proposals_train_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    names = {f"{index}.png": [[5, 5, 40, 30], [20, 10, 30, 40]] for index in range(8)}
+    annotations = write_coco(tmp_path, names)
+    result = distill(out=tmp_path / "run", regions="proposals", annotations=annotations, **settings)
+    assert result.last_loss < result.first_loss
+
+
+def test_ctrl_c_keeps_the_state(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distill(out=tmp_path / "whole", **settings)
+    step = Loop._step
+
+    def interrupt(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self, model, stream, number, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", interrupt)
+        with pytest.raises(KeyboardInterrupt, match="stopped after 5 steps; the state is kept, go on with resume"):
+            distill(out=tmp_path / "run", **settings)
+    distill(out=tmp_path / "run", resume=True, **settings)
+    assert largest_difference(student_of(tmp_path / "whole"), student_of(tmp_path / "run")) == 0.0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClipSelf, "embed_crops", lambda self, batch: torch.full((batch.num_regions, 32), torch.nan))
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1, on .*\.png.*lower the learning rate"):
+        distill(out=tmp_path / "run", **settings)
+
+
+def test_folders_that_hold_a_run(settings: dict[str, Any], tmp_path: Path) -> None:
+    distill(out=tmp_path / "run", **settings)
+    with pytest.raises(FileExistsError, match="already holds a run; go on with it by resume"):
+        distill(out=tmp_path / "run", **settings)
+    with pytest.raises(ValueError, match="a run with other settings"):
+        distill(out=tmp_path / "run", resume=True, **{**settings, "lr": 2e-3})
+    distill(out=tmp_path / "run", overwrite=True, **{**settings, "lr": 2e-3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"alpha": 1.2}, r"alpha=1.2 is not in \[0, 1\]", id="alpha"),
+        pytest.param({"batch_size": 0}, "batch_size=0 must be at least 1", id="batch"),
+        pytest.param({"lr": 0.0}, "must all be above 0", id="lr"),
+        pytest.param({"regions": "proposals"}, "proposals need annotations=", id="proposals"),
+        pytest.param({"evaluate_every": 5}, "evaluate_every needs evaluate_annotations", id="evaluation"),
+    ],
+)
+def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(DistillConfig(data=Path("a"), out=Path("b")), **changes)
+
+
+def test_sizes_and_batches_that_do_not_fit(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="image_size=60 is no multiple of the patch of 8 pixels; try 64"):
+        distill(out=tmp_path / "run", **{**settings, "image_size": 60})
+    with pytest.raises(ValueError, match="8 images do not fill one batch of 9"):
+        distill(out=tmp_path / "run", **{**settings, "batch_size": 9})

@@ -1,0 +1,24 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from clipself.engine.optim import decay_groups, warmup_cosine
+
+
+def test_schedule_is_the_published_formula() -> None:
+    rates = [warmup_cosine(step, lr=1e-5, warmup_steps=1000, total_steps=44358) for step in (0, 499, 999, 1000, 44357)]
+    assert rates[0] == pytest.approx(1e-5 / 1000)
+    assert rates[1] == pytest.approx(1e-5 * 500 / 1000)
+    assert rates[2] == rates[3] == pytest.approx(1e-5)
+    assert rates[4] == pytest.approx(0.5 * (1 + math.cos(math.pi * 43357 / 43358)) * 1e-5)
+
+
+def test_only_matrices_decay() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    groups = decay_groups(list(model.parameters()), weight_decay=0.1)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert groups[0]["params"] == [model[0].weight]
+    assert len(groups[1]["params"]) == 3  # type: ignore[arg-type]
+    assert decay_groups([nn.Parameter(torch.zeros(2))], weight_decay=0.1)[0]["weight_decay"] == 0.0
