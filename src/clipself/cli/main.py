@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return command(words[len(name.split()) :])
     except KeyboardInterrupt as stop:
-        print(f"\nclipself: {stop or 'stopped'}", file=sys.stderr)
+        print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except FAULTS as fault:
         if os.environ.get("CLIPSELF_DEBUG"):

@@ -15,6 +15,7 @@ from clipself.backbones.loading import load_clip
 from clipself.data.distill import DistillDataset, EpochSampler, make_loader
 from clipself.data.preprocess import Preprocess
 from clipself.data.sources import CocoImages, ImageFolder, ImageSource
+from clipself.data.workers import plain_errors
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.teacher_cache import TeacherCache
@@ -130,7 +131,7 @@ def _distill(config: DistillConfig, world: World) -> DistillResult:
             start_batch=start * config.accumulate,
         )
         loader: Any = make_loader(dataset, sampler, workers=config.workers, pin_memory=world.device.type == "cuda")
-        loop.run(loader, start_step=start)
+        loop.run(plain_errors(loader), start_step=start)
         if method.cache is not None:
             method.cache.flush()
         result = _finish(config, world, method, loop.config.total_steps)

@@ -20,6 +20,7 @@ from clipself.backbones.readouts import find_readout
 from clipself.backbones.text import default_cache_dir, embed_vocab
 from clipself.data.labelled import LabelledImages, RegionSamples, open_labelled
 from clipself.data.preprocess import Preprocess
+from clipself.data.workers import plain_errors
 from clipself.metrics.accuracy import MeanClassAccuracy
 from clipself.ops.pooling import pool_boxes, pool_masks
 from clipself.regions.config import MODES, EvaluateRegionsConfig
@@ -122,7 +123,9 @@ def score_regions(
         mode: MeanClassAccuracy(len(text_KD)) for mode in (*modes, *(["stuff_crops"] if "crops" in modes else []))
     }
     loader: Any = DataLoader(samples, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
-    for sample in tqdm(loader, total=len(samples), desc="regions", unit="image", disable=not progress, leave=False):
+    for sample in tqdm(
+        plain_errors(loader), total=len(samples), desc="regions", unit="image", disable=not progress, leave=False
+    ):
         _score_image(clip, sample, text_KD, meters, readout=readout)
     settings = {
         "image_size": image_size,

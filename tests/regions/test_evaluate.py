@@ -1,0 +1,137 @@
+"""Region classification: a hand-worked picture, and embeddings of names with their cache."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tests.support.pictures import draw_pictures, write_coco
+from tests.support.tiny import tiny_openai_clip
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import save_clip
+from clipself.backbones.text import embed_vocab
+from clipself.data.labelled import LabelledImage
+from clipself.regions.evaluate import evaluate_regions, score_regions
+from clipself.regions.report import compare_reports
+from clipself.text.templates import fill_templates, load_templates
+
+
+class FourThings:
+    """One picture of 64 x 64; a red, a green and two blue quarters; the blue ones are stuff."""
+
+    class_names = ["red", "green", "blue"]  # noqa: RUF012
+    class_ids = [1, 2, 3]  # noqa: RUF012
+    class_is_thing = [True, True, False]  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, index: int) -> LabelledImage:
+        pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+        quarters = [(0, 0), (0, 32), (32, 0), (32, 32)]
+        masks = torch.zeros(4, 64, 64, dtype=torch.bool)
+        for place, ((top, left), channel) in enumerate(zip(quarters, (0, 1, 2, 2), strict=True)):
+            pixels[top : top + 32, left : left + 32, channel] = 255
+            masks[place, top : top + 32, left : left + 32] = True
+        boxes = torch.tensor([[left, top, left + 32, top + 32] for top, left in quarters], dtype=torch.float32)
+        labels = torch.tensor([0, 1, 2, 0])  # the last quarter is called red, but shows blue
+        return LabelledImage(
+            Image.fromarray(pixels), boxes, masks, labels, torch.tensor([True, True, False, True]), "four"
+        )
+
+
+class ColourCLIP(DenseCLIP):
+    """Sees the mean colour of every patch, and knows three words."""
+
+    def __init__(self) -> None:
+        donor = tiny_openai_clip()
+        super().__init__(
+            donor.clip, name="colours", model_cfg={}, tokenizer=None, identity=donor.identity,
+            image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0),
+        )  # fmt: skip
+        self.embed_dim = 3
+
+    def dense_map(self, images_B3HW: torch.Tensor, **options: object) -> torch.Tensor:
+        return F.normalize(F.avg_pool2d(images_B3HW, self.patch_size), dim=1)
+
+    def encode_image(self, images_B3HW: torch.Tensor, **options: object) -> torch.Tensor:
+        return F.normalize(images_B3HW.mean((2, 3)), dim=-1)
+
+    def encode_text(self, texts: object, **options: object) -> torch.Tensor:
+        assert isinstance(texts, list)
+        return torch.stack([torch.eye(3)[[c in text for c in ("red", "green", "blue")].index(True)] for text in texts])
+
+
+def test_hand_worked_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path))
+    report = score_regions(
+        ColourCLIP(),
+        FourThings(),
+        image_size=64,
+        templates="simple",
+        workers=0,
+        progress=False,  # type: ignore[arg-type]
+    )
+    # things: red right, green right, the blue one called red wrong -> red 1 of 2, green 1 of 1
+    assert report.scores["boxes"].top1 == pytest.approx(75.0)
+    assert report.scores["thing_masks"].top1 == pytest.approx(75.0)
+    assert report.scores["stuff_masks"].top1 == pytest.approx(100.0)
+    assert report.scores["stuff_crops"].top1 == pytest.approx(100.0)
+    assert report.scores["boxes"].regions == 3
+    assert report.scores["boxes"].per_class["red"] == {"top1": 50.0, "top5": 100.0, "regions": 2.0}
+    table = report.to_table()
+    assert "75.0 / 100.0" in table
+    assert json.loads(report.write(tmp_path / "r.json").read_text())["scores"]["boxes"]["top1"] == pytest.approx(75.0)
+
+
+def test_names_are_averaged_over_sentences() -> None:
+    clip = tiny_openai_clip()
+    rows = embed_vocab(clip, ["cat", "dog"], templates="detection")
+    for name, row in zip(("cat", "dog"), rows, strict=True):
+        with torch.no_grad():
+            each = torch.cat([clip.encode_text([s]) for s in fill_templates(name, load_templates("detection"))])
+        torch.testing.assert_close(row, F.normalize(each.mean(0), dim=-1))
+
+
+def test_cache_is_used_only_for_the_same_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = tiny_openai_clip(0)
+    first = embed_vocab(clip, ["cat"], templates="simple", cache_dir=tmp_path)
+    (kept,) = (tmp_path / "text").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(clip, "encode_text", lambda texts: pytest.fail("asked again"))
+        assert torch.equal(embed_vocab(clip, ["cat"], templates="simple", cache_dir=tmp_path), first)
+    assert not torch.equal(embed_vocab(tiny_openai_clip(1), ["cat"], templates="simple", cache_dir=tmp_path), first)
+    embed_vocab(clip, ["cow"], templates="simple", cache_dir=tmp_path)
+    assert len(list((tmp_path / "text").iterdir())) == 3
+    kept.write_bytes(b"damaged")
+    assert torch.equal(embed_vocab(clip, ["cat"], templates="simple", cache_dir=tmp_path), first)
+
+
+def test_several_models_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    draw_pictures(tmp_path / "p", 2)
+    annotations = write_coco(tmp_path, {"0.png": [[5, 5, 30, 30]], "1.png": [[10, 10, 30, 20]]})
+    models = [str(save_clip(tiny_openai_clip(seed), tmp_path / f"m{seed}")) for seed in (0, 1)]
+    reports = evaluate_regions(
+        models=tuple(models), annotations=annotations, images=tmp_path / "p", image_size=64, templates="simple",
+        out=tmp_path / "out", device="cpu",
+    )  # fmt: skip
+    assert [report.scores["boxes"].regions for report in reports] == [2, 2]
+    assert len(compare_reports(reports).splitlines()) == 6
+    assert models[1] in capsys.readouterr().out
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".png"}
+
+
+def test_questions_that_make_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown mode 'box'"):
+        evaluate_regions(annotations=tmp_path, images=tmp_path, modes=("box",))
+    with pytest.raises(ValueError, match="image_size=60 is no multiple of the patch of 8; try 64"):
+        score_regions(tiny_openai_clip(), FourThings(), image_size=60)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there are no names to embed"):
+        embed_vocab(tiny_openai_clip(), [])

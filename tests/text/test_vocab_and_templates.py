@@ -1,0 +1,85 @@
+"""Vocabularies as published, sentences by the published rule."""
+
+from pathlib import Path
+
+import pytest
+
+from clipself.text.templates import fill_templates, load_templates, spoken_name
+from clipself.text.vocab import load_vocab
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "things", "novel"),
+    [
+        ("coco_80", 80, 80, 0),
+        ("coco_panoptic_133", 133, 80, 0),
+        ("ov_coco_65", 65, 65, 17),
+        ("lvis_v1_1203", 1203, 1203, 337),
+        ("ade20k_150", 150, 100, 0),
+        ("pascal_context_59", 59, None, 0),
+        ("pascal_voc_20", 20, 20, 0),
+    ],
+)
+def test_counts(name: str, classes: int, things: int | None, novel: int) -> None:
+    vocab = load_vocab(name)
+    assert len(vocab) == classes
+    assert sum(vocab.is_novel) == novel
+    assert things is None or sum(vocab.is_thing) == things
+    assert list(vocab.ids) == sorted(vocab.ids)
+
+
+def test_lvis_frequencies_and_coco_ids() -> None:
+    frequency = load_vocab("lvis_v1_1203").frequency
+    assert [frequency.count(letter) for letter in "fcr"] == [405, 461, 337]
+    coco = load_vocab("coco_panoptic_133")
+    assert (coco.names[0], coco.ids[0]) == ("person", 1)
+    assert (coco.names[-1], coco.ids[-1]) == ("rug-merged", 200)
+    split = load_vocab("ov_coco_65")
+    novel = {name for name, new in zip(split.names, split.is_novel, strict=True) if new}
+    assert {"airplane", "cat", "scissors", "umbrella"} <= novel
+    assert "person" not in novel
+
+
+def test_names_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("# my things\nred kite\n\nblue tit  # a bird\n")
+    assert load_vocab(path).names == ("red kite", "blue tit")
+    path.write_text("# nothing\n")
+    with pytest.raises(ValueError, match="holds no names; write one name a line"):
+        load_vocab(path)
+    path.write_text("cat\ndog\ncat\n")
+    with pytest.raises(ValueError, match="holds 'cat' more than once"):
+        load_vocab(path)
+    with pytest.raises(ValueError, match=r"unknown vocabulary 'coco_81'.*did you mean 'coco_80'"):
+        load_vocab("coco_81")
+    with pytest.raises(FileNotFoundError, match="no list of names at"):
+        load_vocab(tmp_path / "gone.txt")
+
+
+def test_the_published_sentences() -> None:
+    sentences = load_templates("detection")
+    assert len(sentences) == 63
+    filled = fill_templates("Airplane", sentences)
+    assert "There is an airplane in the scene." in filled
+    assert "This is a photo of an airplane." in filled
+    assert sum(sentence.startswith("This is ") for sentence in filled) == 58
+    assert len(load_templates("imagenet")) == 80
+
+
+def test_names_as_they_are_said() -> None:
+    assert spoken_name("stop_sign") == "stop sign"
+    assert spoken_name("bus_(vehicle)/Coach.") == "bus (vehicle) or coach"
+    assert spoken_name("wall-other-merged") == "wall-other-merged"
+    assert spoken_name("wall-other-merged", drop_suffixes=True) == "wall"
+    assert fill_templates("owl", ["a photo of {article} {}."]) == ["This is a photo of an owl."]
+
+
+def test_sentences_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("look, a {}!\n")
+    assert fill_templates("cat", load_templates(path)) == ["look, a cat!"]
+    path.write_text("no place for the name\n")
+    with pytest.raises(ValueError, match=r"has no \{\} for the name"):
+        load_templates(path)
+    with pytest.raises(ValueError, match="unknown set of templates 'detect'"):
+        load_templates("detect")
