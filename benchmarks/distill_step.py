@@ -1,8 +1,9 @@
 """One step of self-distillation beside a plain eager reference, in one process, interleaved.
 
-The reference is written for this benchmark and costs what the published code costs: attention matrices are materialised
-in every block, the student's last block runs its ordinary attention and throws it away, the teacher's last block computes
-every token, float32. Figures are ratios of the best of several steps, so that other work on the machine cancels out.
+The reference is written for this benchmark and costs what the published code costs: attention matrices are
+materialised in every block, the student's last block runs its ordinary attention and throws it away, the teacher's
+last block computes every token, float32. Figures are ratios of the best of several steps, interleaved, so that other
+work on the machine cancels out.
 
 Usage: python benchmarks/distill_step.py --models EVA02-B-16 ViT-B-16 --sizes 512 1024
 """
@@ -45,14 +46,18 @@ class Timing:
 
     @property
     def total(self) -> float:
+        """Seconds of the whole step."""
         return sum(getattr(self, part) for part in self.parts)
 
 
 class Clock:
+    """Times a piece of work, the device's queue included."""
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def __call__(self, work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+        """The result and its seconds."""
         self._wait()
         begun = time.perf_counter()
         result = work()
@@ -237,9 +242,8 @@ def main() -> None:
                 ours, theirs = (
                     memory_alone(model, size, options.crops, w, options.device) for w in ("ours", "reference")
                 )
-                print(
-                    f"{model:12} {size:5}      peak above idle: {ours:.0f} of {theirs:.0f} MiB, {100 * ours / theirs:.0f} %"
-                )
+                share = f"{100 * ours / theirs:.0f} %"
+                print(f"{model:12} {size:5}      peak above idle: {ours:.0f} of {theirs:.0f} MiB, {share}")
 
 
 if __name__ == "__main__":

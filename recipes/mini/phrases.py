@@ -23,7 +23,8 @@ TEMPLATES = (
     "a picture of a {}",
     "there is a {} in the scene", "this is a {}", "a small {}", "a large {}", "a close-up photo of a {}",
     "a cropped photo of a {}", "a drawing of a {}", "a blurry photo of a {}", "a bright photo of the {}",
-    "a low resolution photo of a {}", "this is a photo of a {}", "itap of a {}", "one {}", "many {}", "a {} in the scene",
+    "a low resolution photo of a {}", "this is a photo of a {}", "itap of a {}", "one {}", "many {}",
+    "a {} in the scene",
 )  # fmt: skip
 """Sentences around a name; all are taught to mean the name itself, so that templates do no harm."""
 

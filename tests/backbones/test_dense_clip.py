@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +59,8 @@ def test_value_readout_spelled_out() -> None:
     images = images_of(clip, 4, 4, count=1)
     trunk = clip.trunk
     tokens = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)[:-1]).tokens[0]
-    block, visual = clip.clip.visual.transformer.resblocks[-1], clip.clip.visual  # type: ignore[union-attr]
+    visual: Any = clip.clip.visual
+    block = visual.transformer.resblocks[-1]
     expected = []
     for token in tokens[1:]:
         normed = block.ln_1(token)

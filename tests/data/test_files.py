@@ -171,9 +171,9 @@ def test_same_seed_same_crops_whatever_the_workers(tmp_path: Path) -> None:
         seen.append([next(loader) for _ in range(5)])
     for one, two in ((seen[0], seen[1]), (seen[0], seen[2])):
         for a, b in zip(one, two, strict=True):
-            assert a.names == b.names  # type: ignore[attr-defined]
+            assert a.names == b.names
             assert torch.equal(a.crops_R3hw, b.crops_R3hw)
-            assert torch.equal(a.images_B3HW, b.images_B3HW)  # type: ignore[attr-defined]
+            assert torch.equal(a.images_B3HW, b.images_B3HW)
 
 
 def test_epochs_draw_other_grids(tmp_path: Path) -> None:

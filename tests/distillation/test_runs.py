@@ -113,7 +113,7 @@ def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any],
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_process, args=(port, {**settings, "batch_size": 2}, tmp_path / "two"), nprocs=2)  # type: ignore[attr-defined]
+    mp.spawn(_process, args=(port, {**settings, "batch_size": 2}, tmp_path / "two"), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
     losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6

@@ -31,8 +31,7 @@ def test_a_constant_table_stays_constant() -> None:
 def test_scale_factor_shifts_the_sample_points_a_little() -> None:
     table = torch.randn(1 + 16, 3, generator=torch.Generator().manual_seed(0))
     by_size, by_factor = (
-        resize_position_table(table, native_grid=(4, 4), grid=(6, 6), by=by)  # type: ignore[arg-type]
-        for by in ("size", "scale_factor")
+        resize_position_table(table, native_grid=(4, 4), grid=(6, 6), by=by) for by in ("size", "scale_factor")
     )
     assert by_size.shape == by_factor.shape
     assert 0 < float((by_size - by_factor).abs().max()) < 0.5

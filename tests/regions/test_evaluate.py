@@ -74,7 +74,7 @@ def test_hand_worked_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         image_size=64,
         templates="simple",
         workers=0,
-        progress=False,  # type: ignore[arg-type]
+        progress=False,
     )
     # things: red right, green right, the blue one called red wrong -> red 1 of 2, green 1 of 1
     assert report.scores["boxes"].top1 == pytest.approx(75.0)
@@ -132,6 +132,6 @@ def test_questions_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown mode 'box'"):
         evaluate_regions(annotations=tmp_path, images=tmp_path, modes=("box",))
     with pytest.raises(ValueError, match="image_size=60 is no multiple of the patch of 8; try 64"):
-        score_regions(tiny_openai_clip(), FourThings(), image_size=60)  # type: ignore[arg-type]
+        score_regions(tiny_openai_clip(), FourThings(), image_size=60)
     with pytest.raises(ValueError, match="there are no names to embed"):
         embed_vocab(tiny_openai_clip(), [])

@@ -1,6 +1,7 @@
 """Pictures and data sets drawn in code."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ def draw_pictures(folder: Path, count: int = 6, *, size: tuple[int, int] = (60, 
     return folder
 
 
-def write_coco(folder: Path, boxes: dict[str, list[list[float]]], **more: Any) -> Path:
+def write_coco(folder: Path, boxes: Mapping[str, Sequence[Sequence[float]]], **more: Any) -> Path:
     """A COCO file for the pictures of a folder: name -> `xywh` boxes, all of category 1."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (name, rows) in enumerate(boxes.items()):
         images.append({"id": number, "file_name": name})
         for box in rows:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.viz.bars import draw_comparison, draw_loss
@@ -13,10 +14,11 @@ from clipself.viz.panels import lay_out
 from clipself.viz.report import ReportPage
 
 
-def three_parts() -> np.ndarray:
+def three_parts() -> NDArray[np.float32]:
     """A map of three directions: 8 patches of one, 6 of another, 2 of a third."""
     labels = np.array([[0] * 4, [0] * 4, [1] * 4, [1, 1, 2, 2]])
-    return np.eye(3, dtype=np.float32)[labels].transpose(2, 0, 1)
+    parts: NDArray[np.float32] = np.eye(3, dtype=np.float32)[labels].transpose(2, 0, 1)
+    return parts
 
 
 def test_groups_are_found_and_numbered_by_size() -> None:

@@ -57,7 +57,7 @@ class ParityReport:
         ranked = sorted(self.checks, key=lambda check: (check.passed, -check.difference / max(check.tolerance, 1e-30)))
         failures = sum(not check.passed for check in ranked)
         lines += [
-            f"      {'ok' if check.passed else 'FAIL':4}  {check.difference:9.2e} of {check.tolerance:8.1e}  {check.key}"
+            f"      {_mark(check)}  {check.difference:9.2e} of {check.tolerance:8.1e}  {check.key}"
             for check in ranked[: max(most, failures)]
         ]
         if len(ranked) > max(most, failures):
@@ -117,6 +117,10 @@ def system_of(manifest: Mapping[str, Any]) -> str:
     if "model" in manifest and "sizes" in manifest:
         return "dense model"
     return f"a manifest with keys {sorted(manifest)[:6]}"
+
+
+def _mark(check: Check) -> str:
+    return "ok  " if check.passed else "FAIL"
 
 
 def to_json(reports: Iterable[ParityReport]) -> str:

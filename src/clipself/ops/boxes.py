@@ -1,4 +1,4 @@
-"""Boxes as plain tensors: `boxes` are pixels, `boxes_norm` are in [0, 1], both `xyxy`; `boxes_xywh` is as COCO stores."""
+"""Boxes as plain tensors: `boxes` are pixels, `boxes_norm` are in [0, 1], both `xyxy`; `boxes_xywh` is COCO's form."""
 
 import torch
 from torch import Tensor

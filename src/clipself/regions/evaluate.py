@@ -120,7 +120,8 @@ def score_regions(
     )
     text_KD = embed_vocab(clip, data.class_names, templates=templates, cache_dir=default_cache_dir()).to(clip.device)
     meters = {
-        mode: MeanClassAccuracy(len(text_KD)) for mode in (*modes, *(["stuff_crops"] if "crops" in modes else []))
+        mode: MeanClassAccuracy(len(text_KD))
+        for mode in (*modes, *(["stuff_crops"] if {"crops", "stuff_masks"} <= set(modes) else []))
     }
     loader: Any = DataLoader(samples, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
     for sample in tqdm(
@@ -165,6 +166,8 @@ def _score_image(
         pieces = torch.split(sample.crops_R3hw.to(clip.device), CROPS_AT_ONCE)
         by_crop = torch.cat([clip.encode_image(piece) for piece in pieces]) @ text_KD.T
         for mode, chosen in (("crops", thing), ("stuff_crops", ~thing)):
+            if mode not in meters:
+                continue
             meters[mode].update(by_crop[chosen.to(clip.device)], sample.labels_R[chosen])
 
 

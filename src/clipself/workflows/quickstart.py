@@ -23,6 +23,7 @@ from clipself.viz.report import ReportPage
 from clipself.workflows.show import kmeans_row, query_row, save_picture
 
 IMAGE_SIZE: Final = 320
+MODES: Final = ("boxes", "thing_masks", "crops")
 QUERIES: Final = (("cat", "a cat"), ("coffee", "a cup of coffee"), ("flower", "a flower"), ("rocket", "a rocket"))
 """Packaged photograph -> what is asked of it."""
 
@@ -75,13 +76,13 @@ def quickstart(
     folder = write_pictures(out / "pictures", scenes, seed=seed)
     print(f"2/4  measuring {model} on {held_out} held-out scenes")
     data = SceneImages(SceneMaker(seed=f"held out/{seed}"), held_out)
-    before = score_regions(original, data, image_size=IMAGE_SIZE, title="original")
+    before = score_regions(original, data, image_size=IMAGE_SIZE, modes=MODES, title="original")
     print(f"3/4  distilling for {steps} steps: crops teach the dense map")
     config = quickstart_config(folder, out / "run", model=model, steps=steps, seed=seed)
     run = distill(config)
     print("4/4  measuring again and drawing")
     refined = load_clip(run.blended)
-    after = score_regions(refined, data, image_size=IMAGE_SIZE, title="refined")
+    after = score_regions(refined, data, image_size=IMAGE_SIZE, modes=MODES, title="refined")
     print(compare_reports([before, after]))
     minutes = (time.monotonic() - begun) / 60
     page = write_report(out, [("original", original), ("refined", refined)], [before, after], config, minutes=minutes)

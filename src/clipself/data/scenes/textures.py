@@ -21,32 +21,38 @@ def _noise(rng: Random, size: tuple[int, int], cell: int) -> Pixels:
 
 
 def _tint(rng: Random, colour: tuple[int, int, int], spread: float = 10.0) -> Pixels:
-    return np.asarray(colour, dtype=np.float32) + rng.normal(0, spread, 3).astype(np.float32)
+    tinted: Pixels = np.asarray(colour, dtype=np.float32) + rng.normal(0, spread, 3).astype(np.float32)
+    return tinted
 
 
 def _speckled(colour: tuple[int, int, int], *, fine: float, coarse: float, cell: int = 24) -> "Texture":
     def draw(rng: Random, size: tuple[int, int]) -> Pixels:
-        return _tint(rng, colour) + fine * _noise(rng, size, 2) + coarse * _noise(rng, size, cell)
+        ground: Pixels = _tint(rng, colour) + fine * _noise(rng, size, 2) + coarse * _noise(rng, size, cell)
+        return ground
 
     return draw
 
 
 def _grass(rng: Random, size: tuple[int, int]) -> Pixels:
-    blades = Image.fromarray(rng.standard_normal((size[0] // 6 + 1, size[1])).astype(np.float32))
+    blades: Any = Image.fromarray(rng.standard_normal((size[0] // 6 + 1, size[1])).astype(np.float32))
     streaks = np.asarray(blades.resize((size[1], size[0]), Image.Resampling.BILINEAR))[..., None]
-    return _tint(rng, (72, 140, 48)) + 22 * streaks + 10 * _noise(rng, size, 30)
+    ground: Pixels = _tint(rng, (72, 140, 48)) + 22 * streaks + 10 * _noise(rng, size, 30)
+    return ground
 
 
 def _water(rng: Random, size: tuple[int, int]) -> Pixels:
     rows = np.arange(size[0], dtype=np.float32)[:, None, None]
     phase = 3 * _noise(rng, size, 40)
-    return _tint(rng, (38, 108, 168)) + 16 * np.sin(rows / rng.uniform(2.5, 4.5) + phase) + 6 * _noise(rng, size, 6)
+    waves = np.sin(rows / rng.uniform(2.5, 4.5) + phase)
+    ground: Pixels = _tint(rng, (38, 108, 168)) + 16 * waves + 6 * _noise(rng, size, 6)
+    return ground
 
 
 def _sky(rng: Random, size: tuple[int, int]) -> Pixels:
     fade = np.linspace(0, 1, size[0], dtype=np.float32)[:, None, None]
     clouds = np.clip(_noise(rng, size, 48), 0, 2)
-    return _tint(rng, (120, 180, 235), 6) + 40 * fade + 35 * clouds
+    ground: Pixels = _tint(rng, (120, 180, 235), 6) + 40 * fade + 35 * clouds
+    return ground
 
 
 def _brick(rng: Random, size: tuple[int, int]) -> Pixels:
@@ -57,7 +63,8 @@ def _brick(rng: Random, size: tuple[int, int]) -> Pixels:
     shade = rng.normal(0, 14, (size[0] // height + 2, size[1] // width + 3)).astype(np.float32)
     bricks = shade[course, (x + (course % 2) * width // 2) // width][..., None]
     wall = _tint(rng, (165, 74, 52)) + bricks + 4 * _noise(rng, size, 2)
-    return np.where(mortar[..., None], np.float32(190.0), wall).astype(np.float32)
+    bricked: Pixels = np.where(mortar[..., None], np.float32(190.0), wall).astype(np.float32)
+    return bricked
 
 
 def _wood(rng: Random, size: tuple[int, int]) -> Pixels:
@@ -66,7 +73,8 @@ def _wood(rng: Random, size: tuple[int, int]) -> Pixels:
     grain = np.sin(y / 2.2 + 4 * _noise(rng, size, 60)[..., 0] + x / 90)
     seam = (y % plank < 1.5)[..., None]
     boards = _tint(rng, (156, 108, 62)) + 12 * grain[..., None] + 5 * _noise(rng, size, 3)
-    return np.where(seam, boards * 0.5, boards).astype(np.float32)
+    planks: Pixels = np.where(seam, boards * 0.5, boards).astype(np.float32)
+    return planks
 
 
 def _tiles(rng: Random, size: tuple[int, int]) -> Pixels:
@@ -75,7 +83,8 @@ def _tiles(rng: Random, size: tuple[int, int]) -> Pixels:
     checker = ((y // side + x // side) % 2)[..., None].astype(np.float32)
     joint = ((y % side < 2) | (x % side < 2))[..., None]
     floor = _tint(rng, (205, 200, 190)) - 55 * checker + 3 * _noise(rng, size, 3)
-    return np.where(joint, np.float32(120.0), floor).astype(np.float32)
+    tiled: Pixels = np.where(joint, np.float32(120.0), floor).astype(np.float32)
+    return tiled
 
 
 Texture = Callable[[Random, tuple[int, int]], Pixels]
