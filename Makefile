@@ -1,6 +1,7 @@
 # Every target makes the environment it needs and does not make it twice.
 VENV ?= .venv
 BIN := $(VENV)/bin
+ROOMS := backbones conformance data distillation engine losses metrics ops recipes regions text viz workflows
 PYTHON ?= python3
 
 .PHONY: install quickstart format lint types test test-all docs bench check clean
@@ -36,7 +37,7 @@ test-all: install
 	$(BIN)/pytest --runslow
 
 docs: install
-	$(BIN)/python docs/build.py
+	$(BIN)/pdoc -o build/docs clipself $(addprefix clipself.,$(ROOMS))
 
 bench: install
 	$(BIN)/python benchmarks/distill_step.py
