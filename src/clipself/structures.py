@@ -99,7 +99,6 @@ class DetectionBatch:
         seeds: For each image the seed of what the detector draws at random.
         names: Where each image came from.
         rows: For each image its place in a feature cache.
-        extras: For each image what one method needs besides, such as crops by name; empty for most.
     """
 
     images_B3HW: Tensor
@@ -110,7 +109,6 @@ class DetectionBatch:
     seeds: tuple[int, ...]
     names: tuple[str, ...]
     rows: tuple[int, ...] = ()
-    extras: tuple[dict[str, Tensor], ...] = ()
 
     def __post_init__(self) -> None:
         images = len(self.images_B3HW)
@@ -131,9 +129,6 @@ class DetectionBatch:
             boxes=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes),
             labels=tuple(labels.to(device, non_blocking=True) for labels in self.labels),
             masks=None if self.masks is None else tuple(masks.to(device, non_blocking=True) for masks in self.masks),
-            extras=tuple(
-                {name: value.to(device, non_blocking=True) for name, value in held.items()} for held in self.extras
-            ),
         )
 
     def pin_memory(self) -> "DetectionBatch":

@@ -232,7 +232,6 @@ class DetectionSample:
     seed: int
     name: str
     row: int
-    extras: dict[str, Tensor]
 
 
 class DetectionDataset(Dataset[DetectionSample]):
@@ -248,7 +247,6 @@ class DetectionDataset(Dataset[DetectionSample]):
         flip: Probability of a mirrored image.
         seed: Seed of every draw.
         views: Number of different jitters of an image; None draws a new one each epoch.
-        crops: What a method wants cut out of each image besides.
     """
 
     def __init__(
@@ -261,12 +259,11 @@ class DetectionDataset(Dataset[DetectionSample]):
         flip: float = 0.5,
         seed: int = 0,
         views: int | None = None,
-        crops: "CropMaker | None" = None,
     ) -> None:
         if not 0 < scales[0] <= scales[1]:
             raise ValueError(f"scales={scales} must ascend and be above 0; (1, 1) turns the jitter off")
         self.source, self.preprocess, self.side = source, preprocess, side
-        self.scales, self.flip, self.seed, self.views, self.crops = scales, flip, seed, views, crops
+        self.scales, self.flip, self.seed, self.views = scales, flip, seed, views
 
     def __len__(self) -> int:
         return len(self.source)
@@ -298,7 +295,6 @@ class DetectionDataset(Dataset[DetectionSample]):
             seed=zlib.crc32(f"{self.seed}/{epoch}/{index}".encode()),
             name=str(self.source.paths[index]),
             row=index * (self.views or 1) + (view if self.views else 0),
-            extras=self.crops(framed.image, boxes, rng) if self.crops is not None else {},
         )
 
     def _masks(self, index: int, framed: Any, size: tuple[int, int]) -> Tensor:
@@ -306,22 +302,6 @@ class DetectionDataset(Dataset[DetectionSample]):
             framed.mask(decode_segmentation(segment, size), side=self.side) for segment in self.source.segments(index)
         ]
         return torch.stack(masks) if masks else torch.zeros(0, self.side, self.side, dtype=torch.bool)
-
-
-class CropMaker:
-    """Cuts what a method distils out of a jittered image; made in the worker. A method's own subclass says what.
-
-    Args:
-        preprocess: Normalisation of CLIP's own crops.
-        side: Of the crops in pixels.
-    """
-
-    def __init__(self, *, preprocess: Preprocess, side: int) -> None:
-        self.preprocess, self.side = preprocess, side
-
-    def __call__(self, image: Any, boxes: Tensor, rng: random.Random) -> dict[str, Tensor]:
-        """Tensors by name for `DetectionBatch.extras`."""
-        raise NotImplementedError
 
 
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
@@ -336,7 +316,6 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         seeds=tuple(sample.seed for sample in samples),
         names=tuple(sample.name for sample in samples),
         rows=tuple(sample.row for sample in samples),
-        extras=tuple(sample.extras for sample in samples),
     )
 
 

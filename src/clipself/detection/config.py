@@ -65,6 +65,8 @@ class DetectTrainConfig:
     """Epochs at which a constant rate falls to a tenth."""
     weight_decay: float = 0.1
     """Decay of everything that learns, vectors and the temperature included, as published."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
     warmup_steps: int = 250
     """Steps of the linear ramp; at most a tenth of the run is used."""
     clip_norm: float | None = 1.0

@@ -79,6 +79,8 @@ class DetectorSettings:
     """Best (region, class) pairs of an image that go into the suppression; more cost time and change nothing."""
     extra_weight: float = 0.5
     """Weight of the method's own loss: ViLD's embedding distillation, BARON's bags."""
+    distill_regions: int = 8
+    """Regions (ViLD) or bags (BARON) of an image that the method's own loss looks at."""
     words: int = 6
     """BARON: pseudo words of a region."""
 

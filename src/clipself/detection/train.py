@@ -142,7 +142,7 @@ def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
     detector = build_detector(clip, settings, vocabulary, seed=config.seed)
     dataset = DetectionDataset(
         source, preprocess=pixels_of(settings, clip), side=settings.image_size, scales=config.scales,
-        flip=config.flip, seed=config.seed, views=config.views, crops=detector.crop_maker(),
+        flip=config.flip, seed=config.seed, views=config.views,
     )  # fmt: skip
     _open_cache(config, detector, dataset, world)
     run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
@@ -202,7 +202,7 @@ def _make_loop(
         method=method,
         model=detector,
         learning=learning,
-        optimizer=torch.optim.AdamW(groups, lr=config.lr),
+        optimizer=torch.optim.AdamW(groups, lr=config.lr, eps=config.eps),
         config=LoopConfig(
             total_steps=total,
             lr=config.lr,

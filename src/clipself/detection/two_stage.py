@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.data.detection import CropMaker
 from clipself.detection.feature_cache import FeatureCache
 from clipself.detection.features import Features, FrozenClip
 from clipself.detection.fusion import cosine_logits, fuse_scores
@@ -95,13 +94,16 @@ class TwoStage(nn.Module):
         self.vocabulary = vocabulary
         self.cache: FeatureCache | None = None
 
-    def crop_maker(self) -> CropMaker | None:
-        """What the data set cuts out of each image for the method's own loss; nothing here."""
-        return None
-
     def head_dim(self, joint_dim: int) -> int:
         """Width of the box head's embedding."""
         return joint_dim
+
+    def embed_regions(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """The box head's embeddings (R, D) of any boxes, in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            pooled = self.pool(maps, boxes, BINS)
+        embeddings_RD: Tensor = self.box_head(pooled)[0]
+        return embeddings_RD.float()
 
     @property
     def device(self) -> torch.device:
