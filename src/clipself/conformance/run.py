@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from clipself.conformance import dense_models, distill_step, preprocess, readouts
+from clipself.conformance import dense_models, distill_step, mask_losses, preprocess, readouts
 from clipself.conformance.check import Check
 from clipself.conformance.dense_models import Arrays
 from clipself.data.sources import read_json
@@ -19,6 +19,7 @@ Runner = Callable[[Mapping[str, Any], Arrays], list[Check]]
 SYSTEMS: Final[Mapping[str, Runner]] = {
     "dense model": dense_models.run,
     "distillation step": distill_step.run,
+    "mask-classification matcher and losses (Mask2Former family: SAN, ODISE, FC-CLIP)": mask_losses.run,
     "preprocessing": preprocess.run,
     "training-free dense CLIP readouts": readouts.run,
 }
