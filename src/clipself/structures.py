@@ -83,3 +83,30 @@ class RegionSample:
             raise ValueError(
                 f"{self.name}: boxes, masks, crops and labels count {sorted(counts)} regions, expected one number"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskTargets:
+    """The labelled masks of one image, for training by mask classification.
+
+    Attributes:
+        labels_N: Index into the vocabulary, int64.
+        masks_NHW: Masks, boolean or in [0, 1]; of any size, since losses look at them at relative points.
+    """
+
+    labels_N: Tensor
+    masks_NHW: Tensor
+
+    def __post_init__(self) -> None:
+        if self.labels_N.ndim != 1 or self.masks_NHW.ndim != 3 or len(self.labels_N) != len(self.masks_NHW):
+            raise ValueError(
+                f"labels {tuple(self.labels_N.shape)} and masks {tuple(self.masks_NHW.shape)} do not belong together; "
+                "expected (N,) and (N, H, W)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def to(self, device: torch.device | str) -> "MaskTargets":
+        """The same targets on another device."""
+        return replace(self, labels_N=self.labels_N.to(device), masks_NHW=self.masks_NHW.to(device))

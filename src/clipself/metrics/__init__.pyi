@@ -1,4 +1,8 @@
 from .accuracy import ClassAccuracy as ClassAccuracy
 from .accuracy import MeanClassAccuracy as MeanClassAccuracy
+from .panoptic_quality import LabelledSegment as LabelledSegment
+from .panoptic_quality import PanopticQuality as PanopticQuality
+from .panoptic_quality import PanopticScores as PanopticScores
+from .panoptic_quality import Quality as Quality
 
-__all__ = ["ClassAccuracy", "MeanClassAccuracy"]
+__all__ = ["ClassAccuracy", "LabelledSegment", "MeanClassAccuracy", "PanopticQuality", "PanopticScores", "Quality"]

@@ -12,6 +12,7 @@ from .grids import grid_choices as grid_choices
 from .masks import masks_to_boxes as masks_to_boxes
 from .masks import resize_masks_to_grid as resize_masks_to_grid
 from .pooling import pool_boxes as pool_boxes
+from .pooling import pool_mask_logits as pool_mask_logits
 from .pooling import pool_masks as pool_masks
 from .positions import resize_position_table as resize_position_table
 
@@ -27,6 +28,7 @@ __all__ = [
     "masks_to_boxes",
     "normalize_boxes",
     "pool_boxes",
+    "pool_mask_logits",
     "pool_masks",
     "resize_masks_to_grid",
     "resize_position_table",
