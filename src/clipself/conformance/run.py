@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from clipself.conformance import (
+    catseg,
     dense_models,
     distill_step,
     fcclip_heads,
@@ -27,6 +28,9 @@ from clipself.data.sources import read_json
 Runner = Callable[[Mapping[str, Any], Arrays], list[Check]]
 
 SYSTEMS: Final[Mapping[str, Runner]] = {
+    "CAT-Seg aggregator": catseg.run_aggregator,
+    "CAT-Seg dense CLIP visual": catseg.run_dense_tower,
+    "CAT-Seg v2 whole model, B/16 sizes": catseg.run_model,
     "dense model": dense_models.run,
     "distillation step": distill_step.run,
     "FC-CLIP pixel decoder + masked transformer decoder": fcclip_heads.run,
