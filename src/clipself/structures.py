@@ -171,3 +171,30 @@ class Detections:
         rows = (self.scores >= threshold).nonzero().flatten()
         masks = None if self.masks is None else tuple(self.masks[row] for row in rows.tolist())
         return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskTargets:
+    """The labelled masks of one image, for training by mask classification.
+
+    Attributes:
+        labels_N: Index into the vocabulary, int64.
+        masks_NHW: Masks, boolean or in [0, 1]; of any size, since losses look at them at relative points.
+    """
+
+    labels_N: Tensor
+    masks_NHW: Tensor
+
+    def __post_init__(self) -> None:
+        if self.labels_N.ndim != 1 or self.masks_NHW.ndim != 3 or len(self.labels_N) != len(self.masks_NHW):
+            raise ValueError(
+                f"labels {tuple(self.labels_N.shape)} and masks {tuple(self.masks_NHW.shape)} do not belong together; "
+                "expected (N,) and (N, H, W)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def to(self, device: torch.device | str) -> "MaskTargets":
+        """The same targets on another device."""
+        return replace(self, labels_N=self.labels_N.to(device), masks_NHW=self.masks_NHW.to(device))

@@ -19,6 +19,7 @@ from .masks import resize_masks_to_grid as resize_masks_to_grid
 from .matching import draw_sample as draw_sample
 from .matching import match_boxes as match_boxes
 from .pooling import pool_boxes as pool_boxes
+from .pooling import pool_mask_logits as pool_mask_logits
 from .pooling import pool_masks as pool_masks
 from .positions import resize_position_table as resize_position_table
 
@@ -40,6 +41,7 @@ __all__ = [
     "normalize_boxes",
     "pool_boxes",
     "pool_levels",
+    "pool_mask_logits",
     "pool_masks",
     "resize_masks_to_grid",
     "resize_position_table",
