@@ -15,27 +15,16 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.text import default_cache_dir
 from clipself.data.images import read_image
 from clipself.data.jitter import letterbox
-from clipself.data.preprocess import Preprocess
 from clipself.detection.checkpoint import load_detector
+from clipself.detection.pixels import pixels_of
 from clipself.detection.proposals_network import Proposals
-from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import Detections
 
-IMAGENET: Final = Preprocess(
-    mean=(123.675 / 255, 116.28 / 255, 103.53 / 255), std=(58.395 / 255, 57.12 / 255, 57.375 / 255)
-)
-"""What the published detectors normalise with, although their backbone is a CLIP."""
-
 MASK_THRESHOLD: Final = 0.5
 
 Picture = Image.Image | str | Path
-
-
-def pixels_of(settings: DetectorSettings, clip: DenseCLIP) -> Preprocess:
-    """The normalisation that a detector wants."""
-    return IMAGENET if settings.pixels == "imagenet" else Preprocess(mean=clip.image_mean, std=clip.image_std)
 
 
 class Detector:
