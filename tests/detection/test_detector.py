@@ -248,3 +248,24 @@ def test_names_of_training_are_the_default(world: Path) -> None:
     detector = Detector.from_checkpoint(world / "detector", device="cpu")
     (detections,) = detector.predict(world / "pictures" / "0.png")
     assert detections.names == NAMES
+
+
+def test_memory_does_not_grow_with_the_images(world: Path) -> None:
+    """The stream holds one picture at a time and lets its tensors go."""
+    import gc
+    import weakref
+
+    detector = Detector.from_checkpoint(world / "detector", device="cpu")
+    kept: list[weakref.ref[torch.Tensor]] = []
+    frame = detector._frame
+
+    def watch(pictures: Any) -> Any:
+        canvases, sizes, scales = frame(pictures)
+        kept.append(weakref.ref(canvases))
+        return canvases, sizes, scales
+
+    detector._frame = watch  # type: ignore[method-assign]
+    for number, _ in enumerate(detector.stream([world / "pictures" / "0.png"] * 5), start=1):
+        gc.collect()
+        assert len(kept) == number, "pictures are read ahead"
+        assert sum(reference() is not None for reference in kept) <= 1

@@ -137,7 +137,9 @@ class Detector:
         picture = self._read(image)
         canvases, sizes, (scale,) = self._frame([picture])
         (found,) = self.model.propose(canvases, sizes)
-        return Proposals(boxes=found.boxes[:most].cpu() / scale, scores=found.scores[:most].cpu())
+        limit = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float32)
+        boxes = (found.boxes[:most].float().cpu() / scale).minimum(limit)
+        return Proposals(boxes=boxes, scores=found.scores[:most].cpu())
 
     def _read(self, picture: Picture) -> Image.Image:
         return picture.convert("RGB") if isinstance(picture, Image.Image) else read_image(picture)
