@@ -18,8 +18,8 @@ from clipself.data.distill import EpochSampler
 from clipself.data.workers import plain_errors
 from clipself.detection.checkpoint import FROZEN, save_detector
 from clipself.detection.config import DetectTrainConfig
-from clipself.detection.detector import pixels_of
 from clipself.detection.methods import build_detector
+from clipself.detection.pixels import pixels_of
 from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
