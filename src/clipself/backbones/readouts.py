@@ -80,7 +80,8 @@ READOUTS: Final[Mapping[str, Readout]] = {
 }
 """Names: a mix as it is, or with "-bare" for no residual and no feed-forward; then the methods by their own names.
 
-CAT-Seg arXiv:2303.11797 (the second release of its code), MaskCLIP arXiv:2112.01071, SCLIP arXiv:2312.01597, ClearCLIP arXiv:2407.12442, NACLIP arXiv:2404.08181.
+CAT-Seg (second release) arXiv:2303.11797, MaskCLIP arXiv:2112.01071, SCLIP arXiv:2312.01597,
+ClearCLIP arXiv:2407.12442, NACLIP arXiv:2404.08181.
 """
 
 
@@ -112,7 +113,9 @@ def read_last_block(trunk: Trunk, sequence: Sequence, *, readout: Readout) -> Te
     )
 
 
-def mix_last_block(trunk: Trunk, sequence: Sequence, mix: Mix, *, residual: bool | Literal["class"], feed_forward: bool) -> Tensor:
+def mix_last_block(
+    trunk: Trunk, sequence: Sequence, mix: Mix, *, residual: bool | Literal["class"], feed_forward: bool
+) -> Tensor:
     """Runs the last block with any mixing of values; see `read_last_block`."""
     block, tokens = trunk.blocks[-1], sequence.tokens
     normed = trunk.norm_attention(block, tokens)

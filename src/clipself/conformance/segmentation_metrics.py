@@ -27,7 +27,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 
 
 def check_semantic_scores(half: Mapping[str, Any], arrays: Arrays, atol: float) -> list[Check]:
-    """mIoU and its companions, and each class; null in the manifest is a class without ground truth."""
+    """MIoU and its companions, and each class; null in the manifest is a class without ground truth."""
     meter = ConfusionMatrix(half["num_classes"], ignore_label=half["ignore_label"])
     for predicted, labels in zip(arrays["pred"], arrays["gt"], strict=True):
         meter.update(torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(labels.astype(np.int64)))

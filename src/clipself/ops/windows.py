@@ -25,7 +25,7 @@ def place_windows(size: tuple[int, int], *, window: tuple[int, int], stride: tup
         ValueError: A stride is not positive, or larger than the window, so that pixels would be missed.
     """
     window = (min(window[0], size[0]), min(window[1], size[1]))
-    if min(stride) < 1 or stride[0] > max(window[0], 1) and window[0] < size[0]:
+    if min(stride) < 1 or (stride[0] > max(window[0], 1) and window[0] < size[0]):
         raise ValueError(f"stride {stride} must be positive and not larger than the window {window}")
     if stride[1] > window[1] and window[1] < size[1]:
         raise ValueError(f"stride {stride} must be positive and not larger than the window {window}")

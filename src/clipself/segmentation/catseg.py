@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP, to_map
 from clipself.backbones.readouts import find_readout, read_last_block
 from clipself.backbones.trainable import train_queries_and_values, train_visual_attention
+from clipself.ops.axes import unfold_axis
 from clipself.segmentation.aggregator import AggregatorSettings, CostAggregator
 from clipself.text.templates import load_templates
 
@@ -145,7 +146,7 @@ class CatSeg(nn.Module):
             synonyms = name.split(", ")[:1] if self.settings.synonyms == "first" else name.split(", ")
             filled = [sentence.replace("{}", synonym) for sentence in sentences for synonym in synonyms]
             each = F.normalize(self.clip.encode_text(filled, normalize=False), dim=-1)
-            rows.append(F.normalize(each.unflatten(0, (len(sentences), -1)).mean(1), dim=-1))
+            rows.append(F.normalize(unfold_axis(each, 0, (len(sentences), -1)).mean(1), dim=-1))
         return torch.stack(rows)
 
     def prepare(self, pixels_B3HW: Tensor) -> Tensor:
@@ -155,7 +156,8 @@ class CatSeg(nn.Module):
     def normalize(self, pixels_B3HW: Tensor) -> Tensor:
         """Pixels in 0..255 -> CLIP's normalisation."""
         mean, std = (
-            pixels_B3HW.new_tensor(values)[:, None, None] * 255 for values in (self.clip.image_mean, self.clip.image_std)
+            pixels_B3HW.new_tensor(values)[:, None, None] * 255
+            for values in (self.clip.image_mean, self.clip.image_std)
         )
         return (pixels_B3HW - mean) / std
 
@@ -226,5 +228,3 @@ def catseg_settings(clip: DenseCLIP, *, image_size: int | None = None, release: 
 def fitting_window(grid: int, window: int) -> int:
     """The largest divisor of the grid that is not larger than the window wanted."""
     return next(side for side in range(min(window, grid), 0, -1) if grid % side == 0)
-
-
