@@ -18,6 +18,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "show query": ("show", "draw where in a picture a text is found"),
     "blend": ("blend", "average refined and original weights, one alpha or a sweep"),
     "convert": ("convert", "write a checkpoint as a folder that open_clip reads"),
+    "segment train": ("segment", "train CAT-Seg or SAN on a CLIP, on classes that may be named later"),
+    "segment evaluate": ("segment", "mIoU of trained segmenters, on seen and unseen classes"),
+    "segment table": ("segment", "mIoU without training: every readout on every model"),
+    "segment predict": ("segment", "name every pixel of pictures and draw it"),
     "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
     "parity": ("parity", "check the numbers against the published implementations"),
 }

@@ -117,7 +117,7 @@ class ClassStep(nn.Module):
 
     def _mix(self, cost_BTyxC: Tensor, texts_BTG: Tensor) -> Tensor:
         batch, classes, rows, cols, channels = cost_BTyxC.shape
-        places = cost_BTyxC.permute(0, 2, 3, 1, 4).reshape(batch * rows * cols, classes, channels)
+        places: Tensor = cost_BTyxC.permute(0, 2, 3, 1, 4).reshape(batch * rows * cols, classes, channels)
         texts = texts_BTG.repeat_interleave(rows * cols, dim=0)
         places = places + self.attention(self.norm1(places), texts, padding=self._padding(classes))
         places = places + self.MLP(self.norm2(places))
