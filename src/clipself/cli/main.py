@@ -22,6 +22,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "segment evaluate": ("segment", "mIoU of trained segmenters, on seen and unseen classes"),
     "segment table": ("segment", "mIoU without training: every readout on every model"),
     "segment predict": ("segment", "name every pixel of pictures and draw it"),
+    "detect train": ("detect", "train an open-vocabulary detector on a frozen CLIP, base classes only"),
+    "detect evaluate": ("detect", "AP of a detector on novel, base and all classes, COCO or LVIS"),
+    "detect predict": ("detect", "find named things in pictures and draw them"),
+    "detect split": ("detect", "write the open-vocabulary split of an official instances file"),
+    "proposals": ("detect", "class-free boxes of a folder of images, to distil on"),
     "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
     "parity": ("parity", "check the numbers against the published implementations"),
 }

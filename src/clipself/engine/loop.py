@@ -148,10 +148,11 @@ class Loop(Generic[Batch]):
             for step in steps:
                 self._step(model, stream, step, bar)
                 done = step + 1
+                stopping = self.world.any(stop.asked)  # all stop after the same step, or those left would wait forever
                 due = self.config.save_every and done % self.config.save_every == 0
-                if due or stop.asked or done == self.config.total_steps:
+                if due or stopping or done == self.config.total_steps:
                     self.save(done)
-                if stop.asked:
+                if stopping:
                     raise KeyboardInterrupt(f"stopped after {done} steps; the state is kept, go on with resume")
                 if self.evaluate and self.config.evaluate_every and done % self.config.evaluate_every == 0:
                     self._evaluate(done)

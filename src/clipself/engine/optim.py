@@ -57,7 +57,7 @@ def warmup_constant(step: int, *, lr: float, warmup_steps: int, total_steps: int
 def warmup_poly(step: int, *, lr: float, warmup_steps: int, total_steps: int, power: float = 0.9) -> float:
     """Linear warm-up, then lr * (1 - step / total)^power, as DeepLab and SAN are trained."""
     ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return lr * ramp * (1 - step / total_steps) ** power
+    return float(lr * ramp * (1 - step / total_steps) ** power)
 
 
 class Schedule(Protocol):

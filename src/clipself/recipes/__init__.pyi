@@ -1,3 +1,5 @@
+from .detect import DETECT_RECIPES as DETECT_RECIPES
+from .detect import detect_recipe as detect_recipe
 from .distill import RECIPES as RECIPES
 from .distill import distill_recipe as distill_recipe
 from .distill import modern as modern
@@ -9,8 +11,10 @@ from .segment import SEGMENT_RECIPES as SEGMENT_RECIPES
 from .segment import segment_recipe as segment_recipe
 
 __all__ = [
+    "DETECT_RECIPES",
     "RECIPES",
     "SEGMENT_RECIPES",
+    "detect_recipe",
     "distill_recipe",
     "modern",
     "published",
