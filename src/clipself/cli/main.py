@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "detect predict": ("detect", "find named things in pictures and draw them"),
     "detect split": ("detect", "write the open-vocabulary split of an official instances file"),
     "proposals": ("detect", "class-free boxes of a folder of images, to distil on"),
+    "data prepare": ("data", "convert an official segmentation archive to index maps, with checks"),
     "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
     "parity": ("parity", "check the numbers against the published implementations"),
 }

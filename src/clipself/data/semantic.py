@@ -84,6 +84,8 @@ class IndexMaps:
             if not folder.is_dir():
                 raise FileNotFoundError(f"no folder at {folder}; pass the folders of pictures and of index maps")
         self.class_names, self.ignore_label, self.shift = list(names), ignore_label, shift
+        self.segment_names: list[str] | None = None
+        """Names to segment by, where the last class stands for several of them (VOC with a background)."""
         maps = {
             path.relative_to(labels).with_suffix(""): path
             for path in sorted(labels.rglob("*"))
@@ -279,9 +281,25 @@ def open_prepared(folder: str | Path, *, split: str = "val") -> IndexMaps:
     if split not in card["splits"]:
         raise ValueError(f"{folder} has the splits {sorted(card['splits'])}, not {split!r}")
     place = card["splits"][split]
-    return IndexMaps(place["images"], folder / place["labels"], card["names"], ignore_label=card["ignore_label"])
+    maps = IndexMaps(place["images"], folder / place["labels"], card["names"], ignore_label=card["ignore_label"])
+    maps.segment_names = card.get("segment_names")
+    return maps
 
 
-def describe_set(names: Sequence[str], ignore_label: int, splits: dict[str, dict[str, str]]) -> str:
+def describe_set(
+    names: Sequence[str],
+    ignore_label: int,
+    splits: dict[str, dict[str, str]],
+    *,
+    segment_names: Sequence[str] | None = None,
+) -> str:
     """The text of `dataset.json`."""
-    return json.dumps({"names": list(names), "ignore_label": ignore_label, "splits": splits}, indent=1) + "\n"
+    held = {"names": list(names), "ignore_label": ignore_label, "splits": splits}
+    if segment_names is not None:
+        held["segment_names"] = list(segment_names)
+    return json.dumps(held, indent=1) + "\n"
+
+
+def names_to_segment(data: SemanticImages) -> list[str]:
+    """What a segmenter is asked for: the classes, or the longer list whose end is scored as the last class."""
+    return list(getattr(data, "segment_names", None) or data.class_names)

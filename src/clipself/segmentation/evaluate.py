@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from clipself.data.semantic import SemanticImages, write_index_map
+from clipself.data.semantic import SemanticImages, names_to_segment, write_index_map
 from clipself.metrics.confusion import ConfusionMatrix
 from clipself.segmentation.report import SegmentationReport
 from clipself.segmentation.segmenters import Segmenter
@@ -49,17 +49,17 @@ def score_segmenter(
     Raises:
         ValueError: The segmenter has other classes than the data.
     """
-    if len(segmenter.names) != len(data.class_names):
+    if len(segmenter.names) != len(names_to_segment(data)):
         raise ValueError(
-            f"the segmenter names {len(segmenter.names)} classes, the data has {len(data.class_names)}; build it with "
-            "the data's names"
+            f"the segmenter names {len(segmenter.names)} classes, the data has {len(names_to_segment(data))}; build it "
+            "with the data's names"
         )
     count = len(data) if limit is None else min(limit, len(data))
     meter, spent = ConfusionMatrix(len(data.class_names), ignore_label=data.ignore_label), 0.0
     for index in tqdm(range(count), desc=title or "segmenting", unit="image", disable=not progress, leave=False):
         held = data.read(index)
         begun = time.perf_counter()
-        labels = segmenter.label(held.image).cpu()
+        labels = segmenter.label(held.image).cpu().clamp(max=len(data.class_names) - 1)
         spent += time.perf_counter() - begun
         meter.update(labels, held.labels_HW)
         if maps is not None:

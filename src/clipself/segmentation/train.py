@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.data.distill import EpochSampler
-from clipself.data.semantic import SemanticImages, SomeClasses, open_semantic
+from clipself.data.semantic import SemanticImages, SomeClasses, names_to_segment, open_semantic
 from clipself.data.semantic_training import Augmentation, SemanticCrops, collate_semantic
 from clipself.data.workers import plain_errors
 from clipself.engine.checkpoint import load_state
@@ -185,7 +185,7 @@ def _make_evaluation(config: SegmentTrainConfig, model: Model, seen: Sequence[st
     def evaluate(step: int) -> Mapping[str, Any]:
         del step
         try:
-            segmenter = segmenter_of(model, data.class_names, crop=config.crop)
+            segmenter = segmenter_of(model, names_to_segment(data), crop=config.crop)
             report = score_segmenter(segmenter, data, groups=groups, limit=config.evaluate_limit, progress=False)
         finally:
             model.train()

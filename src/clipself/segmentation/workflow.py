@@ -10,7 +10,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.data.images import read_image
-from clipself.data.semantic import open_semantic, write_index_map
+from clipself.data.semantic import names_to_segment, open_semantic, write_index_map
 from clipself.data.sources import ImageFolder
 from clipself.files import write_json
 from clipself.segmentation.build import CARD, Model, load_segmenter
@@ -64,7 +64,7 @@ def evaluate_segmenters(config: SegmentEvaluateConfig | None = None, /, **option
     for folder in config.models:
         model, card = load_segmenter(folder, device=pick_device(config.device))
         segmenter = segmenter_of(
-            model, data.class_names, crop=card["crop"], mode=config.mode, canvas=config.canvas,
+            model, names_to_segment(data), crop=card["crop"], mode=config.mode, canvas=config.canvas,
             class_cap=config.class_cap, shortest=config.shortest,
         )  # fmt: skip
         place = None if config.out is None else config.out / f"{len(reports) + 1}_{folder.name}"
@@ -110,8 +110,8 @@ def training_free_table(config: SegmentTableConfig | None = None, /, **options: 
             title = f"{Path(model).name} {method}"
             place = None if config.out is None else config.out / title.replace(" ", "-")
             report = score_segmenter(
-                TrainingFree(clip, names, settings), data, title=title, groups=groups, limit=config.limit,
-                settings={"readout": method, "shortest": config.shortest, "window": config.window,
+                TrainingFree(clip, names_to_segment(data), settings), data, title=title, groups=groups,
+                limit=config.limit, settings={"readout": method, "shortest": config.shortest, "window": config.window,
                           "stride": config.stride, "threshold": config.threshold, "clip": model},
                 pictures=place,
             )  # fmt: skip
