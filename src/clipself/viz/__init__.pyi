@@ -4,5 +4,6 @@ from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
 from .report import ReportPage as ReportPage
+from .segments import paint_segments as paint_segments
 
-__all__ = ["ReportPage", "draw_comparison", "draw_kmeans", "draw_loss", "draw_query", "lay_out"]
+__all__ = ["ReportPage", "draw_comparison", "draw_kmeans", "draw_loss", "draw_query", "lay_out", "paint_segments"]
