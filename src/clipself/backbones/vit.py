@@ -68,6 +68,12 @@ class OpenClipTrunk(Trunk):
         projected: Tensor = self.visual.ln_post(tokens_BNC) @ self.visual.proj
         return projected
 
+    @property
+    def position_table(self) -> nn.Parameter:
+        """The tower's own table."""
+        table: nn.Parameter = self.visual.positional_embedding
+        return table
+
     def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
         """Query and key share the fused projection with the values, so they have no parameters of their own."""
         parts: dict[str, list[nn.Module]] = {

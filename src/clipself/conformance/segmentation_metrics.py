@@ -3,8 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
+import torch
+
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
+from clipself.metrics.confusion import ConfusionMatrix
 from clipself.metrics.panoptic_quality import LabelledSegment, PanopticQuality, Quality
 
 Half = Callable[[Mapping[str, Any], Arrays, float], list[Check]]
@@ -19,6 +23,24 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
             checks += HALVES[name](manifest[name], arrays, atol)
         elif name in manifest:
             checks.append(Check(key=f"{name} is not checked by this version", difference=float("inf"), tolerance=atol))
+    return checks
+
+
+def check_semantic_scores(half: Mapping[str, Any], arrays: Arrays, atol: float) -> list[Check]:
+    """MIoU and its companions, and each class; null in the manifest is a class without ground truth."""
+    meter = ConfusionMatrix(half["num_classes"], ignore_label=half["ignore_label"])
+    for predicted, labels in zip(arrays["pred"], arrays["gt"], strict=True):
+        meter.update(torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(labels.astype(np.int64)))
+    scores = meter.compute()
+    ours = {"mIoU": scores.miou, "fwIoU": scores.fwiou, "mACC": scores.macc, "pACC": scores.pacc}
+    for place in range(half["num_classes"]):
+        ours[f"IoU-c{place}"], ours[f"ACC-c{place}"] = float(scores.iou_K[place]), float(scores.acc_K[place])
+    checks = []
+    for name, value in half["results"].items():
+        if value is None:
+            checks.append(Check(key=f"miou/{name} absent", difference=float(ours[name] == ours[name]), tolerance=0.0))
+        else:
+            checks.append(compare(f"miou/{name}", ours[name], value, atol=atol))
     return checks
 
 
@@ -58,5 +80,5 @@ def _compare_quality(key: str, quality: Quality, row: Mapping[str, float], atol:
     return [compare(f"{key}/{name}", value / 100, row[name], atol=atol) for name, value in ours.items()]
 
 
-HALVES: Final[Mapping[str, Half]] = {"pq": check_panoptic_quality}
-"""Half of the manifest -> its check; the row for "miou" belongs beside this one."""
+HALVES: Final[Mapping[str, Half]] = {"miou": check_semantic_scores, "pq": check_panoptic_quality}
+"""Half of the manifest -> its check."""

@@ -1,7 +1,8 @@
 """Parameter groups and the learning rate of each step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import torch
 from torch import nn
@@ -38,7 +39,43 @@ def warmup_cosine(step: int, *, lr: float, warmup_steps: int, total_steps: int) 
     return 0.5 * (1 + math.cos(math.pi * share)) * lr
 
 
+def warmup_constant(step: int, *, lr: float, warmup_steps: int, total_steps: int, drops: Sequence[int] = ()) -> float:
+    """Linear warm-up, then a rate that falls to a tenth at each of the `drops`, as detectors are trained.
+
+    Args:
+        step: 0-based optimizer step.
+        lr: Peak learning rate.
+        warmup_steps: Steps of the ramp.
+        total_steps: Not needed; schedules share their signature.
+        drops: 0-based steps from which on the rate is a tenth of what it was.
+    """
+    del total_steps
+    ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return lr * ramp * 0.1 ** sum(step >= drop for drop in drops)
+
+
+def warmup_poly(step: int, *, lr: float, warmup_steps: int, total_steps: int, power: float = 0.9) -> float:
+    """Linear warm-up, then lr * (1 - step / total)^power, as DeepLab and SAN are trained."""
+    ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return float(lr * ramp * (1 - step / total_steps) ** power)
+
+
+class Schedule(Protocol):
+    """Learning rate of a step."""
+
+    def __call__(self, step: int, *, lr: float, warmup_steps: int, total_steps: int) -> float:
+        """The rate."""
+
+
+SCHEDULES: Final[Mapping[str, Schedule]] = {
+    "cosine": warmup_cosine,
+    "constant": warmup_constant,
+    "poly": warmup_poly,
+}
+"""Schedule by name."""
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Gives every group the same learning rate."""
+    """Gives every group the learning rate, times its own "lr_scale" where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
