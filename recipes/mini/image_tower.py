@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 import clipself.backbones.mini_tower  # noqa: F401  registers the tower
 
+STEPS, SAVE_EVERY = 10_000, 500
 COSINE_WEIGHT = 1.0
 KEEP, KEEP_UNTIL = 0.45, 0.75
 """Share of the patches that a step sees, and for how much of the schedule; then all of them."""
@@ -53,7 +53,7 @@ class Targets:
         self.labels = sorted({label for *_, label in self.rows if label})
         place = {label: index for index, label in enumerate(self.labels)}
         self.label_of = torch.tensor([place.get(row[3], -1) for row in self.rows])
-        self.is_art = torch.tensor([row[0] == "art" for row in self.rows])
+        self.is_drawn = torch.tensor([row[0] in ("art", "stuff") for row in self.rows])
         self.imagenet_KD = vectors_of(IMAGENET_CLASSNAMES, work)
         self.labels_KD = vectors_of(self.labels, work)
 
@@ -61,7 +61,7 @@ class Targets:
 def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, targets: Targets) -> Tensor:
     """KL to the network's classes, cross-entropy to labels, cosine to the target vector."""
     unit = F.normalize(embeddings.float(), dim=-1)
-    label, is_art = targets.label_of[index], targets.is_art[index]
+    label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     labelled = label >= 0
     soft = classes.float()
     soft = soft / soft.sum(-1, keepdim=True)
@@ -69,7 +69,7 @@ def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, t
     vector[labelled] = targets.labels_KD[label[labelled]]
     distance = (1 - (unit * vector).sum(-1)).mean()
     logits = (scale * unit @ targets.imagenet_KD.T).log_softmax(-1)
-    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_art].sum() / len(index)
+    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_drawn].sum() / len(index)
     named = F.cross_entropy(
         scale * unit[labelled] @ targets.labels_KD.T, label[labelled], label_smoothing=0.05, reduction="sum"
     ) / len(index)
@@ -77,14 +77,14 @@ def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, t
 
 
 def train_image_tower(
-    data: Path, work: Path, *, minutes: float, batch_size: int = 64, lr: float = 7e-4, held_out: int = 1024
+    data: Path, work: Path, *, steps: int, batch_size: int = 64, lr: float = 7e-4, held_out: int = 1024
 ) -> Path:
-    """Trains by the clock: the schedule ends when the minutes do; continues from its last checkpoint.
+    """Trains for a number of steps; continues from its last checkpoint.
 
     Args:
         data: Folder of the pictures' plan.
         work: Folder with `cache/` and `phrases.pt`; receives `image.pt`.
-        minutes: Length of the schedule.
+        steps: Length of the schedule.
         batch_size: Crops a step.
         lr: Peak learning rate.
         held_out: Crops at the end of the plan that are only measured.
@@ -100,18 +100,17 @@ def train_image_tower(
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    path, spent, step = work / "image.pt", 0.0, 0
+    path, step = work / "image.pt", 0
     if path.exists():
         held = torch.load(path, weights_only=True)
         model.load_state_dict(held["model"])
         optimizer.load_state_dict(held["optimizer"])
-        spent, step = held["spent"], held["step"]
-    progress, begun, order = tqdm(desc="image tower", unit="step", initial=step), time.monotonic() - spent, None
-    saved = begun
-    while (share := (time.monotonic() - begun) / (60 * minutes)) < 1.0:
-        if order is None or not len(order):
-            order = np.random.default_rng(step).permutation(total)
-        index, order = np.sort(order[:batch_size]), order[batch_size:]
+        step = held["step"]
+    progress = tqdm(desc="image tower", unit="step", initial=step, total=steps)
+    while step < steps:
+        share = step / steps
+        torch.manual_seed(step)  # of the patches left out: a continued run is the same run
+        index = rows_of_step(step, batch_size=batch_size, total=total)
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -126,41 +125,44 @@ def train_image_tower(
         progress.update()
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{scale.item():.1f}")
-        if time.monotonic() - saved > 120:
-            saved = time.monotonic()
+        if step % SAVE_EVERY == 0 or step == steps:
             scores = measure(model, features, classes, targets, total, held_out)
-            _save(path, model, optimizer, spent=saved - begun, step=step)
+            _save(path, model, optimizer, step=step)
             with (work / "image.jsonl").open("a") as log:
-                log.write(
-                    json.dumps({"step": step, "minutes": (saved - begun) / 60, "loss": loss.item(), **scores}) + "\n"
-                )
-    _save(path, model, optimizer, spent=60 * minutes, step=step)
+                log.write(json.dumps({"step": step, "loss": loss.item(), **scores}) + "\n")
     return path
+
+
+def rows_of_step(step: int, *, batch_size: int, total: int) -> np.ndarray:
+    """Crops of a step: every epoch a new order, the odd rest left out; sorted, for the sake of the disk."""
+    per_epoch = max(1, total // batch_size)
+    order = np.random.default_rng(step // per_epoch).permutation(total)
+    return np.sort(order[step % per_epoch * batch_size :][:batch_size])
 
 
 @torch.no_grad()
 def measure(
     model: Blocks, features: np.ndarray, classes: np.ndarray, targets: Targets, start: int, count: int
 ) -> dict[str, float]:
-    """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of art."""
+    """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of drawings."""
     model.eval()
     index = np.arange(start, start + count)
     unit = F.normalize(model(torch.from_numpy(features[index]).float()), dim=-1)
     model.train()
     agree = (unit @ targets.imagenet_KD.T).argmax(-1) == torch.from_numpy(classes[index]).argmax(-1)
-    label, is_art = targets.label_of[index], targets.is_art[index]
+    label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     right = (unit @ targets.labels_KD.T).argmax(-1) == label
-    photo = (label >= 0) & ~is_art
+    photo = (label >= 0) & ~is_drawn
     return {
-        "agree": agree[~is_art].float().mean().item(),
+        "agree": agree[~is_drawn].float().mean().item(),
         "photo_top1": right[photo].float().mean().item(),
-        "art_top1": right[is_art].float().mean().item(),
+        "drawn_top1": right[is_drawn].float().mean().item(),
     }
 
 
-def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, spent: float, step: int) -> None:
+def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, step: int) -> None:
     part = path.with_suffix(".part")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, part)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
     part.replace(path)
 
 
@@ -170,6 +172,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    train_image_tower(options.data, options.work, minutes=options.minutes)
+    train_image_tower(options.data, options.work, steps=options.steps)

@@ -11,20 +11,22 @@ from pathlib import Path
 
 from cache import build_cache
 from export import PACKAGE, export
+from image_tower import STEPS as IMAGE_STEPS
 from image_tower import train_image_tower
 from phrases import build_phrases
+from text_tower import STEPS as TEXT_STEPS
 from text_tower import train_text_tower
 
 
-def rebuild(data: Path, work: Path, out: Path, *, image_minutes: float, text_minutes: float, limit: int | None) -> Path:
+def rebuild(data: Path, work: Path, out: Path, *, image_steps: int, text_steps: int, limit: int | None) -> Path:
     """Phrases, stem features, image tower, text tower, export."""
     work.mkdir(parents=True, exist_ok=True)
     small = {} if limit is None else {"nouns": limit, "meanings": limit}
     build_phrases(data, work, **small)
     build_cache(data, work / "cache", limit=limit)
     held_out = 1024 if limit is None else max(1, limit // 8)
-    train_image_tower(data, work, minutes=image_minutes, held_out=held_out)
-    train_text_tower(work, minutes=text_minutes)
+    train_image_tower(data, work, steps=image_steps, held_out=held_out)
+    train_text_tower(work, steps=text_steps)
     return export(work, out)
 
 
@@ -33,8 +35,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=PACKAGE)
-    parser.add_argument("--image-minutes", type=float, default=38)
-    parser.add_argument("--text-minutes", type=float, default=24)
+    parser.add_argument("--image-steps", type=int, default=IMAGE_STEPS)
+    parser.add_argument("--text-steps", type=int, default=TEXT_STEPS)
     parser.add_argument("--limit", type=int, help="crops and phrases of a trial run")
     options = parser.parse_args()
     print(
@@ -42,8 +44,8 @@ if __name__ == "__main__":
             options.data,
             options.work,
             options.out,
-            image_minutes=options.image_minutes,
-            text_minutes=options.text_minutes,
+            image_steps=options.image_steps,
+            text_steps=options.text_steps,
             limit=options.limit,
         )
     )
