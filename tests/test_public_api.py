@@ -8,8 +8,8 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden" / "public_api.json"
 ROOMS = (
-    "backbones", "conformance", "data", "data.scenes", "distillation", "engine", "losses", "metrics", "ops", "recipes",
-    "regions", "text", "viz", "workflows",
+    "backbones", "conformance", "data", "data.scenes", "detection", "distillation", "engine", "layers", "losses",
+    "metrics", "ops", "recipes", "regions", "text", "viz", "workflows",
 )  # fmt: skip
 
 

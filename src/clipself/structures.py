@@ -1,6 +1,7 @@
 """What travels between rooms; each checks its own shapes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,3 +84,90 @@ class RegionSample:
             raise ValueError(
                 f"{self.name}: boxes, masks, crops and labels count {sorted(counts)} regions, expected one number"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionBatch:
+    """Images with boxes to learn from, on one square canvas.
+
+    Attributes:
+        images_B3HW: Normalised images, zero right and below of each one's own pixels.
+        sizes: Height and width of each one's own pixels.
+        boxes: For each image its boxes (r, 4), `xyxy` in canvas pixels.
+        labels: For each image the classes of its boxes (r,).
+        masks: For each image its boolean masks (r, H, W); None where they are not wanted.
+        seeds: For each image the seed of what the detector draws at random.
+        names: Where each image came from.
+        rows: For each image its place in a feature cache.
+    """
+
+    images_B3HW: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    boxes: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...] | None
+    seeds: tuple[int, ...]
+    names: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        images = len(self.images_B3HW)
+        if {len(self.sizes), len(self.boxes), len(self.labels), len(self.seeds), len(self.names)} != {images}:
+            raise ValueError(
+                f"{images} images, but {len(self.sizes)} sizes, {len(self.boxes)} sets of boxes, {len(self.labels)} of "
+                f"labels and {len(self.names)} names; each image needs one of each"
+            )
+        for name, boxes, labels in zip(self.names, self.boxes, self.labels, strict=True):
+            if len(boxes) != len(labels):
+                raise ValueError(f"{name}: {len(boxes)} boxes and {len(labels)} labels, expected one label a box")
+
+    def to(self, device: torch.device | str) -> "DetectionBatch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            images_B3HW=self.images_B3HW.to(device, non_blocking=True),
+            boxes=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes),
+            labels=tuple(labels.to(device, non_blocking=True) for labels in self.labels),
+            masks=None if self.masks is None else tuple(masks.to(device, non_blocking=True) for masks in self.masks),
+        )
+
+    def pin_memory(self) -> "DetectionBatch":
+        """The same batch with its images in page-locked memory, for loaders that feed an accelerator."""
+        return replace(self, images_B3HW=self.images_B3HW.pin_memory())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detections:
+    """What was found in one image, best first.
+
+    Attributes:
+        boxes: `xyxy` (N, 4) in pixels of the original image.
+        scores: In [0, 1], (N,).
+        labels: Index into `names` (N,).
+        names: The classes that were asked for.
+        size: Height and width of the original image.
+        masks: Run lengths of each mask as COCO writes them; None where the detector has no mask head.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    masks: tuple[dict[str, Any], ...] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        counts = {len(self.boxes), len(self.scores), len(self.labels)}
+        if self.masks is not None:
+            counts.add(len(self.masks))
+        if len(counts) != 1:
+            raise ValueError(f"boxes, scores, labels and masks count {sorted(counts)} detections, expected one number")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def above(self, threshold: float) -> "Detections":
+        """Those that score at least `threshold`."""
+        rows = (self.scores >= threshold).nonzero().flatten()
+        masks = None if self.masks is None else tuple(self.masks[row] for row in rows.tolist())
+        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)

@@ -53,6 +53,15 @@ def test_dense_map_takes_any_size_and_gives_unit_vectors(make: Make) -> None:
     torch.testing.assert_close(F.normalize(longer, dim=1), dense)
 
 
+@TINY
+@torch.no_grad()
+def test_image_and_map_are_both_at_once(make: Make) -> None:
+    clip, images = make(), torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    embeddings, dense = clip.image_and_map(images, readout="qq")
+    assert torch.equal(embeddings, clip.encode_image(images))
+    assert torch.equal(dense, clip.dense_map(images, readout="qq"))
+
+
 @torch.no_grad()
 def test_value_readout_spelled_out() -> None:
     clip = tiny_openai_clip()

@@ -12,7 +12,7 @@ from clipself.conformance.filling import fill, kind_of
 from clipself.conformance.run import parity, system_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SMALL = ("clipself_preprocess", "training_free_readouts")
+SMALL = ("clipself_preprocess", "detection_cases", "fvit_score_fusion", "training_free_readouts")
 LARGE = ("eva02_clip_b16", "openai_vit_b16", "clipself_step")
 
 
@@ -20,7 +20,7 @@ LARGE = ("eva02_clip_b16", "openai_vit_b16", "clipself_step")
 def test_published_numbers(name: str) -> None:
     (report,) = parity([GOLDEN / f"{name}.json"], quiet=True)
     assert report.passed, report.to_table()
-    assert len(report.checks) >= 14
+    assert len(report.checks) >= 8
 
 
 def test_a_wrong_readout_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +34,37 @@ def test_a_wrong_readout_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (report,) = parity([tmp_path / "training_free_readouts.json"], quiet=True)
     assert [check.key for check in report.checks if not check.passed] == ["residual_SCLIP"]
     assert "FAIL" in report.to_table().splitlines()[0]
+
+
+def test_other_detection_cases_of_the_form_are_run_and_wrong_ones_noticed(tmp_path: Path) -> None:
+    """Other strides, grids, column orders and names than the golden ones; each number by hand."""
+    held = {
+        "format": "detection_cases/1",
+        "tolerance": {"fusion": 1e-6, "anchors": 1e-4},
+        "anchors": [
+            {
+                "name": "stride_5", "stride": 5, "scale": 2, "ratios": [1.0], "grid_hw": [1, 2],
+                "expected_anchors": [[-5, -5, 5, 5], [0, -5, 10, 5]],
+            }
+        ],
+        "fusion": [
+            {
+                "name": "background_first", "mode": "fvit", "base_mask": [True], "alpha": 0.5, "beta": 0.0,
+                "background_index": 0, "det_logits": [[0.0, 0.0]], "vlm_logits": [[0.0, 0.0]],
+                "expected_scores": [[0.5, 0.5]], "expected_top1_foreground": [1],
+            }
+        ],
+    }  # fmt: skip
+    path = tmp_path / "unseen.json"
+    path.write_text(json.dumps(held))
+    (report,) = parity([path], quiet=True)
+    assert report.passed, report.to_table()
+    held["anchors"][0]["expected_anchors"][1][0] = 1  # type: ignore[index]
+    path.write_text(json.dumps(held))
+    assert not parity([path], quiet=True)[0].passed
+    path.write_text(json.dumps({**held, "keypoints": []}))
+    with pytest.raises(ValueError, match="section 'keypoints' of the manifest is unknown"):
+        parity([path], quiet=True)
 
 
 def test_an_unknown_system_is_said_and_fails(tmp_path: Path) -> None:
@@ -55,6 +86,10 @@ def test_missing_arrays_are_named(tmp_path: Path) -> None:
         pytest.param({"model": "m", "sizes": []}, "dense model", id="model"),
         pytest.param({"model": "m", "param_grad_norm": {}}, "distillation step", id="step"),
         pytest.param({"grid_choices_rows_cols": []}, "preprocessing", id="preprocess"),
+        pytest.param({"format": "detection_cases/1"}, "detection cases", id="detection"),
+        pytest.param(
+            {"loss_formula": "", "cases": {"a": {"detect_temperature": 50.0}}}, "F-ViT score fusion", id="fusion"
+        ),
         pytest.param({"system": "SAN"}, "SAN", id="named"),
     ],
 )

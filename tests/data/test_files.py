@@ -1,6 +1,7 @@
 """Image files and annotation files, good and bad."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from clipself.data.distill import DistillDataset, EpochSampler, collate_distill,
 from clipself.data.images import read_image
 from clipself.data.labelled import CocoInstances, CocoPanoptic, RegionSamples
 from clipself.data.preprocess import Preprocess
-from clipself.data.regions import choose_proposals, draw_patches
+from clipself.data.regions import ImageRegions, choose_proposals, draw_patches
 from clipself.data.sources import CocoImages, ImageFolder
 
 PLAIN = Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -61,9 +62,7 @@ def test_one_pixel_high_images_work(tmp_path: Path) -> None:
     student, _ = PLAIN.student_image(read_image(tmp_path / "a.png"), 64)
     assert student.shape == (3, 64, 64)
     assert float(student[0, 0].min()) == 1.0
-    crops = PLAIN.teacher_crops(
-        read_image(tmp_path / "a.png"), draw_patches((1, 200), __import__("random").Random(0)), 32
-    )
+    crops = PLAIN.teacher_crops(read_image(tmp_path / "a.png"), draw_patches((1, 200), random.Random(0)).crop_boxes, 32)
     assert crops.shape[1:] == (3, 32, 32)
 
 
@@ -125,8 +124,9 @@ def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path) -> None:
     results = tmp_path / "proposals.json"
     results.write_text(json.dumps([{"image_id": 1, "bbox": [5, 6, 20, 10], "score": 0.9}]))
     source = CocoImages(annotations, tmp_path, proposals=results)
-    assert source.boxes(0, size=(60, 80)).tolist() == []
-    assert source.boxes(1, size=(60, 80)).tolist() == [[5.0, 6.0, 25.0, 16.0]]
+    assert source.boxes_xywh(0, size=(60, 80)).tolist() == []
+    assert source.boxes_xywh(1, size=(60, 80)).tolist() == [[5.0, 6.0, 20.0, 10.0]]
+    assert source.boxes_xywh(1, size=(60, 22)).tolist() == [[5.0, 6.0, 17.0, 10.0]]  # over the border: clipped
     for content, message in (
         ("[]", "holds no proposals"),
         ('[{"x": 1}]', "is not a list of"),
@@ -138,10 +138,26 @@ def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path) -> None:
 
 
 def test_proposals_by_the_published_rule() -> None:
-    boxes = torch.tensor([[0.0, 0.0, 7.0, 9.0], [0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 30.0, 30.0]])
-    assert choose_proposals(boxes, size=(40, 60)).tolist() == boxes[1:].tolist()
-    assert choose_proposals(boxes, size=(40, 60), max_regions=2).tolist() == boxes[1:2].tolist()
-    assert choose_proposals(boxes[:1], size=(41, 63)).tolist() == [[0.0, 0.0, 15.0, 10.0]]
+    boxes_xywh = torch.tensor([[0.0, 0.0, 7.0, 9.0], [10.0, 12.0, 8.0, 8.0], [30.0, 10.0, 30.0, 30.0]])
+    found = choose_proposals(boxes_xywh, size=(40, 60))
+    assert found.boxes.tolist() == [[10.0, 12.0, 18.0, 20.0], [30.0, 10.0, 60.0, 40.0]]  # 7 x 9 is below 8 x 8
+    assert found.crop_boxes.tolist() == [[8.0, 10.0, 20.0, 22.0], [22.5, 2.5, 60.0, 40.0]]  # 1.5 times, clipped
+    assert choose_proposals(boxes_xywh, size=(40, 60), max_regions=2).boxes.tolist() == found.boxes[:1].tolist()
+
+
+def test_an_image_without_fit_proposals_gives_its_corner() -> None:
+    found = choose_proposals(torch.tensor([[0.0, 0.0, 7.0, 9.0]]), size=(41, 63))
+    assert found.boxes.tolist() == [[0.0, 0.0, 15.75, 10.25]]
+    assert found.crop_boxes.tolist() == [[0.0, 0.0, 15.0, 10.0]]
+
+
+def test_mirrored_regions_swap_left_and_right() -> None:
+    regions = ImageRegions(boxes=torch.tensor([[1.0, 2.0, 4.0, 8.0]]), crop_boxes=torch.tensor([[0.0, 1.0, 6.0, 9.0]]))
+    mirrored = regions.mirrored(10)
+    assert mirrored.boxes.tolist() == [[6.0, 2.0, 9.0, 8.0]]
+    assert mirrored.crop_boxes.tolist() == [[4.0, 1.0, 10.0, 9.0]]
+    with pytest.raises(ValueError, match=r"must both be \(R, 4\)"):
+        ImageRegions(boxes=torch.zeros(2, 4), crop_boxes=torch.zeros(1, 4))
 
 
 def dataset(folder: Path, **options: object) -> DistillDataset:

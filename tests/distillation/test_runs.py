@@ -22,6 +22,7 @@ from clipself.backbones.weights import read_state_dict
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.run import distill
+from clipself.engine.distributed import join_world
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 from clipself.ops.grids import grid_boxes
@@ -104,7 +105,10 @@ def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    distill(out=out, **settings)
+    with join_world(torch.device("cpu")) as world:
+        assert world.any(rank == 1)  # a stop asked of one process is a stop of all
+        assert not world.any(False)
+        distill(out=out, **settings)
 
 
 def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -66,3 +66,11 @@ def test_precisions_by_name() -> None:
         make_precision("fp16", cpu)
     with pytest.raises(ValueError, match="unknown precision 'fp64'"):
         make_precision("fp64", cpu)
+
+
+def test_a_record_is_json_whatever_the_numbers(tmp_path: Path) -> None:
+    log = RunLog(tmp_path)
+    log.write("train", 1, grad_norm=float("inf"), loss=0.5)
+    log.close()
+    assert "Infinity" not in (tmp_path / "metrics.jsonl").read_text()
+    assert read_metrics(tmp_path)[0]["grad_norm"] is None

@@ -17,24 +17,26 @@ def tiny_openai_clip(seed: int = 0, *, layers: int = 2) -> DenseCLIP:
     return _build("tiny-openai", config, seed)
 
 
-def tiny_eva_clip(seed: int = 0) -> DenseCLIP:
+def tiny_eva_clip(seed: int = 0, *, layers: int = 3) -> DenseCLIP:
     """EVA-02 tower shrunk to width 64: rotary positions, inner norms, SwiGLU; patch 16, native 224 px."""
     from timm.models import register_model
     from timm.models._registry import is_model
     from timm.models.eva import Eva, eva02_base_patch16_clip_224
 
-    if not is_model("clipself_test_tiny_eva"):
+    name = f"clipself_test_tiny_eva_{layers}"
+    if not is_model(name):
 
         def clipself_test_tiny_eva(pretrained: bool = False, **kwargs: Any) -> Eva:
             kwargs.pop("cache_dir", None)
-            small = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 3, "num_heads": 2}
+            small = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": layers, "num_heads": 2}
             return eva02_base_patch16_clip_224(pretrained=False, **{**kwargs, **small})
 
         clipself_test_tiny_eva.__module__ = "timm.models.eva"
+        clipself_test_tiny_eva.__name__ = name
         register_model(clipself_test_tiny_eva)
     vision = {
         "image_size": 64,
-        "timm_model_name": "clipself_test_tiny_eva",
+        "timm_model_name": name,
         "timm_model_pretrained": False,
         "timm_pool": "token",
         "timm_proj": None,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from clipself.backbones.eva import EvaTrunk
 from clipself.backbones.readouts import Readout, find_readout, read_last_block
 from clipself.backbones.timm_vit import TimmVitTrunk
-from clipself.backbones.trunk import Trunk
+from clipself.backbones.trunk import Sequence, Trunk
 from clipself.backbones.vit import OpenClipTrunk
 
 TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
@@ -124,9 +124,7 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: A side is not a multiple of the patch.
         """
-        trunk = self.trunk
-        sequence = trunk.forward_blocks(trunk.embed(images_B3HW), list(trunk.blocks)[:-1])
-        pooled = trunk.pool_class_token(sequence)
+        pooled = self.trunk.pool_class_token(self._before_last_block(images_B3HW))
         return F.normalize(pooled, dim=-1) if normalize else pooled
 
     def encode_text(self, texts: ListLike[str], *, normalize: bool = True) -> Tensor:
@@ -170,13 +168,38 @@ class DenseCLIP(nn.Module):
             ValueError: A side is not a multiple of the patch, or the readout is unknown.
         """
         chosen = find_readout(readout)
+        return self._read_map(self._before_last_block(images_B3HW), chosen, normalize=normalize)
+
+    def image_and_map(
+        self, images_B3HW: Tensor, *, readout: str | Readout = "value", normalize: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Image embeddings (B, D) and dense map (B, D, Y, X) for little more than the price of one.
+
+        Both are those of `encode_image` and `dense_map`, which share all blocks but the last.
+
+        Args:
+            images_B3HW: Normalised images, sides multiples of the patch.
+            readout: A row of `READOUTS`, or a `Readout`.
+            normalize: Whether to return unit vectors.
+
+        Raises:
+            ValueError: A side is not a multiple of the patch, or the readout is unknown.
+        """
+        chosen = find_readout(readout)
+        sequence = self._before_last_block(images_B3HW)
+        pooled = self.trunk.pool_class_token(sequence)
+        return F.normalize(pooled, dim=-1) if normalize else pooled, self._read_map(
+            sequence, chosen, normalize=normalize
+        )
+
+    def _before_last_block(self, images_B3HW: Tensor) -> Sequence:
         trunk = self.trunk
-        sequence = trunk.forward_blocks(trunk.embed(images_B3HW), list(trunk.blocks)[:-1])
-        patches_BPC = read_last_block(trunk, sequence, readout=chosen)[:, 1:]
-        patches_BPD = trunk.head(patches_BPC)
-        if normalize:
-            patches_BPD = F.normalize(patches_BPD, dim=-1)
-        return to_map(patches_BPD, sequence.grid)
+        return trunk.forward_blocks(trunk.embed(images_B3HW), list(trunk.blocks)[:-1])
+
+    def _read_map(self, sequence: Sequence, readout: Readout, *, normalize: bool) -> Tensor:
+        patches_BPC = read_last_block(self.trunk, sequence, readout=readout)[:, 1:]
+        patches_BPD = self.trunk.head(patches_BPC)
+        return to_map(F.normalize(patches_BPD, dim=-1) if normalize else patches_BPD, sequence.grid)
 
     def taps(self, images_B3HW: Tensor, blocks: Iterable[int], *, readout: str | Readout = "value") -> list[Tensor]:
         """Hands out the patch tokens after chosen blocks; the last block runs as the readout says.

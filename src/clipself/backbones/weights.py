@@ -162,7 +162,8 @@ def load_strictly(
         ignore: Names or prefixes of tensors in the file that may be left out (extra heads).
 
     Returns:
-        Names of the text tower's tensors when the file holds none of them, else an empty list.
+        Names of the text tower's tensors when the file holds none of them, else an empty list. Such a text tower is
+        set to zero: it cannot be used, and equal files give equal digests.
 
     Raises:
         ValueError: Tensors are missing, left over or of another shape; the message names the first few.
@@ -179,7 +180,8 @@ def load_strictly(
     reshaped = sorted(name for name in renamed.keys() & own.keys() if renamed[name].shape != own[name].shape)
     if missing or left_over or reshaped:
         raise ValueError(_describe_misfit(source, renamed, own, missing, left_over, reshaped))
-    model.load_state_dict({**own, **renamed}, strict=True)
+    absent = {name: torch.zeros_like(own[name]) for name in (text_names if without_text else ())}
+    model.load_state_dict({**own, **absent, **renamed}, strict=True)
     return text_names if without_text else []
 
 

@@ -18,6 +18,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "show query": ("show", "draw where in a picture a text is found"),
     "blend": ("blend", "average refined and original weights, one alpha or a sweep"),
     "convert": ("convert", "write a checkpoint as a folder that open_clip reads"),
+    "detect train": ("detect", "train an open-vocabulary detector on a frozen CLIP, base classes only"),
+    "detect evaluate": ("detect", "AP of a detector on novel, base and all classes, COCO or LVIS"),
+    "detect predict": ("detect", "find named things in pictures and draw them"),
+    "detect split": ("detect", "write the open-vocabulary split of an official instances file"),
+    "proposals": ("detect", "class-free boxes of a folder of images, to distil on"),
     "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
     "parity": ("parity", "check the numbers against the published implementations"),
 }

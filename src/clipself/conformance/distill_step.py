@@ -12,10 +12,10 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import blank_clip, clip_from_state_dict
 from clipself.backbones.trainable import train_last_blocks
-from clipself.backbones.weights import to_official_eva
+from clipself.backbones.weights import load_strictly, to_official_eva
 from clipself.conformance.check import Check, compare
 from clipself.conformance.dense_models import OPENAI_MARK, Arrays
-from clipself.conformance.filling import fill, kind_of, noise, scale_of
+from clipself.conformance.filling import fill, in_threads, kind_of, noise, scale_of
 from clipself.losses.cosine import cosine_loss
 from clipself.ops.grids import grid_boxes
 from clipself.ops.pooling import pool_boxes
@@ -52,12 +52,13 @@ def build_pair(model: str) -> tuple[DenseCLIP, DenseCLIP]:
         if name.startswith("visual.")
     }
     mark = {} if model.startswith("EVA") else {"input_resolution": OPENAI_MARK}
-    teacher_state = {name: fill(name, shape) for name, shape in shapes.items()}
-    student_state = {name: teacher_state[name] + _offset(name, shape) for name, shape in shapes.items()}
-    return tuple(  # type: ignore[return-value]
-        clip_from_state_dict(model, {**state, **mark}, source="filled by rule")
-        for state in (teacher_state, student_state)
-    )
+    state = dict(zip(shapes, in_threads(lambda item: fill(*item), shapes.items()), strict=True))
+    teacher = clip_from_state_dict(model, {**state, **mark}, source="filled by rule")
+    offsets = in_threads(lambda item: _offset(*item), shapes.items())
+    student = teacher.copy()
+    moved = {name: state[name] + offset for name, offset in zip(shapes, offsets, strict=True)}
+    load_strictly(student.clip, moved, source="filled by rule")
+    return teacher, student
 
 
 def official_names(clip: DenseCLIP) -> dict[str, str]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from clipself.conformance.check import Check, compare
 from clipself.conformance.dense_models import Arrays
-from clipself.data.preprocess import Preprocess
+from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import choose_proposals
-from clipself.ops.boxes import denormalize_boxes, normalize_boxes, xywh_to_xyxy
+from clipself.ops.boxes import denormalize_boxes
 from clipself.ops.grids import grid_boxes, grid_choices
 from clipself.ops.masks import resize_masks_to_grid
 
@@ -56,7 +56,7 @@ def _check_grids(name: str, part: Arrays) -> list[Check]:
         stored = part[key]
         boxes = denormalize_boxes(grid_boxes(int(found[1]), int(found[2])), size=size)
         crops = CLIP_STATISTICS.teacher_crops(image, boxes, stored.shape[-1])
-        boxes_norm = normalize_boxes(boxes * scale, size=(side, side))
+        boxes_norm = boxes_on_student(boxes, scale=scale, side=side)
         checks.append(compare(f"{name}/{key}", crops.numpy(), stored, atol=IMAGE_ATOL))
         boxes_key = key.replace("crops", "boxes")
         checks.append(compare(f"{name}/{boxes_key}", boxes_norm.numpy(), part[boxes_key], atol=1e-6))
@@ -68,10 +68,10 @@ def _check_proposals(name: str, part: Arrays) -> list[Check]:
         return []
     image, side = Image.fromarray(part["image"]), part["student"].shape[-1]
     stored = part["prop/crops"]
-    boxes = xywh_to_xyxy(torch.from_numpy(part["proposals_xywh"]))
-    kept = choose_proposals(boxes, size=(image.height, image.width), max_regions=len(boxes))
-    crops = CLIP_STATISTICS.teacher_crops(image, kept, stored.shape[-1], enlarge=1.5)
-    boxes_norm = normalize_boxes(kept * float(part["scale"]), size=(side, side)).float()
+    proposals = torch.from_numpy(part["proposals_xywh"])
+    kept = choose_proposals(proposals, size=(image.height, image.width), max_regions=len(proposals))
+    crops = CLIP_STATISTICS.teacher_crops(image, kept.crop_boxes, stored.shape[-1])
+    boxes_norm = boxes_on_student(kept.boxes, scale=float(part["scale"]), side=side)
     slots = _into_slots(torch.nn.functional.pad(boxes_norm, (0, 1), value=1.0), len(stored))
     valid = part["prop/boxes"][:, 4] > 0.5
     return [

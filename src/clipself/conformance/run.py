@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from clipself.conformance import dense_models, distill_step, preprocess, readouts
+from clipself.conformance import dense_models, detection_cases, distill_step, preprocess, readouts
 from clipself.conformance.check import Check
 from clipself.conformance.dense_models import Arrays
 from clipself.data.sources import read_json
@@ -18,11 +18,16 @@ Runner = Callable[[Mapping[str, Any], Arrays], list[Check]]
 
 SYSTEMS: Final[Mapping[str, Runner]] = {
     "dense model": dense_models.run,
+    "detection cases": detection_cases.run,
     "distillation step": distill_step.run,
+    "F-ViT score fusion": detection_cases.run_fvit,
     "preprocessing": preprocess.run,
     "training-free dense CLIP readouts": readouts.run,
 }
 """What a manifest can be about -> how it is checked."""
+
+WITHOUT_ARRAYS: Final = ("detection cases",)
+"""Systems whose manifests hold all their numbers themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,19 +102,32 @@ def check_manifest(path: Path) -> ParityReport:
     if runner is None:
         problem = f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}"
         return ParityReport(manifest=str(path), system=system, checks=(), seconds=0.0, problem=problem)
+    arrays = {} if system in WITHOUT_ARRAYS else read_arrays(path, manifest)
+    checks = tuple(runner(manifest, arrays))
+    return ParityReport(manifest=str(path), system=system, checks=checks, seconds=time.perf_counter() - begun)
+
+
+def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays that lie beside a manifest.
+
+    Raises:
+        FileNotFoundError: They are missing.
+    """
     arrays_path = path.with_name(manifest.get("file", path.with_suffix(".npz").name))
     if not arrays_path.is_file():
         raise FileNotFoundError(f"{path} needs its arrays in {arrays_path}; copy both files")
     with np.load(arrays_path, allow_pickle=False) as held:
-        arrays = {name: held[name] for name in held.files}
-    checks = tuple(runner(manifest, arrays))
-    return ParityReport(manifest=str(path), system=system, checks=checks, seconds=time.perf_counter() - begun)
+        return {name: held[name] for name in held.files}
 
 
 def system_of(manifest: Mapping[str, Any]) -> str:
     """What a manifest is about, told by its own keys."""
     if "system" in manifest:
         return str(manifest["system"])
+    if str(manifest.get("format", "")).startswith("detection_cases/"):
+        return "detection cases"
+    if "loss_formula" in manifest and "detect_temperature" in next(iter(manifest.get("cases", {}).values()), {}):
+        return "F-ViT score fusion"
     if "grid_choices_rows_cols" in manifest:
         return "preprocessing"
     if "param_grad_norm" in manifest:

@@ -1,3 +1,7 @@
+from .detection import ClassSplit as ClassSplit
+from .detection import CocoDetection as CocoDetection
+from .detection import DetectionDataset as DetectionDataset
+from .detection import split_classes as split_classes
 from .distill import DistillDataset as DistillDataset
 from .distill import EpochSampler as EpochSampler
 from .distill import collate_distill as collate_distill
@@ -7,15 +11,19 @@ from .labelled import CocoInstances as CocoInstances
 from .labelled import CocoPanoptic as CocoPanoptic
 from .labelled import RegionSamples as RegionSamples
 from .labelled import open_labelled as open_labelled
+from .ov_split import write_split as write_split
 from .photographs import load_photo as load_photo
 from .preprocess import Preprocess as Preprocess
 from .sources import CocoImages as CocoImages
 from .sources import ImageFolder as ImageFolder
 
 __all__ = [
+    "ClassSplit",
+    "CocoDetection",
     "CocoImages",
     "CocoInstances",
     "CocoPanoptic",
+    "DetectionDataset",
     "DistillDataset",
     "EpochSampler",
     "ImageFolder",
@@ -26,4 +34,6 @@ __all__ = [
     "make_loader",
     "open_labelled",
     "read_image",
+    "split_classes",
+    "write_split",
 ]

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clipself.data.images import read_image
-from clipself.data.preprocess import Preprocess
-from clipself.data.regions import MAX_AREA, MIN_AREA, choose_proposals, draw_patches
+from clipself.data.preprocess import Preprocess, boxes_on_student
+from clipself.data.regions import MAX_AREA, MIN_AREA, ImageRegions, choose_proposals, draw_patches
 from clipself.data.sources import ImageSource
-from clipself.ops.boxes import normalize_boxes
 from clipself.structures import DistillBatch
 
 log = logging.getLogger(__name__)
@@ -88,28 +87,29 @@ class DistillDataset(Dataset[DistillSample]):
         rng = random.Random(f"{self.seed}/{epoch}/{index}")
         chosen, image = self._read(index)
         size = (image.height, image.width)
-        boxes = self._regions(chosen, size, rng)
+        regions = self._regions(chosen, size, rng)
         if self.flip and rng.random() < self.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            boxes = torch.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], dim=-1)
+            regions = regions.mirrored(size[1])
         student, scale = self.preprocess.student_image(image, self.student_size)
         return DistillSample(
             image_3HW=student,
-            boxes_norm=normalize_boxes(boxes * scale, size=(self.student_size, self.student_size)).float(),
-            crops_R3hw=self.preprocess.teacher_crops(image, boxes, self.crop_size, enlarge=self.enlarge),
+            boxes_norm=boxes_on_student(regions.boxes, scale=scale, side=self.student_size),
+            crops_R3hw=self.preprocess.teacher_crops(image, regions.crop_boxes, self.crop_size),
             name=str(self.source.paths[chosen]),
         )
 
-    def _regions(self, index: int, size: tuple[int, int], rng: random.Random) -> Tensor:
+    def _regions(self, index: int, size: tuple[int, int], rng: random.Random) -> ImageRegions:
         if self.regions == "patches":
-            return draw_patches(size, rng, max_split=self.max_split, max_regions=self.max_regions)
+            return draw_patches(size, rng, max_split=self.max_split, max_regions=self.max_regions, enlarge=self.enlarge)
         return choose_proposals(
-            self.source.boxes(index, size=size),
+            self.source.boxes_xywh(index, size=size),
             size=size,
             rng=rng,
             max_regions=self.max_regions,
             min_area=self.min_area,
             max_area=self.max_area,
+            enlarge=self.enlarge,
         )
 
     def _read(self, index: int) -> tuple[int, Image.Image]:

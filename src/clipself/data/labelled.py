@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.data.images import read_image
-from clipself.data.preprocess import Preprocess
+from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
 from clipself.data.sources import check_images_exist, file_name_of, read_json
-from clipself.ops.boxes import check_boxes, normalize_boxes, xywh_to_xyxy
+from clipself.ops.boxes import check_boxes, enlarge_boxes, xywh_to_xyxy
 from clipself.ops.masks import masks_to_boxes, resize_masks_to_grid
 from clipself.structures import RegionSample
 
@@ -227,7 +227,7 @@ class RegionSamples:
         grid = self.image_size // self.patch_size
         return RegionSample(
             image_3HW=student,
-            boxes_norm=normalize_boxes(boxes * scale, size=(self.image_size, self.image_size)),
+            boxes_norm=boxes_on_student(boxes, scale=scale, side=self.image_size),
             masks_RYX=None if held.masks_RHW is None else resize_masks_to_grid(held.masks_RHW[keep], grid=grid),
             crops_R3hw=None if self.crop_size is None else self._crops(held.image, boxes, is_thing, self.crop_size),
             labels_R=held.labels_R[keep],
@@ -236,11 +236,8 @@ class RegionSamples:
         )
 
     def _crops(self, image: Image.Image, boxes: Tensor, is_thing: Tensor, side: int) -> Tensor:
-        crops = [
-            self.preprocess.teacher_crops(image, box[None], side, enlarge=THING_ENLARGE if thing else 1.0)
-            for box, thing in zip(boxes, is_thing.tolist(), strict=True)
-        ]
-        return torch.cat(crops) if crops else torch.zeros(0, 3, side, side)
+        enlarged = enlarge_boxes(boxes, factor=THING_ENLARGE, size=(image.height, image.width))
+        return self.preprocess.teacher_crops(image, torch.where(is_thing[:, None], enlarged, boxes), side)
 
 
 def _classes(categories: list[Mapping[str, Any]]) -> tuple[list[int], list[str], list[bool]]:

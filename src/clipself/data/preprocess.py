@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.ops.boxes import enlarge_boxes
+from clipself.ops.boxes import normalize_boxes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,17 +38,18 @@ class Preprocess:
     def teacher_crop(self, image: Image.Image, box: Sequence[float], side: int) -> Tensor:
         """Cuts a box in pixels out (corners rounded to the nearest, ties to even) and letterboxes it, centred.
 
+        A box that rounds to nothing gives the pixel it lies in.
+
         Returns:
             Crop (3, side, side).
         """
         left, top, right, bottom = (round(float(value)) for value in box)
+        left, top = min(left, image.width - 1), min(top, image.height - 1)
         crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
         return self.normalize(_letterbox(crop, side, centred=True))
 
-    def teacher_crops(self, image: Image.Image, boxes: Tensor, side: int, *, enlarge: float = 1.0) -> Tensor:
-        """Crops of boxes in pixels (R, 4), enlarged about their centres and clipped -> (R, 3, side, side)."""
-        if enlarge != 1.0:
-            boxes = enlarge_boxes(boxes, factor=enlarge, size=(image.height, image.width))
+    def teacher_crops(self, image: Image.Image, boxes: Tensor, side: int) -> Tensor:
+        """Crops of boxes in pixels (R, 4) -> (R, 3, side, side); see `teacher_crop`."""
         crops = [self.teacher_crop(image, box, side) for box in boxes.tolist()]
         return torch.stack(crops) if crops else torch.zeros(0, 3, side, side)
 
@@ -57,6 +58,11 @@ class Preprocess:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
         mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
         return (pixels - mean) / std
+
+
+def boxes_on_student(boxes: Tensor, *, scale: float, side: int) -> Tensor:
+    """Boxes (R, 4) in original pixels -> shares of the padded student image, float32 at every step as published."""
+    return normalize_boxes(boxes.float() * scale, size=(side, side))
 
 
 def _letterbox(image: Image.Image, side: int, *, centred: bool) -> Image.Image:

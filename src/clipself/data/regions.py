@@ -1,18 +1,49 @@
 """Which regions of an image are distilled: the cells of a random grid, or proposals."""
 
 import random
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from clipself.ops.boxes import box_areas, denormalize_boxes
+from clipself.ops.boxes import denormalize_boxes, enlarge_boxes, enlarge_boxes_xywh, xywh_to_xyxy
 from clipself.ops.grids import grid_boxes, grid_choices
 
 MIN_AREA, MAX_AREA = 8.0**2, 1024.0**2
 """Bounds on proposals in squared original pixels (CLIPSelf, released data loader)."""
 
 
-def draw_patches(size: tuple[int, int], rng: random.Random, *, max_split: int = 6, max_regions: int = 20) -> Tensor:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRegions:
+    """Regions of one image as the two sides see them.
+
+    Attributes:
+        boxes: What the student pools over (R, 4), in original pixels.
+        crop_boxes: What is cut out for the teacher (R, 4), in original pixels.
+    """
+
+    boxes: Tensor
+    crop_boxes: Tensor
+
+    def __post_init__(self) -> None:
+        if self.boxes.shape != self.crop_boxes.shape or self.boxes.shape[1:] != (4,):
+            raise ValueError(
+                f"boxes {tuple(self.boxes.shape)} and crop boxes {tuple(self.crop_boxes.shape)} must both be (R, 4)"
+            )
+
+    def mirrored(self, width: int) -> "ImageRegions":
+        """The same regions in an image of that width, left and right exchanged."""
+        return ImageRegions(boxes=_mirror(self.boxes, width), crop_boxes=_mirror(self.crop_boxes, width))
+
+
+def draw_patches(
+    size: tuple[int, int],
+    rng: random.Random,
+    *,
+    max_split: int = 6,
+    max_regions: int = 20,
+    enlarge: float = 1.0,
+) -> ImageRegions:
     """Draws one m x n grid uniformly, shuffles its cells and keeps the first ones.
 
     Source: CLIPSelf (arXiv:2310.01403), Sec. 3.2, with the released limits.
@@ -22,47 +53,62 @@ def draw_patches(size: tuple[int, int], rng: random.Random, *, max_split: int = 
         rng: The only source of chance.
         max_split: Most rows or columns.
         max_regions: Most cells kept.
+        enlarge: Sides of the teacher's crop relative to the cell.
 
     Returns:
-        Boxes (R, 4) in original pixels.
+        The cells, in the shuffled order.
     """
     rows, cols = rng.choice(grid_choices(max_split))
     order = list(range(rows * cols))
     rng.shuffle(order)
-    return denormalize_boxes(grid_boxes(rows, cols)[order[:max_regions]], size=size)
+    boxes = denormalize_boxes(grid_boxes(rows, cols)[order[:max_regions]], size=size)
+    return ImageRegions(
+        boxes=boxes, crop_boxes=boxes if enlarge == 1.0 else enlarge_boxes(boxes, factor=enlarge, size=size)
+    )
 
 
 def choose_proposals(
-    boxes: Tensor,
+    boxes_xywh: Tensor,
     *,
     size: tuple[int, int],
     rng: random.Random | None = None,
     max_regions: int = 20,
     min_area: float = MIN_AREA,
     max_area: float = MAX_AREA,
-) -> Tensor:
+    enlarge: float = 1.5,
+) -> ImageRegions:
     """Shuffles proposals, looks at the first ones and drops those of unfit area, so that fewer may be left.
 
-    Source: CLIPSelf, released data loader; an image without survivors gives its top left quarter of the sides.
+    Source: CLIPSelf, released data loader. Where none is left, the box (0, 0, W / 4, H / 4) stands in; its crop is cut
+    at whole pixels and not enlarged.
 
     Args:
-        boxes: Proposals (N, 4) in original pixels.
+        boxes_xywh: Proposals (N, 4) in original pixels, corner and size as annotated.
         size: Height and width of the original image.
         rng: Source of the shuffle; None keeps the order.
         max_regions: How many are looked at.
         min_area: Smallest area in squared pixels.
         max_area: Largest area.
+        enlarge: Sides of the teacher's crop relative to the proposal.
 
     Returns:
-        Boxes (R, 4) in original pixels, R >= 1, in the dtype of the input.
+        At least one region.
     """
-    order = list(range(len(boxes)))
+    order = list(range(len(boxes_xywh)))
     if rng is not None:
         rng.shuffle(order)
-    chosen = boxes[order[:max_regions]]
-    areas = box_areas(chosen)
+    chosen = boxes_xywh[order[:max_regions]]
+    areas = chosen[:, 2] * chosen[:, 3]
     kept = chosen[(areas >= min_area) & (areas <= max_area)]
-    if len(kept):
-        return kept
-    height, width = size
-    return torch.tensor([[0.0, 0.0, max(1, width // 4), max(1, height // 4)]], dtype=boxes.dtype)
+    if not len(kept):
+        height, width = size
+        corner = torch.tensor([[0.0, 0.0, width / 4, height / 4]], dtype=boxes_xywh.dtype)
+        return ImageRegions(boxes=corner, crop_boxes=corner.floor())
+    boxes = xywh_to_xyxy(kept)
+    return ImageRegions(
+        boxes=boxes, crop_boxes=boxes if enlarge == 1.0 else enlarge_boxes_xywh(kept, factor=enlarge, size=size)
+    )
+
+
+def _mirror(boxes: Tensor, width: int) -> Tensor:
+    return torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=-1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipself.data.images import SUFFIXES
-from clipself.ops.boxes import check_boxes, xywh_to_xyxy
+from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 
 
 class ImageSource(Protocol):
@@ -23,8 +23,8 @@ class ImageSource(Protocol):
     def __len__(self) -> int:
         """How many images there are."""
 
-    def boxes(self, index: int, *, size: tuple[int, int]) -> Tensor:
-        """Boxes (N, 4) of an image in pixels, checked against its size."""
+    def boxes_xywh(self, index: int, *, size: tuple[int, int]) -> Tensor:
+        """Boxes (N, 4) of an image in pixels, corner and size, checked against the size of the image."""
 
 
 class ImageFolder:
@@ -53,7 +53,7 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def boxes(self, index: int, *, size: tuple[int, int]) -> Tensor:
+    def boxes_xywh(self, index: int, *, size: tuple[int, int]) -> Tensor:
         """A folder has no boxes."""
         return torch.zeros(0, 4)
 
@@ -100,14 +100,16 @@ class CocoImages:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def boxes(self, index: int, *, size: tuple[int, int]) -> Tensor:
-        """Boxes (N, 4) of an image in pixels.
+    def boxes_xywh(self, index: int, *, size: tuple[int, int]) -> Tensor:
+        """Boxes (N, 4) of an image in pixels, as annotated; only those across the border are changed (clipped).
 
         Raises:
             ValueError: A box is swapped, empty, outside the image or not finite.
         """
         xywh = torch.from_numpy(self._boxes[self._start[index] : self._start[index + 1]])
-        return check_boxes(xywh_to_xyxy(xywh), size=size, source=f"{self.source}, {self.paths[index].name}")
+        boxes = xywh_to_xyxy(xywh)
+        clipped = check_boxes(boxes, size=size, source=f"{self.source}, {self.paths[index].name}")
+        return torch.where((clipped == boxes).all(-1, keepdim=True), xywh, xyxy_to_xywh(clipped))
 
 
 def read_json(path: str | Path) -> Any:

@@ -6,12 +6,15 @@ from .log import RunLog as RunLog
 from .log import read_metrics as read_metrics
 from .loop import Loop as Loop
 from .loop import LoopConfig as LoopConfig
+from .optim import SCHEDULES as SCHEDULES
 from .optim import decay_groups as decay_groups
+from .optim import warmup_constant as warmup_constant
 from .optim import warmup_cosine as warmup_cosine
 from .precision import Precision as Precision
 from .precision import make_precision as make_precision
 
 __all__ = [
+    "SCHEDULES",
     "Loop",
     "LoopConfig",
     "Precision",
@@ -23,5 +26,6 @@ __all__ = [
     "make_precision",
     "read_metrics",
     "save_state",
+    "warmup_constant",
     "warmup_cosine",
 ]

@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE: Final = timedelta(hours=3)
+"""How long processes wait for each other: one of them evaluates thousands of images while the others stand still."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +41,10 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on at least one process."""
+        return flag if self.size == 1 else bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
+
     def wait(self) -> None:
         """Returns when every process is here."""
         if self.size > 1:
@@ -62,7 +70,7 @@ def join_world(device: torch.device) -> Iterator[World]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if mine:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
     finally:

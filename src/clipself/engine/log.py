@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -41,7 +42,9 @@ class RunLog:
         """Appends one record; numbers also go to TensorBoard."""
         if not self.active:
             return
-        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+        # JSON has no infinity: the gradient norm of a step that the float16 scaler skips is written as null.
+        plain = {name: _finite(value) for name, value in values.items()}
+        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **plain}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         if self._board is not None:
@@ -79,3 +82,7 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError):
         return sys.maxsize  # a line cut short by a killed run goes too
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from clipself.engine.checkpoint import save_state
 from clipself.engine.distributed import World, delayed_sync
 from clipself.engine.log import RunLog
-from clipself.engine.optim import set_lr, warmup_cosine
+from clipself.engine.optim import Schedule, set_lr, warmup_cosine
 from clipself.engine.precision import Precision
 
 Batch = TypeVar("Batch")
@@ -108,6 +108,9 @@ class Loop(Generic[Batch]):
         fingerprint: What must agree when the run is resumed.
         evaluate: Called every so often with the step.
         compile: Whether the model is compiled.
+        schedule: Learning rate of each step.
+        kept: What the model carries along without learning it, such as running means; saved and restored too.
+        numbers: More of each step's numbers, for log and bar; None shows the cosine that a distance of 1 - cos is.
     """
 
     method: Method[Batch]
@@ -122,6 +125,9 @@ class Loop(Generic[Batch]):
     fingerprint: str
     evaluate: Callable[[int], Mapping[str, Any]] | None = None
     compile: bool = False
+    schedule: Schedule = warmup_cosine
+    kept: Sequence[Tensor] = field(default_factory=tuple)
+    numbers: Callable[[], Mapping[str, float]] | None = None
 
     def run(self, batches: Iterable[Batch], *, start_step: int = 0) -> None:
         """Trains to the end of the schedule.
@@ -142,10 +148,11 @@ class Loop(Generic[Batch]):
             for step in steps:
                 self._step(model, stream, step, bar)
                 done = step + 1
+                stopping = self.world.any(stop.asked)  # all stop after the same step, or those left would wait forever
                 due = self.config.save_every and done % self.config.save_every == 0
-                if due or stop.asked or done == self.config.total_steps:
+                if due or stopping or done == self.config.total_steps:
                     self.save(done)
-                if stop.asked:
+                if stopping:
                     raise KeyboardInterrupt(f"stopped after {done} steps; the state is kept, go on with resume")
                 if self.evaluate and self.config.evaluate_every and done % self.config.evaluate_every == 0:
                     self._evaluate(done)
@@ -169,7 +176,7 @@ class Loop(Generic[Batch]):
         mean_loss = self.world.sum(summed).item() / total
         if not torch.isfinite(torch.tensor(mean_loss)):
             self._refuse(step, mean_loss, micro)
-        lr = warmup_cosine(
+        lr = self.schedule(
             step, lr=self.config.lr, warmup_steps=self.config.warmup_steps, total_steps=self.config.total_steps
         )
         set_lr(self.optimizer, lr)
@@ -178,9 +185,11 @@ class Loop(Generic[Batch]):
         speed = images / (time.perf_counter() - begun)
         self.log.write(
             "train", step + 1, loss=mean_loss, lr=lr, grad_norm=norm, regions=int(total), images_per_s=round(speed, 3),
-            data_s=round(waited, 4),
+            data_s=round(waited, 4), **(self.numbers() if self.numbers else {}),
         )  # fmt: skip
-        bar.set_postfix(loss=f"{mean_loss:.4f}", cosine=f"{1 - mean_loss:.4f}", images=f"{speed:.1f}/s", refresh=False)
+        parts = {"cosine": 1 - mean_loss} if self.numbers is None else self.numbers()
+        shown = {name: f"{value:.4f}" for name, value in {"loss": mean_loss, **parts}.items()}
+        bar.set_postfix(**shown, images=f"{speed:.1f}/s", refresh=False)
         bar.update()
 
     def _update(self) -> float:
@@ -215,6 +224,7 @@ class Loop(Generic[Batch]):
                 "step": step,
                 "fingerprint": self.fingerprint,
                 "learning": [parameter.detach().cpu() for parameter in self.learning],
+                "kept": [tensor.detach().cpu().clone() for tensor in self.kept],
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.precision.scaler.state_dict(),
                 "rng": torch.get_rng_state(),
@@ -238,6 +248,8 @@ class Loop(Generic[Batch]):
         with torch.no_grad():
             for parameter, kept in zip(self.learning, state["learning"], strict=True):
                 parameter.copy_(kept)
+            for tensor, kept in zip(self.kept, state.get("kept", ()), strict=True):
+                tensor.copy_(kept)
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])

@@ -1,7 +1,8 @@
 """Parameter groups and the learning rate of each step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import torch
 from torch import nn
@@ -36,6 +37,32 @@ def warmup_cosine(step: int, *, lr: float, warmup_steps: int, total_steps: int) 
         return lr * (step + 1) / warmup_steps
     share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * share)) * lr
+
+
+def warmup_constant(step: int, *, lr: float, warmup_steps: int, total_steps: int, drops: Sequence[int] = ()) -> float:
+    """Linear warm-up, then a rate that falls to a tenth at each of the `drops`, as detectors are trained.
+
+    Args:
+        step: 0-based optimizer step.
+        lr: Peak learning rate.
+        warmup_steps: Steps of the ramp.
+        total_steps: Not needed; schedules share their signature.
+        drops: 0-based steps from which on the rate is a tenth of what it was.
+    """
+    del total_steps
+    ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return lr * ramp * 0.1 ** sum(step >= drop for drop in drops)
+
+
+class Schedule(Protocol):
+    """Learning rate of a step."""
+
+    def __call__(self, step: int, *, lr: float, warmup_steps: int, total_steps: int) -> float:
+        """The rate."""
+
+
+SCHEDULES: Final[Mapping[str, Schedule]] = {"cosine": warmup_cosine, "constant": warmup_constant}
+"""Schedule by name."""
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,3 +1,4 @@
+from .anchors import grid_anchors as grid_anchors
 from .boxes import box_areas as box_areas
 from .boxes import check_boxes as check_boxes
 from .boxes import clip_boxes as clip_boxes
@@ -7,10 +8,16 @@ from .boxes import enlarge_boxes_xywh as enlarge_boxes_xywh
 from .boxes import normalize_boxes as normalize_boxes
 from .boxes import xywh_to_xyxy as xywh_to_xyxy
 from .boxes import xyxy_to_xywh as xyxy_to_xywh
+from .deltas import decode_boxes as decode_boxes
+from .deltas import encode_boxes as encode_boxes
 from .grids import grid_boxes as grid_boxes
 from .grids import grid_choices as grid_choices
+from .levels import pool_levels as pool_levels
+from .levels import roi_levels as roi_levels
 from .masks import masks_to_boxes as masks_to_boxes
 from .masks import resize_masks_to_grid as resize_masks_to_grid
+from .matching import draw_sample as draw_sample
+from .matching import match_boxes as match_boxes
 from .pooling import pool_boxes as pool_boxes
 from .pooling import pool_masks as pool_masks
 from .positions import resize_position_table as resize_position_table
@@ -19,17 +26,24 @@ __all__ = [
     "box_areas",
     "check_boxes",
     "clip_boxes",
+    "decode_boxes",
     "denormalize_boxes",
+    "draw_sample",
+    "encode_boxes",
     "enlarge_boxes",
     "enlarge_boxes_xywh",
+    "grid_anchors",
     "grid_boxes",
     "grid_choices",
     "masks_to_boxes",
+    "match_boxes",
     "normalize_boxes",
     "pool_boxes",
+    "pool_levels",
     "pool_masks",
     "resize_masks_to_grid",
     "resize_position_table",
+    "roi_levels",
     "xywh_to_xyxy",
     "xyxy_to_xywh",
 ]

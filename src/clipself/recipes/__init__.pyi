@@ -1,3 +1,5 @@
+from .detect import DETECT_RECIPES as DETECT_RECIPES
+from .detect import detect_recipe as detect_recipe
 from .distill import RECIPES as RECIPES
 from .distill import distill_recipe as distill_recipe
 from .distill import modern as modern
@@ -7,7 +9,9 @@ from .distill import published_openai_b16 as published_openai_b16
 from .distill import published_openai_l14 as published_openai_l14
 
 __all__ = [
+    "DETECT_RECIPES",
     "RECIPES",
+    "detect_recipe",
     "distill_recipe",
     "modern",
     "published",

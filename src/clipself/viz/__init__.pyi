@@ -1,8 +1,19 @@
 from .bars import draw_comparison as draw_comparison
 from .bars import draw_loss as draw_loss
+from .boxes import DrawnBox as DrawnBox
+from .boxes import draw_boxes as draw_boxes
 from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
 from .report import ReportPage as ReportPage
 
-__all__ = ["ReportPage", "draw_comparison", "draw_kmeans", "draw_loss", "draw_query", "lay_out"]
+__all__ = [
+    "DrawnBox",
+    "ReportPage",
+    "draw_boxes",
+    "draw_comparison",
+    "draw_kmeans",
+    "draw_loss",
+    "draw_query",
+    "lay_out",
+]

@@ -1,0 +1,120 @@
+"""`clipself detect train | evaluate | predict | split` and `clipself proposals`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from clipself.cli.distill import take_option
+from clipself.detection.config import DetectEvaluateConfig, DetectPredictConfig, DetectTrainConfig, ProposalsConfig
+from clipself.recipes.detect import DETECT_RECIPES, detect_recipe
+
+
+def detect_train(words: Sequence[str]) -> int:
+    """Reads `--recipe` first: it sets the defaults that all other options replace."""
+    rest, recipe = take_option(list(words), "--recipe", default="small")
+    defaults = replace(detect_recipe(recipe), annotations=tyro.MISSING, images=tyro.MISSING, out=tyro.MISSING)
+    config: DetectTrainConfig = tyro.cli(
+        DetectTrainConfig,
+        default=defaults,
+        args=rest,
+        prog="clipself detect train",
+        description=(
+            "Trains an open-vocabulary detector on a frozen CLIP, with boxes of base classes only. --recipe NAME "
+            f"chooses the defaults below (one of {', '.join(DETECT_RECIPES)}; now {recipe}). Many GPUs: "
+            "torchrun --nproc-per-node N -m clipself detect train ..."
+        ),
+    )
+    from clipself.detection.train import train_detector
+
+    print(train_detector(config).to_table())
+    return 0
+
+
+def detect_evaluate(words: Sequence[str]) -> int:
+    """Prints the table; writes results and JSON where `--out` says."""
+    config = tyro.cli(
+        DetectEvaluateConfig,
+        args=words,
+        prog="clipself detect evaluate",
+        description="AP50 of novel, base and all classes (COCO files), or federated APr, APc, APf (LVIS files).",
+    )
+    from clipself.detection.evaluate import evaluate_detector
+
+    evaluate_detector(config)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictOptions(DetectPredictConfig):
+    """As `DetectPredictConfig`, with the images without a flag."""
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files or folders of them."""
+
+
+def detect_predict(words: Sequence[str]) -> int:
+    """Writes annotated pictures and COCO files."""
+    config = tyro.cli(
+        PredictOptions,
+        args=words,
+        prog="clipself detect predict",
+        description='Finds named things: clipself detect predict photos/ --detector runs/mine --names "a dog" kite',
+    )
+    from clipself.detection.predict import predict_images, summarize
+
+    result = predict_images(config)
+    print(f"{summarize(result.found)}\n{len(result.pictures)} pictures and {result.results}")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitOptions:
+    """Writes the open-vocabulary split of an official instances file."""
+
+    annotations: Path
+    """Official instances JSON."""
+    out: Path
+    """File to write."""
+    part: Literal["train", "val"] = "train"
+    """Base boxes only, or base and novel ones."""
+    split: Literal["ov-coco", "ov-lvis"] | None = "ov-coco"
+    """Published split; none with lists of one's own."""
+    base: Path | None = None
+    """Text file of base names."""
+    novel: Path | None = None
+    """Text file of novel names."""
+
+
+def detect_split(words: Sequence[str]) -> int:
+    """Writes the file and says what is in it."""
+    options = tyro.cli(SplitOptions, args=words, prog="clipself detect split")
+    from clipself.data.ov_split import write_split
+
+    own = options.base is not None or options.novel is not None
+    path, classes = write_split(
+        options.annotations, options.out, train=options.part == "train", split=None if own else options.split,
+        base=options.base, novel=options.novel,
+    )  # fmt: skip
+    print(f"{path}: {len(classes.base)} base and {len(classes.novel)} novel classes")
+    return 0
+
+
+def proposals(words: Sequence[str]) -> int:
+    """Writes proposals and says how to distil on them."""
+    config = tyro.cli(
+        ProposalsConfig,
+        args=words,
+        prog="clipself proposals",
+        description="Class-free boxes of a folder of images by a trained detector's proposal network.",
+    )
+    from clipself.detection.propose import write_proposals
+
+    boxes, images = write_proposals(config)
+    print(
+        f"{boxes}\nnext: clipself distill --regions proposals --data {config.images} --annotations {images} "
+        f"--proposals {boxes} --out RUN"
+    )
+    return 0

@@ -1,0 +1,334 @@
+"""Images with boxes for detectors: any COCO-format file, OV-COCO and OV-LVIS among them."""
+
+import logging
+import random
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clipself.data.distill import EpochSampler
+from clipself.data.images import read_image
+from clipself.data.jitter import SMALLEST_SIDE, jitter, letterbox
+from clipself.data.labelled import decode_segmentation
+from clipself.data.preprocess import Preprocess
+from clipself.data.sources import check_images_exist, file_name_of, read_json
+from clipself.ops.boxes import xywh_to_xyxy
+from clipself.structures import DetectionBatch
+from clipself.text.vocab import load_vocab
+
+log = logging.getLogger(__name__)
+
+SPLITS: Final[Mapping[str, str]] = {"ov-coco": "ov_coco_65", "ov-lvis": "lvis_v1_1203"}
+"""Published split -> the packaged vocabulary that marks its novel classes."""
+
+LEAST_IMAGE_SIDE: Final = 32
+"""Images with a shorter side are not trained on, as published."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassSplit:
+    """Classes in the order of their labels.
+
+    Attributes:
+        ids: The data set's own category ids.
+        names: Their names.
+        is_base: Whether training may see them.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+    is_base: tuple[bool, ...]
+
+    @property
+    def base(self) -> list[str]:
+        """Names that training may see."""
+        return [name for name, base in zip(self.names, self.is_base, strict=True) if base]
+
+    @property
+    def novel(self) -> list[str]:
+        """Names held out of training."""
+        return [name for name, base in zip(self.names, self.is_base, strict=True) if not base]
+
+    def groups(self) -> dict[str, list[int]]:
+        """Category ids of "base", "novel" and "all"."""
+        rows = list(zip(self.ids, self.is_base, strict=True))
+        return {
+            "base": [category for category, base in rows if base],
+            "novel": [category for category, base in rows if not base],
+            "all": list(self.ids),
+        }
+
+
+def split_classes(
+    categories: Sequence[Mapping[str, Any]],
+    *,
+    split: str | None = None,
+    base: Path | str | Iterable[str] | None = None,
+    novel: Path | str | Iterable[str] | None = None,
+) -> ClassSplit:
+    """Which of a file's classes take part, and which of them training may see; in the order of their ids.
+
+    Args:
+        categories: The file's "categories".
+        split: "ov-coco" (48 base, 17 novel, 15 left out) or "ov-lvis" (rare is novel).
+        base: Names, or a text file of them; with `novel` alone given, all others.
+        novel: Names held out; neither given: every class is base.
+
+    Raises:
+        ValueError: A name is not in the file, is in both lists, or no class is left.
+    """
+    ordered = sorted(categories, key=lambda row: int(row["id"]))
+    names = [str(row["name"]) for row in ordered]
+    if split is not None:
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}, expected one of {sorted(SPLITS)}")
+        vocab = load_vocab(SPLITS[split])
+        marked = {category: novel for category, novel in zip(vocab.ids, vocab.is_novel, strict=True)}
+        kept = [row for row in ordered if int(row["id"]) in marked]
+        flags = [not marked[int(row["id"])] for row in kept]
+    else:
+        held_out, seen = _names(novel), _names(base)
+        for listed, what in ((held_out, "novel"), (seen, "base")):
+            unknown = sorted(set(listed or ()) - set(names))
+            if unknown:
+                raise ValueError(
+                    f"the {what} name {unknown[0]!r} is not a category of the file; it has {names[:6]} ..."
+                )
+        both = sorted(set(held_out or ()) & set(seen or ()))
+        if both:
+            raise ValueError(f"{both[0]!r} is listed as base and as novel; it can be only one")
+        apart = set(held_out or ())
+        wanted = set(seen) | apart if seen is not None else set(names)
+        kept = [row for row in ordered if str(row["name"]) in wanted]
+        flags = [str(row["name"]) not in apart for row in kept]
+    if not any(flags):
+        raise ValueError("no class is left to train on; list some names as base")
+    return ClassSplit(
+        ids=tuple(int(row["id"]) for row in kept), names=tuple(str(row["name"]) for row in kept), is_base=tuple(flags)
+    )
+
+
+def _names(given: Path | str | Iterable[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    return list(load_vocab(given).names) if isinstance(given, Path | str) else list(given)
+
+
+class CocoDetection:
+    """A COCO or LVIS instances file as arrays: 16 bytes a box, whatever the file holds besides.
+
+    Crowds are left out, as published; so are boxes below one pixel a side, and classes that training may not see.
+
+    Args:
+        annotations: Instances JSON; images may lack `file_name` as LVIS's do.
+        images: Folder of the pictures.
+        split: See `split_classes`.
+        base: See `split_classes`.
+        novel: See `split_classes`.
+        train: Whether novel boxes are dropped, and images without any box left with them.
+        masks: Whether masks are kept.
+        keep_empty: Whether images without boxes stay while training; they teach what background is.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: The file is not of that form, names do not fit, or nothing is left.
+    """
+
+    def __init__(
+        self,
+        annotations: str | Path,
+        images: str | Path,
+        *,
+        split: str | None = None,
+        base: Path | str | Iterable[str] | None = None,
+        novel: Path | str | Iterable[str] | None = None,
+        train: bool = True,
+        masks: bool = False,
+        keep_empty: bool = False,
+    ) -> None:
+        held = read_json(annotations)
+        if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
+            raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO instances file')
+        self.source = str(annotations)
+        self.classes = split_classes(held["categories"], split=split, base=base, novel=novel)
+        self.masks = masks
+        by_image = self._group(held["annotations"], train=train)
+        rows = held["images"]
+        if train:
+            big = [row for row in rows if min(row.get("height", 1e9), row.get("width", 1e9)) >= LEAST_IMAGE_SIDE]
+            rows = [row for row in big if keep_empty or by_image.get(row["id"])]
+            if not rows:
+                raise ValueError(
+                    f"{annotations} holds no box of a base class in an image of at least {LEAST_IMAGE_SIDE} px; "
+                    "check --base and --novel"
+                )
+        elif split == "ov-coco":  # published: images with a base or novel box, 4,836 of val2017
+            used = {row["image_id"] for row in held["annotations"] if row["category_id"] in set(self.classes.ids)}
+            rows = [row for row in rows if row["id"] in used]
+        self.ids = [row["id"] for row in rows]
+        self.paths = [Path(images) / file_name_of(row) for row in rows]
+        check_images_exist(self.paths, source=str(annotations))
+        groups = [by_image.get(image_id, []) for image_id in self.ids]
+        self._start = np.cumsum([0, *map(len, groups)], dtype=np.int64)
+        flat = [row for group in groups for row in group]
+        self._boxes = np.asarray([row["bbox"] for row in flat], dtype=np.float32).reshape(-1, 4)
+        rank = {category: place for place, category in enumerate(self.classes.ids)}
+        self._labels = np.asarray([rank[row["category_id"]] for row in flat], dtype=np.int32)
+        self._segments = [row.get("segmentation") for row in flat] if masks else []
+        if masks and not all(self._segments):
+            raise ValueError(f"{annotations} has boxes without masks; train without a mask head (mask_convs=0)")
+
+    def _group(self, annotations: Sequence[Mapping[str, Any]], *, train: bool) -> dict[Any, list[Mapping[str, Any]]]:
+        wanted = {
+            category for category, base in zip(self.classes.ids, self.classes.is_base, strict=True) if base or not train
+        }
+        by_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for row in annotations:
+            width, height = row["bbox"][2], row["bbox"][3]
+            if row["category_id"] in wanted and not row.get("iscrowd", 0) and width >= 1 and height >= 1:
+                by_image[row["image_id"]].append(row)
+        return by_image
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def boxes(self, index: int) -> Tensor:
+        """`xyxy` boxes (r, 4) of an image in original pixels.
+
+        Raises:
+            ValueError: A box is not finite.
+        """
+        xywh = torch.from_numpy(self._boxes[self._start[index] : self._start[index + 1]])
+        if not bool(xywh.isfinite().all()):
+            raise ValueError(f"{self.source}, {self.paths[index].name}: a box is not finite; repair the annotation")
+        return xywh_to_xyxy(xywh)
+
+    def labels(self, index: int) -> Tensor:
+        """Place of each box's class in `classes` (r,)."""
+        return torch.from_numpy(self._labels[self._start[index] : self._start[index + 1]].astype(np.int64))
+
+    def segments(self, index: int) -> list[Any]:
+        """COCO segmentation of each box."""
+        return self._segments[int(self._start[index]) : int(self._start[index + 1])]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectionSample:
+    """One image ready for a batch; the fields are those of `DetectionBatch` for one image."""
+
+    image_3HW: Tensor
+    size: tuple[int, int]
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None
+    seed: int
+    name: str
+    row: int
+
+
+class DetectionDataset(Dataset[DetectionSample]):
+    """Images of a COCO file on a square canvas, jittered anew each epoch.
+
+    Every draw follows from (seed, epoch, index), so neither workers nor processes change it.
+
+    Args:
+        source: Images and boxes.
+        preprocess: Normalisation; padding is zero after it, as the published detectors have it.
+        side: Of the canvas, in pixels.
+        scales: Range of the jitter; (1, 1) keeps the longest side at the canvas'.
+        flip: Probability of a mirrored image.
+        seed: Seed of every draw.
+        views: Number of different jitters of an image; None draws a new one each epoch.
+    """
+
+    def __init__(
+        self,
+        source: CocoDetection,
+        *,
+        preprocess: Preprocess,
+        side: int,
+        scales: tuple[float, float] = (0.1, 2.0),
+        flip: float = 0.5,
+        seed: int = 0,
+        views: int | None = None,
+    ) -> None:
+        if not 0 < scales[0] <= scales[1]:
+            raise ValueError(f"scales={scales} must ascend and be above 0; (1, 1) turns the jitter off")
+        self.source, self.preprocess, self.side = source, preprocess, side
+        self.scales, self.flip, self.seed, self.views = scales, flip, seed, views
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> DetectionSample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        view = epoch if self.views is None else epoch % self.views
+        rng = random.Random(f"{self.seed}/{view}/{index}")
+        image = read_image(self.source.paths[index])
+        if self.scales == (1.0, 1.0) and not self.flip:
+            framed = letterbox(image, side=self.side)
+        else:
+            framed = jitter(image, side=self.side, scales=self.scales, flip=self.flip, rng=rng)
+        boxes, labels = framed.boxes(self.source.boxes(index)), self.source.labels(index)
+        masks = self._masks(index, framed, (image.height, image.width)) if self.source.masks else None
+        keep = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST_SIDE).all(1)
+        if masks is not None:
+            keep &= masks.flatten(1).any(1)
+            masks = masks[keep]
+        boxes, labels = boxes[keep], labels[keep]
+        canvas = torch.zeros(3, self.side, self.side)
+        canvas[:, : framed.image.height, : framed.image.width] = self.preprocess.normalize(framed.image)
+        return DetectionSample(
+            image_3HW=canvas,
+            size=(framed.image.height, framed.image.width),
+            boxes=boxes,
+            labels=labels,
+            masks=masks,
+            seed=zlib.crc32(f"{self.seed}/{epoch}/{index}".encode()),
+            name=str(self.source.paths[index]),
+            row=index * (self.views or 1) + (view if self.views else 0),
+        )
+
+    def _masks(self, index: int, framed: Any, size: tuple[int, int]) -> Tensor:
+        masks = [
+            framed.mask(decode_segmentation(segment, size), side=self.side) for segment in self.source.segments(index)
+        ]
+        return torch.stack(masks) if masks else torch.zeros(0, self.side, self.side, dtype=torch.bool)
+
+
+def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
+    """Stacks the images, keeps the rest image by image."""
+    masks = [sample.masks for sample in samples if sample.masks is not None]
+    return DetectionBatch(
+        images_B3HW=torch.stack([sample.image_3HW for sample in samples]),
+        sizes=tuple(sample.size for sample in samples),
+        boxes=tuple(sample.boxes for sample in samples),
+        labels=tuple(sample.labels for sample in samples),
+        masks=tuple(masks) if len(masks) == len(samples) else None,
+        seeds=tuple(sample.seed for sample in samples),
+        names=tuple(sample.name for sample in samples),
+        rows=tuple(sample.row for sample in samples),
+    )
+
+
+def make_detection_loader(
+    dataset: DetectionDataset, sampler: EpochSampler, *, workers: int = 2, pin_memory: bool = False
+) -> DataLoader[DetectionSample]:
+    """A loader over the sampler's batches, endless."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate_detection,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        prefetch_factor=2 if workers else None,
+    )

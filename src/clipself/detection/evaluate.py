@@ -1,0 +1,250 @@
+"""Scores a detector on a COCO or LVIS file: by group, by class, by other words for the same things."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from clipself.data.detection import ClassSplit, CocoDetection
+from clipself.data.sources import read_json
+from clipself.detection.config import DetectEvaluateConfig
+from clipself.detection.detector import Detector
+from clipself.detection.results import to_coco
+from clipself.files import write_json, write_text
+from clipself.metrics.coco_ap import DetectionScores, coco_ap
+from clipself.metrics.lvis_ap import lvis_ap
+from clipself.structures import Detections
+from clipself.text.vocab import load_vocab
+
+
+class NamedDetector(Protocol):
+    """Anything that finds named things: ours, or a wrapper of somebody else's."""
+
+    def stream(
+        self, images: Sequence[Any], names: Sequence[str] | None = None, *, threshold: float = 0.0, batch_size: int = 1
+    ) -> Iterator[Detections]:
+        """One result an image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectReport:
+    """Scores of one detector.
+
+    Attributes:
+        title: What was scored.
+        images: How many images.
+        summary: Name -> value in percent.
+        per_class: Rows of name, group and values in percent.
+        results: COCO results of all images.
+    """
+
+    title: str
+    images: int
+    summary: Mapping[str, float]
+    per_class: tuple[Mapping[str, Any], ...]
+    results: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without the detections."""
+        return {
+            "title": self.title,
+            "images": self.images,
+            "summary": {name: _plain(value) for name, value in self.summary.items()},
+            "per_class": [{name: _plain(value) for name, value in row.items()} for row in self.per_class],
+        }
+
+
+def _plain(value: Any) -> Any:
+    """NaN is not JSON."""
+    return None if isinstance(value, float) and value != value else value
+
+
+def evaluate_detector(config: DetectEvaluateConfig | None = None, /, **options: Any) -> list[DetectReport]:
+    """Scores a trained detector, prints the table and writes results and JSON.
+
+    Args:
+        config: All settings; or give them as keywords.
+        options: Fields of `DetectEvaluateConfig`.
+
+    Returns:
+        The report, then one with synonyms and one with more names where these are given.
+
+    Raises:
+        ValueError: A setting, an annotation or the detector does not fit.
+        FileNotFoundError: A file is missing.
+    """
+    config = config if config is not None else DetectEvaluateConfig(**options)
+    detector = open_detector(config.detector, device=config.device)
+    if isinstance(detector, Detector):
+        names = ("alpha", "beta", "clip_temperature", "fusion")
+        changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+        detector.model.settings = replace(detector.model.settings, **changes)
+    data = CocoDetection(
+        config.annotations, config.images, split=config.split, base=config.base,
+        novel=config.novel if config.novel or config.base or config.split else _unseen(config, detector), train=False,
+    )  # fmt: skip
+    runs: list[tuple[str, Mapping[str, str], Sequence[str]]] = [(config.detector, {}, ())]
+    if config.synonyms is not None:
+        runs.append(("with synonyms", read_synonyms(config.synonyms, data.classes.names), ()))
+    if config.more_names is not None:
+        runs.append(("with more names", {}, load_vocab(config.more_names).names))
+    reports = []
+    for title, synonyms, more in runs:
+        report = score_detector(
+            detector, data, limit=config.limit, synonyms=synonyms, more_names=more, metric=config.metric, title=title,
+            batch_size=config.batch_size,
+        )  # fmt: skip
+        reports.append(report)
+    print(compare_reports(reports))
+    if config.out is not None:
+        for report, suffix in zip(reports, ("", *(f"_{place}" for place in range(1, len(reports)))), strict=True):
+            write_text(config.out / f"results{suffix}.json", json.dumps(list(report.results)))
+        write_json(config.out / "scores.json", [report.to_json() for report in reports])
+        write_text(config.out / "per_class.txt", class_table(reports[0]) + "\n")
+    return reports
+
+
+def open_detector(named: str, *, device: str) -> Any:
+    """A folder of `detect train`, or "owlvit:NAME"."""
+    if named.startswith("owlvit:"):
+        from clipself.detection.owlvit import OwlDetector
+
+        return OwlDetector(named.removeprefix("owlvit:"), device=device)
+    return Detector.from_checkpoint(named, device=device)
+
+
+def _unseen(config: DetectEvaluateConfig, detector: Any) -> list[str] | None:
+    """Categories of the file that training did not see; None for a detector that does not tell."""
+    if not isinstance(detector, Detector):
+        return None
+    names = [str(row["name"]) for row in read_json(config.annotations)["categories"]]
+    return [name for name in names if name not in set(detector.trained_names)]
+
+
+def read_synonyms(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """{name: another word}.
+
+    Raises:
+        ValueError: It is not of that form, or holds a name that is no class.
+    """
+    held = read_json(path)
+    if not isinstance(held, Mapping) or not all(isinstance(word, str) for word in held.values()):
+        raise ValueError(f'{path} is not a table of synonyms; write {{"couch": "sofa"}}')
+    unknown = sorted(set(held) - set(names))
+    if unknown:
+        raise ValueError(f"{path} has a synonym for {unknown[0]!r}, which is not a class of the annotations")
+    return {str(name): str(word) for name, word in held.items()}
+
+
+def score_detector(
+    detector: NamedDetector,
+    data: CocoDetection,
+    *,
+    limit: int | None = None,
+    synonyms: Mapping[str, str] | None = None,
+    more_names: Sequence[str] = (),
+    metric: str = "auto",
+    title: str = "detector",
+    batch_size: int = 1,
+    progress: bool = True,
+) -> DetectReport:
+    """Runs a detector over the images and scores what it finds.
+
+    Args:
+        detector: Anything with `stream`.
+        data: Images with all boxes of base and novel classes.
+        limit: First images only.
+        synonyms: Other words for some of the names.
+        more_names: Names that are asked for besides; what is found under them counts for nothing.
+        metric: "coco", "lvis" or "auto".
+        title: Name in the report.
+        batch_size: Images at once.
+        progress: Whether to show a bar.
+    """
+    classes = data.classes
+    count = len(data) if limit is None else min(limit, len(data))
+    asked = [(synonyms or {}).get(name, name) for name in classes.names]
+    asked += [name for name in more_names if name not in set(asked)]
+    results: list[dict[str, Any]] = []
+    found_of = detector.stream(data.paths[:count], asked, batch_size=batch_size)
+    shown = tqdm(found_of, total=count, desc=title[-30:], disable=not progress)
+    known = len(classes.ids)
+    for image_id, found in zip(data.ids[:count], shown, strict=True):
+        rows = (found.labels < known).nonzero().flatten()
+        masks = None if found.masks is None else tuple(found.masks[row] for row in rows.tolist())
+        kept = replace(
+            found, boxes=found.boxes[rows], scores=found.scores[rows], labels=found.labels[rows], masks=masks
+        )
+        results += to_coco(kept, image_id=image_id, category_ids=classes.ids)
+    truth = truth_of(data, count)
+    has_masks = bool(results) and "segmentation" in results[0] and _has_masks(truth)
+    if metric == "lvis" or (metric == "auto" and "neg_category_ids" in next(iter(truth["images"]), {})):
+        scores = lvis_ap(truth, results, iou_type="segm" if has_masks else "bbox")
+        kinds = {"lvis": "mask" if has_masks else "box"}
+    else:
+        scores = coco_ap(truth, results, groups=classes.groups())
+        kinds = {}
+    return DetectReport(
+        title=title if not kinds else f"{title} ({kinds['lvis']} AP)",
+        images=count,
+        summary={name: 100 * value for name, value in scores.summary.items()},
+        per_class=tuple(_class_rows(classes, scores)),
+        results=tuple(results),
+    )
+
+
+def _has_masks(truth: Mapping[str, Any]) -> bool:
+    return bool(truth["annotations"]) and all(row.get("segmentation") for row in truth["annotations"])
+
+
+def truth_of(data: CocoDetection, count: int) -> dict[str, Any]:
+    """The annotation file, cut to the classes and the images that are scored; crowds stay, they excuse detections."""
+    held = read_json(data.source)
+    images, categories = set(data.ids[:count]), set(data.classes.ids)
+    return {
+        "images": [row for row in held["images"] if row["id"] in images],
+        "annotations": [
+            row for row in held["annotations"] if row["image_id"] in images and row["category_id"] in categories
+        ],
+        "categories": [row for row in held["categories"] if row["id"] in categories],
+    }
+
+
+def _class_rows(classes: ClassSplit, scores: DetectionScores) -> Iterator[Mapping[str, Any]]:
+    for category, name, base in zip(classes.ids, classes.names, classes.is_base, strict=True):
+        yield {
+            "name": name,
+            "group": "base" if base else "novel",
+            "AP": 100 * scores.ap_per_class.get(category, float("nan")),
+            "AP50": 100 * scores.ap50_per_class.get(category, float("nan")),
+        }
+
+
+def compare_reports(reports: Sequence[DetectReport]) -> str:
+    """One line a report, in percent."""
+    names = [name for name in HEADINGS if any(name in report.summary for report in reports)]
+    width = max(10, *(len(report.title) for report in reports))
+    head = " " * width + "".join(f"{name:>12}" for name in names)
+    lines = [
+        f"{report.title:<{width}}" + "".join(f"{report.summary.get(name, float('nan')):12.1f}" for name in names)
+        for report in reports
+    ]
+    return "\n".join([f"{reports[0].images} images, percent", head, *lines])
+
+
+HEADINGS = ("AP50 novel", "AP50 base", "AP50 all", "AP", "AP50", "APr", "APc", "APf", "AR@300")
+
+
+def class_table(report: DetectReport) -> str:
+    """One line a class, best first."""
+    rows = sorted(
+        report.per_class, key=lambda row: (row["group"], -(row["AP50"] if row["AP50"] == row["AP50"] else -1))
+    )
+    width = max(len(str(row["name"])) for row in rows)
+    return "\n".join(
+        [f"{'class':<{width}}  group   AP    AP50"]
+        + [f"{row['name']:<{width}}  {row['group']:<5} {row['AP']:6.1f} {row['AP50']:6.1f}" for row in rows]
+    )

@@ -1,0 +1,43 @@
+"""From scored regions to detections: threshold, cut, class-wise suppression."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from clipself.detection.settings import DetectorSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Detections of one image in canvas pixels, best first.
+
+    Attributes:
+        boxes: `xyxy` (N, 4).
+        scores: (N,).
+        labels: (N,).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def select_detections(boxes: Tensor, scores_RK: Tensor, *, settings: DetectorSettings) -> Found:
+    """Keeps what scores enough, suppresses doubles within a class, keeps the best.
+
+    Args:
+        boxes: One box (R, 4) a region: regression is class-agnostic.
+        scores_RK: Fused scores (R, K), background last; probabilities already.
+        settings: Thresholds and limits. Long vocabularies at low thresholds make a million candidates, so only the best
+            `max_candidates` are suppressed.
+    """
+    foreground = scores_RK[:, :-1]
+    regions, labels = (foreground > settings.score_threshold).nonzero(as_tuple=True)
+    scores = foreground[regions, labels]
+    if len(scores) > settings.max_candidates:
+        best = scores.topk(settings.max_candidates).indices
+        regions, labels, scores = regions[best], labels[best], scores[best]
+    candidates = boxes[regions]
+    kept = batched_nms(candidates, scores, labels, settings.nms)[: settings.max_detections]
+    return Found(boxes=candidates[kept], scores=scores[kept], labels=labels[kept])

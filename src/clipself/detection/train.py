@@ -1,0 +1,296 @@
+"""Trains a detector: frozen backbone, base classes only."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipself.backbones.devices import pick_device
+from clipself.backbones.loading import load_clip
+from clipself.backbones.text import default_cache_dir
+from clipself.data.detection import CocoDetection, DetectionDataset, make_detection_loader
+from clipself.data.distill import EpochSampler
+from clipself.data.workers import plain_errors
+from clipself.detection.checkpoint import FROZEN, save_detector
+from clipself.detection.config import DetectTrainConfig
+from clipself.detection.detector import pixels_of
+from clipself.detection.methods import build_detector
+from clipself.detection.settings import DetectorSettings
+from clipself.detection.two_stage import TwoStage
+from clipself.detection.vocabulary import make_vocabulary
+from clipself.engine.checkpoint import load_state
+from clipself.engine.distributed import World, join_world
+from clipself.engine.log import RunLog, read_metrics
+from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.optim import SCHEDULES, warmup_constant
+from clipself.engine.precision import make_precision
+from clipself.files import write_json
+from clipself.structures import DetectionBatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectTrainResult:
+    """What a run left behind.
+
+    Attributes:
+        out: Its folder, which `Detector.from_checkpoint` reads.
+        steps: Optimizer steps made.
+        first_loss: Mean loss of the first tenth of the steps.
+        last_loss: Mean loss of the last tenth.
+    """
+
+    out: Path
+    steps: int
+    first_loss: float
+    last_loss: float
+
+    def to_table(self) -> str:
+        """A few lines for people."""
+        return (
+            f"{self.steps} steps, loss {self.first_loss:.4f} -> {self.last_loss:.4f}\n"
+            f"detector  {self.out}  (clipself detect evaluate, detect predict, proposals)"
+        )
+
+
+class DetectionMethod:
+    """What the loop asks about detection losses; images count alike.
+
+    Args:
+        detector: The detector, bare.
+    """
+
+    def __init__(self, detector: TwoStage) -> None:
+        self.detector = detector
+        self.last: dict[str, float] = {}
+
+    def count(self, batch: DetectionBatch) -> int:
+        """Images of the batch: every image's losses are means over its own samples."""
+        return len(batch.names)
+
+    def images(self, batch: DetectionBatch) -> int:
+        """Images of the batch."""
+        return len(batch.names)
+
+    def names(self, batch: DetectionBatch) -> Sequence[str]:
+        """Files of the batch."""
+        return batch.names
+
+    def loss_sum(self, model: nn.Module, batch: DetectionBatch) -> Tensor:
+        """The sum of all losses over the images; `model` is the detector, possibly wrapped for many processes."""
+        losses: dict[str, Tensor] = model(batch.to(self.detector.device))
+        self.last = {name: float(loss.detach()) / len(batch.names) for name, loss in losses.items()}
+        return torch.stack(list(losses.values())).sum()
+
+    def numbers(self) -> dict[str, float]:
+        """Each loss of the last micro-batch, for the log."""
+        return {name: round(value, 5) for name, value in self.last.items()}
+
+
+def train_detector(config: DetectTrainConfig | None = None, /, **options: Any) -> DetectTrainResult:
+    """Trains a detector on the base classes of a COCO-format file.
+
+    Args:
+        config: All settings; or give them as keywords.
+        options: Fields of `DetectTrainConfig`; paths may be strings, `detector` may be a dict.
+
+    Returns:
+        Where the detector is and how the loss went.
+
+    Raises:
+        ValueError: A setting, an annotation or the model does not fit.
+        FileNotFoundError: A file is missing.
+        FileExistsError: The folder holds a run already.
+        FloatingPointError: The loss became NaN or infinite.
+    """
+    config = config if config is not None else config_of(options)
+    with join_world(pick_device(config.device)) as world:
+        return _train(config, world)
+
+
+def config_of(options: Mapping[str, Any]) -> DetectTrainConfig:
+    """Keywords as settings; strings of path settings become paths."""
+    paths = {"annotations", "images", "out", "base", "novel", "feature_cache", "evaluate_annotations",
+             "evaluate_images"}  # fmt: skip
+    given: dict[str, Any] = {
+        name: Path(value) if name in paths and value is not None else value for name, value in options.items()
+    }
+    if isinstance(given.get("detector"), Mapping):
+        given["detector"] = DetectorSettings(**dict(given["detector"]))
+    return DetectTrainConfig(**given)
+
+
+def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
+    state_path = config.out / "training_state.pt"
+    _check_folder(config, state_path, world)
+    clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
+    source = CocoDetection(
+        config.annotations, config.images, split=config.split, base=config.base, novel=config.novel,
+        masks=config.detector.mask_convs > 0, keep_empty=config.keep_empty,
+    )  # fmt: skip
+    settings = config.detector
+    vocabulary = make_vocabulary(
+        clip, source.classes.names, base=source.classes.base, templates=settings.templates,
+        cache_dir=default_cache_dir(),
+    )  # fmt: skip
+    detector = build_detector(clip, settings, vocabulary, seed=config.seed)
+    dataset = DetectionDataset(
+        source, preprocess=pixels_of(settings, clip), side=settings.image_size, scales=config.scales,
+        flip=config.flip, seed=config.seed, views=config.views,
+    )  # fmt: skip
+    _open_cache(config, detector, dataset, world)
+    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
+    try:
+        loop = _make_loop(config, world, detector, dataset, run_log, state_path)
+        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
+        run_log.drop_after(start)
+        if world.is_main:
+            write_json(config.out / "config.json", config.to_json())
+            log.info("%s", describe(config, detector, dataset, loop.config.total_steps))
+        sampler = EpochSampler(
+            len(dataset), batch_size=config.batch_size, rank=world.rank, world_size=world.size, seed=config.seed,
+            start_batch=start * config.accumulate,
+        )  # fmt: skip
+        pin = world.device.type == "cuda"
+        loader: Any = make_detection_loader(dataset, sampler, workers=config.workers, pin_memory=pin)
+        detector.train()
+        loop.run(plain_errors(loader), start_step=start)
+        result = _finish(config, world, detector, loop.config.total_steps)
+    finally:
+        run_log.close()
+    world.wait()
+    return result
+
+
+def describe(config: DetectTrainConfig, detector: TwoStage, dataset: DetectionDataset, steps: int) -> str:
+    """One line that says what will train on what."""
+    millions = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) / 1e6
+    classes = dataset.source.classes
+    return (
+        f"{config.detector.method} on frozen {config.model}: {millions:.1f} M parameters learn on {len(dataset)} "
+        f"images at {config.detector.image_size} px, {len(classes.base)} base and {len(classes.novel)} novel classes, "
+        f"{steps} steps"
+    )
+
+
+def running_statistics(detector: TwoStage) -> list[Tensor]:
+    """What the heads carry along without learning it."""
+    return [buffer for name, buffer in detector.named_buffers() if not name.startswith(FROZEN)]
+
+
+def _make_loop(
+    config: DetectTrainConfig,
+    world: World,
+    detector: TwoStage,
+    dataset: DetectionDataset,
+    run_log: RunLog,
+    state_path: Path,
+) -> Loop[DetectionBatch]:
+    per_epoch = max(1, len(dataset) // (config.batch_size * world.size * config.accumulate))
+    total = config.max_steps or max(1, round(config.epochs * per_epoch))
+    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    groups: Any = [{"params": learning, "weight_decay": config.weight_decay}]
+    drops = [round(epoch * per_epoch) for epoch in config.drop_epochs]
+    method = DetectionMethod(detector)
+    return Loop(
+        method=method,
+        model=detector,
+        learning=learning,
+        optimizer=torch.optim.AdamW(groups, lr=config.lr, eps=config.eps),
+        config=LoopConfig(
+            total_steps=total,
+            lr=config.lr,
+            warmup_steps=min(config.warmup_steps, total // 10),
+            accumulate=config.accumulate,
+            clip_norm=config.clip_norm,
+            save_every=config.save_every,
+            evaluate_every=config.evaluate_every,
+        ),
+        precision=make_precision(config.precision, world.device),
+        world=world,
+        log=run_log,
+        state_path=state_path,
+        fingerprint=config.fingerprint(
+            processes=world.size, images=len(dataset), backbone=detector.backbone.clip.weights_hash("image")
+        ),
+        evaluate=_make_evaluation(config, detector) if config.evaluate_every else None,
+        compile=config.compile,
+        schedule=partial(warmup_constant, drops=drops) if config.schedule == "constant" else SCHEDULES[config.schedule],
+        kept=running_statistics(detector),
+        numbers=method.numbers,
+    )
+
+
+def _make_evaluation(config: DetectTrainConfig, detector: TwoStage) -> Any:
+    from clipself.detection.detector import Detector
+    from clipself.detection.evaluate import score_detector
+
+    assert config.evaluate_annotations is not None
+    assert config.evaluate_images is not None
+    data = CocoDetection(
+        config.evaluate_annotations, config.evaluate_images, split=config.split, base=config.base, novel=config.novel,
+        train=False,
+    )  # fmt: skip
+
+    def evaluate(step: int) -> Mapping[str, Any]:
+        del step
+        training = detector.vocabulary
+        try:
+            report = score_detector(Detector(detector), data, limit=config.evaluate_limit, progress=False)
+        finally:
+            detector.use(training)
+            detector.train()
+        return dict(report.summary)
+
+    return evaluate
+
+
+def _open_cache(config: DetectTrainConfig, detector: TwoStage, dataset: DetectionDataset, world: World) -> None:
+    if config.feature_cache is None:
+        return
+    if world.size > 1:
+        raise ValueError("feature_cache is written by one process; run without torchrun, or without the cache")
+    from clipself.detection.feature_cache import FeatureCache
+
+    views = config.views or 1
+    parts = [detector.backbone.clip.weights_hash("image"), str(dataset.source.source), str(dataset.side)]
+    parts += [str(dataset.scales), str(dataset.flip), str(dataset.seed), str(views), config.detector.pixels]
+    parts += [str(config.detector.taps), config.detector.readout]
+    detector.cache = FeatureCache(
+        config.feature_cache, identity=" ".join(parts), rows=len(dataset) * views, backbone=detector.backbone
+    )
+
+
+def _check_folder(config: DetectTrainConfig, state_path: Path, world: World) -> None:
+    if world.is_main and not config.resume and not config.overwrite and state_path.exists():
+        raise FileExistsError(
+            f"{config.out} already holds a run; go on with it by resume (--resume), start anew in it by overwrite "
+            "(--overwrite), or choose another folder"
+        )
+    world.wait()
+    if world.is_main and config.overwrite and not config.resume:
+        state_path.unlink(missing_ok=True)
+        (config.out / "metrics.jsonl").unlink(missing_ok=True)
+
+
+def _finish(config: DetectTrainConfig, world: World, detector: TwoStage, steps: int) -> DetectTrainResult:
+    losses = [record["loss"] for record in read_metrics(config.out)]
+    tenth = max(1, len(losses) // 10)
+    result = DetectTrainResult(
+        out=config.out,
+        steps=steps,
+        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
+        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
+    )
+    if world.is_main:
+        card = {"training": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]}
+        save_detector(detector.eval(), config.out, model=config.model, pretrained=config.pretrained, card=card)
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(result).items()}
+        write_json(config.out / "result.json", plain)
+    return result

@@ -1,0 +1,271 @@
+"""The two-stage detector that F-ViT and its relatives share: frozen CLIP, pyramid, proposals, regions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.detection.feature_cache import FeatureCache
+from clipself.detection.features import Features, FrozenClip
+from clipself.detection.fusion import cosine_logits, fuse_scores
+from clipself.detection.postprocess import Found, select_detections
+from clipself.detection.proposals_network import ProposalNetwork, Proposals
+from clipself.detection.regions import STDS, RegionTargets, mask_targets, sample_regions, sampling_generators
+from clipself.detection.settings import DetectorSettings
+from clipself.detection.vocabulary import Vocabulary
+from clipself.layers.pyramid import FeaturePyramid, TapPyramid
+from clipself.layers.region_heads import MaskHead, RegionHead
+from clipself.losses.masked_cross_entropy import masked_cross_entropy
+from clipself.ops.deltas import decode_boxes
+from clipself.ops.levels import join_boxes, pool_levels
+from clipself.structures import DetectionBatch
+
+BINS, MASK_BINS = 7, 14
+"""Side of the pooled regions of the box head and of the mask head."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What one training step has computed so far, for the losses that a method adds.
+
+    Attributes:
+        batch: Its images and boxes.
+        maps: Pyramid, finest first, without the extra level.
+        proposals: Of each image.
+        targets: Sampled regions of each image.
+        embeddings_RD: Region embeddings of all of them, of any length.
+        features: Of the frozen backbone.
+    """
+
+    batch: DetectionBatch
+    maps: Sequence[Tensor]
+    proposals: Sequence[Proposals]
+    targets: Sequence[RegionTargets]
+    embeddings_RD: Tensor
+    features: Features
+
+
+class TwoStage(nn.Module):
+    """Frozen CLIP -> taps -> pyramid -> proposals -> regions -> classes by cosine with texts.
+
+    A method is a subclass that replaces `fuse`, `class_embeddings` or `extra_losses`.
+
+    Args:
+        clip: The backbone; it is frozen and not part of what is saved.
+        settings: Architecture and constants.
+        vocabulary: Names of training, with novel ones marked.
+    """
+
+    signed_embeddings = False
+    """Whether region embeddings may be negative; F-ViT takes them after a ReLU."""
+    needs_dense = False
+    """Whether training needs the dense map."""
+
+    def __init__(self, clip: DenseCLIP, settings: DetectorSettings, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        if settings.image_size % clip.patch_size:
+            near = max(1, round(settings.image_size / clip.patch_size)) * clip.patch_size
+            raise ValueError(
+                f"image_size={settings.image_size} is no multiple of the patch of {clip.patch_size} pixels; try {near}"
+            )
+        self.settings = settings
+        self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout)
+        self.patch_size = float(clip.patch_size)
+        strides = tuple(self.patch_size / factor for factor in TapPyramid.FACTORS)
+        self.strides = strides
+        width, dim, norm = clip.trunk.width, clip.embed_dim, settings.norm
+        self.taps = TapPyramid(width=width, norm=norm)
+        self.pyramid = FeaturePyramid(inputs=[width] * len(strides), channels=settings.channels, norm=norm)
+        self.proposer = ProposalNetwork(settings, strides=(*strides, 2 * strides[-1]))
+        self.box_head = RegionHead(
+            channels=settings.channels, bins=BINS, convs=settings.box_convs, layers=settings.box_layers,
+            width=settings.box_width or dim, embed_dim=self.head_dim(dim), norm=norm, signed=self.signed_embeddings,
+        )  # fmt: skip
+        self.mask_head = (
+            MaskHead(channels=settings.channels, convs=settings.mask_convs, norm=norm) if settings.mask_convs else None
+        )
+        temperature = torch.tensor(settings.temperature)
+        self.temperature = nn.Parameter(temperature, requires_grad=settings.learn_temperature)
+        self.background = nn.Parameter(vocabulary.texts_KD[-1].clone()) if settings.background == "learned" else None
+        self.vocabulary = vocabulary
+        self.cache: FeatureCache | None = None
+
+    def head_dim(self, joint_dim: int) -> int:
+        """Width of the box head's embedding."""
+        return joint_dim
+
+    def embed_regions(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """The box head's embeddings (R, D) of any boxes, in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            pooled = self.pool(maps, boxes, BINS)
+        embeddings_RD: Tensor = self.box_head(pooled)[0]
+        return embeddings_RD.float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.temperature.device
+
+    def use(self, vocabulary: Vocabulary) -> None:
+        """Looks for other names from now on."""
+        self.vocabulary = vocabulary.to(self.device)
+
+    def texts(self) -> Tensor:
+        """Unit embeddings (K, D) of the names and the background."""
+        if self.vocabulary.texts_KD.device != self.device:
+            self.use(self.vocabulary)
+        texts_KD = self.vocabulary.texts_KD
+        if self.background is None:
+            return texts_KD
+        return torch.cat([texts_KD[:-1], F.normalize(self.background, dim=0)[None]])
+
+    # --- training
+
+    def forward(self, batch: DetectionBatch) -> dict[str, Tensor]:
+        """The losses, each summed over the images; an image's own terms are means over its samples."""
+        if self.cache is None:
+            features: Features = self.backbone(batch.images_B3HW, dense=self.needs_dense)
+        else:
+            features = self.cache(batch, batch.rows, dense=self.needs_dense)
+        *maps, extra = self.pyramid(self.taps(features.taps))
+        scored = self.proposer([*maps, extra])
+        generators = sampling_generators(batch.seeds)
+        losses = self.proposer.losses(scored, batch.boxes, generators)
+        proposals = self.proposer.propose(scored, batch.sizes)
+        background = len(self.vocabulary.names)
+        targets = [
+            sample_regions(
+                found.boxes, truth, labels, background=background, settings=self.settings, generator=generator
+            )
+            for found, truth, labels, generator in zip(proposals, batch.boxes, batch.labels, generators, strict=True)
+        ]
+        with torch.autocast(self.device.type, enabled=False):
+            pooled = self.pool(maps, [target.boxes for target in targets], BINS)
+        embeddings_RD, deltas_R4 = self.box_head(pooled)
+        losses |= self.region_losses(targets, embeddings_RD.float(), deltas_R4.float())
+        if self.mask_head is not None:
+            losses["masks"] = self.mask_loss(self.mask_head, maps, targets, batch)
+        step = Step(
+            batch=batch, maps=maps, proposals=proposals, targets=targets, embeddings_RD=embeddings_RD.float(),
+            features=features,
+        )  # fmt: skip
+        return losses | self.extra_losses(step)
+
+    def region_losses(
+        self, targets: Sequence[RegionTargets], embeddings_RD: Tensor, deltas_R4: Tensor
+    ) -> dict[str, Tensor]:
+        """Classes of all sampled regions and offsets of the matched ones; both divided by the image's sample."""
+        logits_RK = self.classify(embeddings_RD)
+        losses_R = masked_cross_entropy(
+            logits_RK, torch.cat([target.labels for target in targets]), seen_K=self.vocabulary.base_K,
+            background_weight=self.settings.background_weight,
+        )  # fmt: skip
+        counts = [len(target.labels) for target in targets]
+        classes, offsets = losses_R.sum() * 0, deltas_R4.sum() * 0
+        for target, loss_r, deltas_r4 in zip(
+            targets, torch.split(losses_R, counts), torch.split(deltas_R4, counts), strict=True
+        ):
+            count = max(1, len(loss_r))
+            classes = classes + loss_r.sum() / count
+            offsets = offsets + (deltas_r4[: len(target.deltas)] - target.deltas).abs().sum() / count
+        return {"classes": classes, "boxes": offsets}
+
+    def mask_loss(
+        self, head: MaskHead, maps: Sequence[Tensor], targets: Sequence[RegionTargets], batch: DetectionBatch
+    ) -> Tensor:
+        """Binary cross entropy of the matched regions' masks: for each image the mean over its cells.
+
+        Raises:
+            ValueError: The batch holds no masks.
+        """
+        if batch.masks is None:
+            raise ValueError(
+                "the mask head needs masks, but these annotations hold none; use mask_convs=0 (--detector.mask-convs 0)"
+            )
+        matched = [target.boxes[: len(target.truth)] for target in targets]
+        with torch.autocast(self.device.type, enabled=False):
+            pooled = self.pool(maps, matched, MASK_BINS)
+        logits_Ryx = head(pooled).float()
+        total: Tensor = logits_Ryx.sum() * 0
+        split = torch.split(logits_Ryx, [len(boxes) for boxes in matched])
+        for logits, boxes, target, masks in zip(split, matched, targets, batch.masks, strict=True):
+            if len(boxes):
+                wanted = mask_targets(masks, boxes, target.truth, side=2 * MASK_BINS)
+                total = total + F.binary_cross_entropy_with_logits(logits, wanted)
+        return total
+
+    def extra_losses(self, step: Step) -> dict[str, Tensor]:
+        """What a method adds; nothing here."""
+        del step
+        return {}
+
+    # --- shared
+
+    def pool(self, maps: Sequence[Tensor], boxes: Sequence[Tensor], bins: int) -> Tensor:
+        """Regions of the pyramid (R, C, bins, bins) in float32."""
+        return pool_levels([level.float() for level in maps], boxes, strides=self.strides, output_size=bins)
+
+    def class_embeddings(self, embeddings_RD: Tensor) -> Tensor:
+        """What is compared with the texts."""
+        return embeddings_RD
+
+    def classify(self, embeddings_RD: Tensor) -> Tensor:
+        """Logits (R, K) over the names and the background."""
+        return cosine_logits(self.class_embeddings(embeddings_RD), self.texts(), self.temperature)
+
+    # --- prediction
+
+    @torch.no_grad()
+    def propose(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Proposals]:
+        """Class-free boxes of each image."""
+        features = self.backbone(images_B3HW, dense=False)
+        return self.proposer.propose(self.proposer(self.pyramid(self.taps(features.taps))), sizes)
+
+    @torch.no_grad()
+    def detect(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[tuple[Found, Tensor | None]]:
+        """Finds the vocabulary's names.
+
+        Args:
+            images_B3HW: Normalised canvases.
+            sizes: Height and width of each image's own pixels.
+
+        Returns:
+            For each image its detections and their mask logits (N, 28, 28), or None without a mask head.
+        """
+        features = self.backbone(images_B3HW, dense=True)
+        *maps, extra = self.pyramid(self.taps(features.taps))
+        proposals = [found.boxes for found in self.proposer.propose(self.proposer([*maps, extra]), sizes)]
+        embeddings_RD, deltas_R4 = self.box_head(self.pool(maps, proposals, BINS))
+        scores_RK = self.fuse(self.classify(embeddings_RD.float()), features, proposals)
+        counts = [len(boxes) for boxes in proposals]
+        done: list[tuple[Found, Tensor | None]] = []
+        pieces = zip(
+            proposals, torch.split(scores_RK, counts), torch.split(deltas_R4.float(), counts), sizes, strict=True
+        )
+        for boxes, scores, deltas, size in pieces:
+            moved = decode_boxes(boxes, deltas, stds=STDS, size=size)
+            done.append((select_detections(moved, scores, settings=self.settings), None))
+        if self.mask_head is not None:
+            logits = self.mask_head(self.pool(maps, [found.boxes for found, _ in done], MASK_BINS))
+            split = torch.split(logits, [len(found.boxes) for found, _ in done])
+            done = [(found, masks) for (found, _), masks in zip(done, split, strict=True)]
+        return done
+
+    def fuse(self, logits_RK: Tensor, features: Features, proposals: Sequence[Tensor]) -> Tensor:
+        """Scores (R, K) from the detector's logits and the frozen CLIP's view of the same regions."""
+        return fuse_scores(
+            logits_RK, self.clip_logits(features, proposals), rule=self.settings.fusion,
+            base_K=self.vocabulary.base_K, alpha=self.settings.alpha, beta=self.settings.beta,
+        )  # fmt: skip
+
+    def clip_logits(self, features: Features, proposals: Sequence[Tensor]) -> Tensor:
+        """The frozen CLIP's logits: RoIAlign with one bin on the dense map, cosine with the texts."""
+        assert features.dense is not None
+        regions_RD = roi_align(
+            features.dense.float(), join_boxes(proposals), 1, 1.0 / self.patch_size, sampling_ratio=-1, aligned=True
+        )[..., 0, 0]
+        return cosine_logits(regions_RD, self.texts(), self.settings.clip_temperature)

@@ -1,0 +1,80 @@
+"""LVIS's federated average precision, as filters around the COCO evaluator."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from clipself.metrics.coco_ap import DetectionScores, evaluate_precision, mean_over, plain_mean, standard_summary
+
+MOST: Final = 300
+"""Detections of an image, over all its classes."""
+
+
+def lvis_ap(
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, iou_type: str = "bbox", most: int = MOST
+) -> DetectionScores:
+    """Scores results on an LVIS file.
+
+    Source: LVIS (arXiv:1908.03195), Sec. 3. A class is scored in an image only if it is annotated there or listed as
+    absent; unmatched detections of a class that is not exhaustively annotated count neither way. The last rule is
+    written here as one crowd box over the whole image, which COCO's evaluator treats in just that way.
+
+    Args:
+        truth: An LVIS v1 file, read: images carry `neg_category_ids` and `not_exhaustive_category_ids`.
+        results: COCO results.
+        iou_type: "bbox" or "segm".
+        most: Detections of an image that count, the best over all classes.
+
+    Returns:
+        AP, AP50, AP75, APs, APm, APl, APr, APc, APf and AR@300, with the classes' own.
+    """
+    present: dict[Any, set[int]] = defaultdict(set)
+    for row in truth["annotations"]:
+        present[row["image_id"]].add(row["category_id"])
+    scored = {image["id"]: present[image["id"]] | set(image.get("neg_category_ids", ())) for image in truth["images"]}
+    kept = [row for row in best_per_image(results, most) if row["category_id"] in scored.get(row["image_id"], ())]
+    held = {**truth, "annotations": [*truth["annotations"], *_blankets(truth, iou_type)]}
+    recall: dict[str, float] = {}
+
+    def read_recall(run: Any) -> None:
+        recall[f"AR@{most}"] = float(mean_over(np.asarray(run.eval["recall"])[:, :, 0, -1], axis=None))
+
+    precision_TRKAM, ids = evaluate_precision(held, kept, iou_type=iou_type, most=(most,), keep=read_recall)
+    per_class = dict(zip(ids, mean_over(precision_TRKAM[:, :, :, 0, -1], axis=(0, 1)).tolist(), strict=True))
+    ap50 = dict(zip(ids, mean_over(precision_TRKAM[0, :, :, 0, -1], axis=0).tolist(), strict=True))
+    summary = standard_summary(precision_TRKAM)
+    for letter in "rcf":
+        group = [row["id"] for row in truth["categories"] if row.get("frequency") == letter]
+        summary[f"AP{letter}"] = plain_mean(per_class[category] for category in group)
+    return DetectionScores(summary={**summary, **recall}, ap_per_class=per_class, ap50_per_class=ap50)
+
+
+def best_per_image(results: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """The highest-scored results of each image, over all its classes."""
+    by_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in results:
+        by_image[row["image_id"]].append(row)
+    return [row for rows in by_image.values() for row in sorted(rows, key=lambda row: -row["score"])[:most]]
+
+
+def _blankets(truth: Mapping[str, Any], iou_type: str) -> list[dict[str, Any]]:
+    """One crowd over the whole image for each class that is not exhaustively annotated in it."""
+    blankets: list[dict[str, Any]] = []
+    start = 1 + max((row["id"] for row in truth["annotations"]), default=0)
+    for image in truth["images"]:
+        height, width = image["height"], image["width"]
+        for category in image.get("not_exhaustive_category_ids", ()):
+            blanket = {
+                "id": start + len(blankets),
+                "image_id": image["id"],
+                "category_id": category,
+                "bbox": [0.0, 0.0, float(width), float(height)],
+                "area": float(width * height),
+                "iscrowd": 1,
+            }
+            if iou_type == "segm":
+                blanket["segmentation"] = {"size": [height, width], "counts": [0, height * width]}
+            blankets.append(blanket)
+    return blankets

@@ -1,0 +1,71 @@
+"""Boxes with names on a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+NOVEL: Final = (214, 39, 40)
+BASE: Final = (31, 119, 180)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawnBox:
+    """One box to draw.
+
+    Attributes:
+        box: `xyxy` in pixels of the picture.
+        text: Beside it.
+        colour: RGB.
+        mask: COCO run lengths of what is filled; None fills nothing.
+    """
+
+    box: tuple[float, float, float, float]
+    text: str
+    colour: tuple[int, int, int]
+    mask: dict[str, Any] | None = None
+
+
+def draw_boxes(image: Image.Image, boxes: Sequence[DrawnBox]) -> Image.Image:
+    """A copy of the picture with boxes, the last of the list at the bottom.
+
+    Args:
+        image: Picture of any mode.
+        boxes: Best first.
+    """
+    picture = image.convert("RGB")
+    for drawn in reversed(boxes):
+        if drawn.mask is not None:
+            picture = _tint(picture, drawn.mask, drawn.colour)
+    pen = ImageDraw.Draw(picture)
+    unit = max(picture.size)
+    line, font = max(2, unit // 300), ImageFont.load_default(size=max(11, unit // 45))
+    for drawn in reversed(boxes):
+        pen.rectangle(drawn.box, outline=drawn.colour, width=line)
+    for drawn in reversed(boxes):
+        left, top, right, bottom = pen.textbbox((0, 0), drawn.text, font=font)
+        width, height = right - left + 6, bottom - top + 6
+        x = min(max(0, drawn.box[0]), max(0, picture.width - width))
+        y = drawn.box[1] - height if drawn.box[1] >= height else drawn.box[1]
+        pen.rectangle((x, y, x + width, y + height), fill=drawn.colour)
+        pen.text((x + 3 - left, y + 3 - top), drawn.text, fill=(255, 255, 255), font=font)
+    return picture
+
+
+def class_colour(place: int) -> tuple[int, int, int]:
+    """A colour for each class, neighbours far apart in hue."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb((place * 0.618034) % 1.0, 0.75, 0.8)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _tint(picture: Image.Image, mask: dict[str, Any], colour: tuple[int, int, int]) -> Image.Image:
+    from pycocotools import mask as coco_mask
+
+    inside = coco_mask.decode(mask).astype(bool)
+    pixels = np.asarray(picture, dtype=np.float32).copy()
+    pixels[inside] = 0.55 * pixels[inside] + 0.45 * np.asarray(colour, dtype=np.float32)
+    return Image.fromarray(pixels.astype(np.uint8))

@@ -1,0 +1,164 @@
+"""Whole runs of tiny detectors: they learn, and are equal however they are cut, killed, resumed or spread."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+from tests.support.detection import BASE, NAMES, tiny_settings, write_blocks
+from tests.support.tiny import tiny_openai_clip
+from torch import Tensor
+
+from clipself.backbones.export import save_clip
+from clipself.data.detection import CocoDetection
+from clipself.detection.checkpoint import WEIGHTS
+from clipself.detection.detector import Detector
+from clipself.detection.evaluate import score_detector
+from clipself.detection.train import train_detector
+from clipself.engine.log import read_metrics
+from clipself.engine.loop import Loop
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Six steps on eight pictures."""
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "novel.txt").write_text("fish\n")
+    return {
+        "annotations": write_blocks(tmp_path, 8), "images": tmp_path / "pictures", "novel": tmp_path / "novel.txt",
+        "model": str(save_clip(tiny_openai_clip(layers=4), tmp_path / "model")), "detector": tiny_settings(norm="batch"),
+        "max_steps": 6, "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "save_every": 2,
+        "device": "cpu", "scales": (0.8, 1.25),
+    }  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return load_file(run / WEIGHTS)
+
+
+def largest_difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
+    assert one.keys() == two.keys()
+    return max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
+
+
+def test_four_images_are_learned_by_heart(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Overfits base classes to AP50 above 0.9."""
+    annotations = write_blocks(tmp_path / "four", 4, most=2)
+    settings |= {
+        "annotations": annotations, "images": tmp_path / "four" / "pictures", "max_steps": 200, "lr": 4e-3,
+        "scales": (1.0, 1.0), "flip": 0.0, "save_every": 0, "schedule": "cosine", "warmup_steps": 20,
+        "detector": tiny_settings(fusion="none", alpha=0.0, channels=32, box_width=64),
+    }  # fmt: skip
+    settings.pop("novel")
+    result = train_detector(out=tmp_path / "run", **settings)
+    assert result.last_loss < 0.25 * result.first_loss
+    data = CocoDetection(annotations, tmp_path / "four" / "pictures", train=False)
+    report = score_detector(Detector.from_checkpoint(tmp_path / "run", device="cpu"), data, progress=False)
+    assert report.summary["AP50 all"] > 90.0
+
+
+@pytest.mark.parametrize("killed_at", [1, 4])
+def test_killed_and_resumed_equals_unbroken(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    train_detector(out=tmp_path / "whole", **settings)
+    step = Loop._step
+
+    def kill(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+        if number == killed_at:
+            raise SystemExit("killed")
+        step(self, model, stream, number, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", kill)
+        with pytest.raises(SystemExit):
+            train_detector(out=tmp_path / "broken", **settings)
+    train_detector(out=tmp_path / "broken", resume=True, **settings)
+    assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "broken")) == 0.0
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("whole", "broken")]
+    assert losses[0] == losses[1]
+
+
+def test_workers_and_a_feature_cache_change_nothing_but_the_work(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {"views": 2}
+    train_detector(out=tmp_path / "plain", **settings)
+    train_detector(out=tmp_path / "workers", **{**settings, "workers": 2})
+    assert largest_difference(weights(tmp_path / "plain"), weights(tmp_path / "workers")) == 0.0
+    for run in ("filling", "filled"):
+        train_detector(out=tmp_path / run, feature_cache=tmp_path / "taps", **settings)
+    assert largest_difference(weights(tmp_path / "filling"), weights(tmp_path / "filled")) == 0.0
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("plain", "filled")]
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-3)  # the store is float16
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)  # from then on a proposal may change places with its equal
+
+
+def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    train_detector(out=out, **settings)
+
+
+def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
+    """With batch norm, which spans the processes."""
+    settings |= {"max_steps": 4, "eps": 1e-3}  # a small one blows the last bits of tiny gradients up to whole steps
+    train_detector(out=tmp_path / "one", **settings)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_process, args=(port, {**settings, "batch_size": 2}, tmp_path / "two"), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
+
+
+def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dict[str, Any], tmp_path: Path) -> None:
+    train_detector(out=tmp_path / "run", **settings)
+    assert not any(name.startswith("backbone") for name in weights(tmp_path / "run"))
+    detector = Detector.from_checkpoint(tmp_path / "run", device="cpu")
+    assert detector.trained_names == list(BASE)
+    assert detector.model.vocabulary.names == NAMES
+    with pytest.raises(ValueError, match="was trained on another backbone than"):
+        Detector.from_checkpoint(tmp_path / "run", clip=tiny_openai_clip(5, layers=4), device="cpu")
+    with pytest.raises(FileNotFoundError, match=r"no detector\.json with detector\.safetensors in"):
+        Detector.from_checkpoint(tmp_path / "nothing", device="cpu")
+    card = json.loads((tmp_path / "run" / "detector.json").read_text())
+    card["settings"]["channels"] = 8
+    (tmp_path / "run" / "detector.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="does not fit this detector: .*use the settings that it was trained with"):
+        Detector.from_checkpoint(tmp_path / "run", device="cpu")
+
+
+def test_masks_and_evaluation_while_training(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {
+        "detector": tiny_settings(mask_convs=1, score_threshold=0.001), "evaluate_every": 3,
+        "evaluate_annotations": settings["annotations"], "evaluate_images": settings["images"], "evaluate_limit": 2,
+    }  # fmt: skip
+    train_detector(out=tmp_path / "run", **settings)
+    records = read_metrics(tmp_path / "run", kind="evaluation")
+    assert [record["step"] for record in records] == [3, 6]
+    assert "AP50 novel" in records[0]
+    assert {"objectness", "anchor_boxes", "classes", "boxes", "masks"} <= set(read_metrics(tmp_path / "run")[0])
+
+
+def test_folders_and_settings_that_do_not_fit(settings: dict[str, Any], tmp_path: Path) -> None:
+    train_detector(out=tmp_path / "run", **{**settings, "max_steps": 1})
+    with pytest.raises(FileExistsError, match="already holds a run; go on with it by resume"):
+        train_detector(out=tmp_path / "run", **settings)
+    with pytest.raises(ValueError, match="a run with other settings"):
+        train_detector(out=tmp_path / "run", resume=True, **settings)
+    for changes, message in (
+        ({"split": "ov-coco"}, "already names base and novel classes"),
+        ({"feature_cache": tmp_path}, "feature_cache needs views="),
+        ({"evaluate_every": 2}, "evaluate_every needs evaluate_annotations"),
+        ({"lr": 0.0}, "must all be above 0"),
+        ({"accumulate": 0}, "accumulate=0 must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_detector(out=tmp_path / "other", **{**settings, **changes})
