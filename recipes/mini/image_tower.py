@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -15,10 +16,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import clipself.backbones.mini_tower  # noqa: F401  registers the tower
+from clipself.backbones.readouts import find_readout, read_last_block
+from clipself.backbones.timm_vit import TimmVitTrunk
+from clipself.backbones.trunk import Sequence
 
-STEPS, SAVE_EVERY = 10_000, 500
+STEPS, SAVE_EVERY = 3500, 100
 COSINE_WEIGHT = 1.0
-KEEP, KEEP_UNTIL = 0.45, 0.75
+PATCHES_WEIGHT = 0.5
+"""Of the same loss on the mean of the dense map: patches come to speak the joint space, if not yet of themselves."""
+KEEP, KEEP_UNTIL = 0.45, 0.85
 """Share of the patches that a step sees, and for how much of the schedule; then all of them."""
 
 
@@ -30,10 +36,13 @@ class Blocks(nn.Module):
         self.trunk = create_model("clipself_mini_hybrid", num_classes=JOINT, drop_path_rate=0.05)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
-    def forward(self, features: Tensor, *, keep: float = 1.0) -> Tensor:
+    def forward(self, features: Tensor, *, keep: float = 1.0) -> tuple[Tensor, Tensor]:
         """What timm's tower does after its stem; a share of the patches may be left out at random.
 
         Source of the dropping: FLIP (arXiv:2212.00794); neighbours of a stem say much the same, and steps cost half.
+
+        Returns:
+            Embeddings (B, D) by the class token, and the mean over the dense map's patches (value readout).
         """
         trunk = self.trunk
         tokens = trunk.patch_embed.proj(features).flatten(2).mT + trunk.pos_embed[:, 1:]
@@ -41,8 +50,11 @@ class Blocks(nn.Module):
             chosen = torch.rand(tokens.shape[:2]).argsort(dim=1)[:, : round(keep * tokens.shape[1])]
             tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))
         first = (trunk.cls_token + trunk.pos_embed[:, :1]).expand(len(tokens), -1, -1)
-        tokens = torch.cat([first, tokens], dim=1)
-        return trunk.forward_head(trunk.norm(trunk.blocks(trunk.norm_pre(tokens))))
+        tokens = trunk.norm_pre(torch.cat([first, tokens], dim=1))
+        view = TimmVitTrunk(SimpleNamespace(trunk=trunk, head=nn.Identity()))
+        sequence = Sequence(tokens=trunk.blocks[:-1](tokens), grid=view.native_grid)
+        patches = read_last_block(view, sequence, readout=find_readout("value"))[:, 1:]
+        return view.pool_class_token(sequence), F.normalize(view.head(patches), dim=-1).mean(1)
 
 
 class Targets:
@@ -104,8 +116,9 @@ def train_image_tower(
     if path.exists():
         held = torch.load(path, weights_only=True)
         model.load_state_dict(held["model"])
-        optimizer.load_state_dict(held["optimizer"])
-        step = held["step"]
+        if held["optimizer"] is not None:  # None: taken up from an earlier export
+            optimizer.load_state_dict(held["optimizer"])
+        step, lr = held["step"], held["lr"]
     progress = tqdm(desc="image tower", unit="step", initial=step, total=steps)
     while step < steps:
         share = step / steps
@@ -114,9 +127,11 @@ def train_image_tower(
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            embeddings = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
+            both = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
         scale = model.logit_scale.exp().clamp(max=100)
-        loss = loss_of(embeddings, scale, torch.from_numpy(classes[index]), torch.from_numpy(index), targets)
+        seen = torch.from_numpy(classes[index]), torch.from_numpy(index), targets
+        by_class_token, by_patches = (loss_of(embeddings, scale, *seen) for embeddings in both)
+        loss = by_class_token + PATCHES_WEIGHT * by_patches
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 1.0)
@@ -127,7 +142,7 @@ def train_image_tower(
             progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{scale.item():.1f}")
         if step % SAVE_EVERY == 0 or step == steps:
             scores = measure(model, features, classes, targets, total, held_out)
-            _save(path, model, optimizer, step=step)
+            _save(path, model, optimizer, step=step, lr=lr)
             with (work / "image.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, "loss": loss.item(), **scores}) + "\n")
     return path
@@ -147,8 +162,9 @@ def measure(
     """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of drawings."""
     model.eval()
     index = np.arange(start, start + count)
-    unit = F.normalize(model(torch.from_numpy(features[index]).float()), dim=-1)
+    both = [F.normalize(part, dim=-1) for part in model(torch.from_numpy(features[index]).float())]
     model.train()
+    unit, mean = both
     agree = (unit @ targets.imagenet_KD.T).argmax(-1) == torch.from_numpy(classes[index]).argmax(-1)
     label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     right = (unit @ targets.labels_KD.T).argmax(-1) == label
@@ -157,12 +173,13 @@ def measure(
         "agree": agree[~is_drawn].float().mean().item(),
         "photo_top1": right[photo].float().mean().item(),
         "drawn_top1": right[is_drawn].float().mean().item(),
+        "drawn_top1_by_patches": ((mean @ targets.labels_KD.T).argmax(-1) == label)[is_drawn].float().mean().item(),
     }
 
 
-def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, step: int, lr: float) -> None:
     part = path.with_suffix(".part")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "lr": lr}, part)
     part.replace(path)
 
 

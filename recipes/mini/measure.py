@@ -34,6 +34,8 @@ from clipself.metrics.accuracy import MeanClassAccuracy
 from clipself.regions.evaluate import score_regions
 from clipself.regions.report import compare_reports
 
+DENSE = ("boxes", "thing_masks", "stuff_masks")
+
 Embed = Callable[[Tensor], Tensor]
 
 
@@ -65,20 +67,27 @@ def data_sets(data: Path, scenes: int) -> dict[str, tuple[LabelledImages, int]]:
     }
 
 
+@torch.no_grad()
 def score_crops(held: LabelledImages, embed: Embed, text_KD: Tensor) -> dict[str, list[float]]:
-    """Mean class accuracy, top-1 / top-5, of an image embedding on the crops of things and of stuff."""
+    """Mean class accuracy, top-1 / top-5, of an image embedding on the crops of things and of stuff.
+
+    Things are scored among all names as the report does, and among the things' names alone; there plain top-1, the
+    share of all crops, comes third.
+    """
     samples = RegionSamples(held, preprocess=Preprocess(mean=(MEAN / 255,) * 3, std=(STD / 255,) * 3),
                             image_size=160, patch_size=16, crop_size=SIDE)  # fmt: skip
-    meters = {"thing crops": MeanClassAccuracy(len(text_KD)), "stuff crops": MeanClassAccuracy(len(text_KD))}
-    for sample in tqdm(samples, total=len(samples), desc="teacher's crops", leave=False):
+    is_stuff = ~torch.tensor(held.class_is_thing)
+    kinds = ("thing crops", "stuff crops", "thing crops, things' names")
+    meters = {kind: MeanClassAccuracy(len(text_KD)) for kind in kinds}
+    for sample in tqdm(samples, total=len(samples), desc="crops", leave=False):
         if sample.crops_R3hw is None or not len(sample.crops_R3hw):
             continue
-        scores = embed(sample.crops_R3hw) @ text_KD.T
-        meters["thing crops"].update(scores[sample.is_thing_R], sample.labels_R[sample.is_thing_R])
-        meters["stuff crops"].update(scores[~sample.is_thing_R], sample.labels_R[~sample.is_thing_R])
-    return {
-        kind: [meter.compute()[1].mean, meter.compute()[5].mean] for kind, meter in meters.items() if meter.counts.any()
-    }
+        scores, thing, labels = embed(sample.crops_R3hw) @ text_KD.T, sample.is_thing_R, sample.labels_R
+        meters[kinds[0]].update(scores[thing], labels[thing])
+        meters[kinds[1]].update(scores[~thing], labels[~thing])
+        meters[kinds[2]].update(scores[thing].masked_fill(is_stuff, -1.0), labels[thing])
+    found = {kind: meter.compute() for kind, meter in meters.items() if meter.counts.any()}
+    return {kind: [scores[1].mean, scores[5].mean, scores[1].overall] for kind, scores in found.items()}
 
 
 def held_out_photographs(data: Path) -> tuple[Tensor, list[str]]:
@@ -158,10 +167,16 @@ def measure(data: Path, work: Path, model: str, *, scenes: int = 100) -> dict[st
     print({key: value for key, value in texts.items() if key != "rows"})
     print(found["Caltech-101"], flush=True)
     for title, (held, side) in data_sets(data, scenes).items():
-        report = score_regions(clip, held, image_size=side, title=model)
-        crops = score_crops(held, teachers.encode_image, teachers.encode_text(held.class_names))
-        found[title] = {"clipself-mini": report.to_json(), "teachers": crops}
-        print(f"\n{title}\n{compare_reports([report])}\nteachers  {crops}", flush=True)
+        report = score_regions(clip, held, image_size=side, modes=DENSE, title=model)
+        text_KD = embed_vocab(clip, held.class_names)
+        found[title] = {
+            "clipself-mini": report.to_json(),
+            "clipself-mini, crops": score_crops(held, clip.encode_image, text_KD),
+            "teachers, crops": score_crops(held, teachers.encode_image, teachers.encode_text(held.class_names)),
+        }
+        print(f"\n{title}\n{compare_reports([report])}")
+        for who in ("clipself-mini, crops", "teachers, crops"):
+            print(f"{who}: {found[title][who]}", flush=True)
     return found
 
 

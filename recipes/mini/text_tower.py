@@ -84,8 +84,9 @@ def train_text_tower(work: Path, *, steps: int, batch_size: int = 256, lr: float
     if path.exists():
         held = torch.load(path, weights_only=True)
         tower.load_state_dict(held["model"])
-        optimizer.load_state_dict(held["optimizer"])
-        step = held["step"]
+        if held["optimizer"] is not None:  # None: taken up from an earlier export
+            optimizer.load_state_dict(held["optimizer"])
+        step, lr = held["step"], held["lr"]
     progress = tqdm(desc="text tower", unit="step", initial=step, total=steps)
     while step < steps:
         rate = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-3)
@@ -100,8 +101,8 @@ def train_text_tower(work: Path, *, steps: int, batch_size: int = 256, lr: float
         progress.update()
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.4f}")
-        if step % 500 == 0 or step == steps:
-            _save(path, tower, optimizer, step=step)
+        if step % 100 == 0 or step == steps:
+            _save(path, tower, optimizer, step=step, lr=lr)
             with (work / "text.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
     return path
@@ -133,9 +134,9 @@ def loss_of(tower: Any, tokens: Tensor, targets: Tensor) -> Tensor:
     return distance.mean() + 0.1 * apart.mean()
 
 
-def _save(path: Path, tower: nn.Module, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+def _save(path: Path, tower: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, lr: float) -> None:
     part = path.with_suffix(".part")
-    torch.save({"model": tower.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
+    torch.save({"model": tower.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "lr": lr}, part)
     part.replace(path)
 
 
