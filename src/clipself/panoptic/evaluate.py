@@ -11,7 +11,8 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.choices import pick
 from clipself.data.panoptic import PanopticFile, PanopticImages, PanopticTruth, PanopticWriter
-from clipself.panoptic.config import EvaluatePanopticConfig, plain_values
+from clipself.engine.settings import plain_values
+from clipself.panoptic.config import EvaluatePanopticConfig
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.masks import MaskGenerator
 from clipself.panoptic.meters import PanopticMeters, covering_masks
