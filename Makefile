@@ -1,7 +1,7 @@
 # Every target makes the environment it needs and does not make it twice.
 VENV ?= .venv
 BIN := $(VENV)/bin
-ROOMS := backbones conformance data detection distillation engine layers losses metrics ops recipes regions text viz workflows
+ROOMS := $(patsubst src/clipself/%/__init__.pyi,%,$(wildcard src/clipself/*/__init__.pyi))
 PYTHON ?= python3
 
 .PHONY: install quickstart format lint types test test-all docs bench check clean

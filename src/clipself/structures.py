@@ -171,3 +171,60 @@ class Detections:
         rows = (self.scores >= threshold).nonzero().flatten()
         masks = None if self.masks is None else tuple(self.masks[row] for row in rows.tolist())
         return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskTargets:
+    """The labelled masks of one image, for training by mask classification.
+
+    Attributes:
+        labels_N: Index into the vocabulary, int64.
+        masks_NHW: Masks, boolean or in [0, 1]; of any size, since losses look at them at relative points.
+    """
+
+    labels_N: Tensor
+    masks_NHW: Tensor
+
+    def __post_init__(self) -> None:
+        if self.labels_N.ndim != 1 or self.masks_NHW.ndim != 3 or len(self.labels_N) != len(self.masks_NHW):
+            raise ValueError(
+                f"labels {tuple(self.labels_N.shape)} and masks {tuple(self.masks_NHW.shape)} do not belong together; "
+                "expected (N,) and (N, H, W)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def to(self, device: torch.device | str) -> "MaskTargets":
+        """The same targets on another device."""
+        return replace(self, labels_N=self.labels_N.to(device), masks_NHW=self.masks_NHW.to(device))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SemanticBatch:
+    """Pictures with a class for every pixel, for one step of segmentation training.
+
+    Attributes:
+        pixels_B3HW: Pictures in 0..255.
+        labels_BHW: Index of each pixel's class, or the ignore label.
+        names: Where each picture came from.
+    """
+
+    pixels_B3HW: Tensor
+    labels_BHW: Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.pixels_B3HW.shape[2:] != self.labels_BHW.shape[1:] or len(self.names) != len(self.labels_BHW):
+            raise ValueError(
+                f"pictures {tuple(self.pixels_B3HW.shape)}, labels {tuple(self.labels_BHW.shape)} and "
+                f"{len(self.names)} names do not belong together"
+            )
+
+    def to(self, device: torch.device | str) -> "SemanticBatch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            pixels_B3HW=self.pixels_B3HW.to(device, non_blocking=True),
+            labels_BHW=self.labels_BHW.to(device, non_blocking=True),
+        )

@@ -6,13 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.support.shared import require_shared
 
 from clipself.conformance.check import compare
 from clipself.conformance.filling import fill, kind_of
 from clipself.conformance.run import parity, system_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SMALL = ("clipself_preprocess", "detection_cases", "fvit_score_fusion", "training_free_readouts")
+SMALL = (
+    "clipself_preprocess",
+    "detection_cases",
+    "fcclip_fusion",
+    "fcclip_fusion_validmask",
+    "fcclip_heads_small",
+    "fvit_score_fusion",
+    "maskcls_losses",
+    "odise_fusion",
+    "training_free_readouts",
+)
 LARGE = ("eva02_clip_b16", "openai_vit_b16", "clipself_step")
 
 
@@ -21,6 +32,18 @@ def test_published_numbers(name: str) -> None:
     (report,) = parity([GOLDEN / f"{name}.json"], quiet=True)
     assert report.passed, report.to_table()
     assert len(report.checks) >= 8
+
+
+def test_published_widths_of_fcclip() -> None:
+    (report,) = parity([require_shared("golden", "fcclip_heads_full.json")], quiet=True)
+    assert report.passed, report.to_table()
+
+
+def test_published_panoptic_quality() -> None:
+    (report,) = parity([GOLDEN / "seg_metrics.json"], quiet=True)
+    checks = [check for check in report.checks if check.key.startswith("pq/")]
+    assert len(checks) == 32
+    assert all(check.passed for check in checks), report.to_table()
 
 
 def test_a_wrong_readout_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

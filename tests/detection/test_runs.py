@@ -32,8 +32,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (tmp_path / "novel.txt").write_text("fish\n")
     return {
         "annotations": write_blocks(tmp_path, 8), "images": tmp_path / "pictures", "novel": tmp_path / "novel.txt",
-        "model": str(save_clip(tiny_openai_clip(layers=4), tmp_path / "model")), "detector": tiny_settings(norm="batch"),
-        "max_steps": 6, "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "save_every": 2,
+        "model": str(save_clip(tiny_openai_clip(layers=4), tmp_path / "model")),
+        "detector": tiny_settings(norm="batch"), "max_steps": 6, "batch_size": 4, "lr": 1e-3, "workers": 0,
+        "precision": "fp32", "save_every": 2,
         "device": "cpu", "scales": (0.8, 1.25),
     }  # fmt: skip
 
@@ -131,7 +132,7 @@ def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dic
     card = json.loads((tmp_path / "run" / "detector.json").read_text())
     card["settings"]["channels"] = 8
     (tmp_path / "run" / "detector.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match="does not fit this detector: .*use the settings that it was trained with"):
+    with pytest.raises(ValueError, match=r"does not fit this detector: .*use the settings that it was trained with"):
         Detector.from_checkpoint(tmp_path / "run", device="cpu")
 
 

@@ -7,7 +7,10 @@ from .loading import clip_from_state_dict as clip_from_state_dict
 from .loading import load_clip as load_clip
 from .readouts import READOUTS as READOUTS
 from .readouts import Readout as Readout
+from .trainable import split_attention as split_attention
 from .trainable import train_last_blocks as train_last_blocks
+from .trainable import train_queries_and_values as train_queries_and_values
+from .trainable import train_visual_attention as train_visual_attention
 from .weights import read_state_dict as read_state_dict
 
 __all__ = [
@@ -20,6 +23,8 @@ __all__ = [
     "load_clip",
     "read_state_dict",
     "save_clip",
-    "sweep_blends",
+    "split_attention",
     "train_last_blocks",
+    "train_queries_and_values",
+    "train_visual_attention",
 ]

@@ -88,6 +88,12 @@ class EvaTrunk(Trunk):
         projected: Tensor = self.visual.head(self.trunk.head(self.trunk.fc_norm(self.trunk.norm(tokens_BNC))))
         return projected
 
+    @property
+    def position_table(self) -> nn.Parameter:
+        """The tower's own table."""
+        table: nn.Parameter = self.trunk.pos_embed
+        return table
+
     def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
         """EVA keeps its projections apart, so queries and keys have parameters of their own."""
         parts: dict[str, list[nn.Module]] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -59,18 +59,20 @@ class Readout:
 
     Attributes:
         mix: A row of `MIXES`: which tokens share their values.
-        residual: Whether the mixed values are added to what entered the block.
+        residual: Whether the mixed values are added to what entered the block; "class" adds the class token that
+            entered to every token instead.
         feed_forward: Whether the feed-forward half follows.
     """
 
     mix: str
-    residual: bool = True
+    residual: bool | Literal["class"] = True
     feed_forward: bool = True
 
 
 READOUTS: Final[Mapping[str, Readout]] = {
     **{name: Readout(mix=name) for name in MIXES},
     **{f"{name}-bare": Readout(mix=name, residual=False, feed_forward=False) for name in MIXES},
+    "catseg": Readout(mix="value", residual="class"),
     "maskclip": Readout(mix="value"),
     "sclip": Readout(mix="qq+kk"),
     "clearclip": Readout(mix="qq", residual=False, feed_forward=False),
@@ -78,7 +80,8 @@ READOUTS: Final[Mapping[str, Readout]] = {
 }
 """Names: a mix as it is, or with "-bare" for no residual and no feed-forward; then the methods by their own names.
 
-MaskCLIP arXiv:2112.01071, SCLIP arXiv:2312.01597, ClearCLIP arXiv:2407.12442, NACLIP arXiv:2404.08181.
+CAT-Seg (second release) arXiv:2303.11797, MaskCLIP arXiv:2112.01071, SCLIP arXiv:2312.01597,
+ClearCLIP arXiv:2407.12442, NACLIP arXiv:2404.08181.
 """
 
 
@@ -110,7 +113,9 @@ def read_last_block(trunk: Trunk, sequence: Sequence, *, readout: Readout) -> Te
     )
 
 
-def mix_last_block(trunk: Trunk, sequence: Sequence, mix: Mix, *, residual: bool, feed_forward: bool) -> Tensor:
+def mix_last_block(
+    trunk: Trunk, sequence: Sequence, mix: Mix, *, residual: bool | Literal["class"], feed_forward: bool
+) -> Tensor:
     """Runs the last block with any mixing of values; see `read_last_block`."""
     block, tokens = trunk.blocks[-1], sequence.tokens
     normed = trunk.norm_attention(block, tokens)
@@ -121,7 +126,7 @@ def mix_last_block(trunk: Trunk, sequence: Sequence, mix: Mix, *, residual: bool
 
     out = trunk.merge_heads(block, join_heads(mix(heads, sequence.grid)))
     if residual:
-        out = tokens + out
+        out = (tokens[:, :1] if residual == "class" else tokens) + out
     if feed_forward:
         out = out + trunk.feed_forward(block, out)
     return out

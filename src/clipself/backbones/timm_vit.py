@@ -77,6 +77,12 @@ class TimmVitTrunk(Trunk):
         projected: Tensor = self.visual.head(self.trunk.head(self.trunk.fc_norm(self.trunk.norm(tokens_BNC))))
         return projected
 
+    @property
+    def position_table(self) -> nn.Parameter:
+        """The tower's own table."""
+        table: nn.Parameter = self.trunk.pos_embed
+        return table
+
     def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
         """Query and key share the fused projection with the values; only their head norms are apart."""
         parts: dict[str, list[nn.Module]] = {

@@ -1,6 +1,10 @@
 """Which parameters learn: chosen by object, never by a match on names."""
 
-from torch import nn
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from clipself.backbones.readouts import Readout, find_readout, unread_parameters
 from clipself.backbones.trunk import Trunk
@@ -29,4 +33,76 @@ def train_last_blocks(trunk: Trunk, num_blocks: int, *, readout: str | Readout =
         block.requires_grad_(True)
     for parameter in unread_parameters(trunk, readout=find_readout(readout)):
         parameter.requires_grad_(False)
+    return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]
+
+
+class StackedProjections(nn.Module):
+    """Query, key and value matrices that a tower keeps as one: learnt apart, stacked where they are used."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The fused matrix."""
+        return torch.cat([query, key, value])
+
+    def right_inverse(self, fused: Tensor) -> tuple[Tensor, ...]:
+        """The three matrices."""
+        return tuple(part.clone() for part in fused.chunk(3))
+
+
+def split_attention(module: nn.Module) -> list[dict[str, nn.Parameter]]:
+    """Makes query, key and value matrices of every attention parameters of their own; outputs stay as they are.
+
+    A fused matrix becomes a parametrisation (`torch.nn.utils.parametrize`), so that an optimizer can hold its parts
+    apart: a frozen part is then neither moved nor decayed.
+
+    Args:
+        module: A tower, or both.
+
+    Returns:
+        For each attention, in the order of the modules, its "q", "k" and "v".
+    """
+    return [parts for attention in list(module.modules()) if (parts := _split_one(attention))]
+
+
+def _split_one(attention: Any) -> dict[str, nn.Parameter]:
+    if isinstance(attention, nn.MultiheadAttention):
+        owner, name = attention, "in_proj_weight"
+    elif isinstance(getattr(attention, "qkv", None), nn.Linear):
+        owner, name = attention.qkv, "weight"
+    elif isinstance(getattr(attention, "q_proj", None), nn.Linear):
+        return {part: getattr(attention, f"{part}_proj").weight for part in "qkv"}
+    else:
+        return {}
+    if not parametrize.is_parametrized(owner, name):
+        parametrize.register_parametrization(owner, name, StackedProjections())
+    held: Any = owner.parametrizations[name]  # type: ignore[index]
+    return {part: getattr(held, f"original{place}") for place, part in enumerate("qkv")}
+
+
+def train_queries_and_values(clip: nn.Module) -> list[nn.Parameter]:
+    """Freezes a CLIP but for the query and value matrices of every attention in both towers.
+
+    Source: CAT-Seg, second release. Keys, biases, output projections, norms, MLPs and positions stay as they are; so do
+    matrices that no gradient reaches, but those are returned all the same, as the release hands them to its optimizer.
+    """
+    clip.requires_grad_(False)
+    learning = [parts[name] for parts in split_attention(clip) for name in ("q", "v")]
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    return learning
+
+
+def train_visual_attention(trunk: Trunk, positions: nn.Parameter) -> list[nn.Parameter]:
+    """Freezes the tower but for all of its attention weights and biases and its position table.
+
+    Source: CAT-Seg, first release, which CLIPSelf used.
+
+    Args:
+        trunk: The view of the tower.
+        positions: Its position table.
+    """
+    trunk.tower.requires_grad_(False)
+    for block in trunk.blocks:
+        attention: nn.Module = block.attn  # type: ignore[assignment]
+        attention.requires_grad_(True)
+    positions.requires_grad_(True)
     return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]

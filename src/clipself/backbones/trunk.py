@@ -83,6 +83,11 @@ class Trunk(ABC):
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """Final norm and projection to the joint space, for every token."""
 
+    @property
+    @abstractmethod
+    def position_table(self) -> nn.Parameter:
+        """The learnt positions of class token and patches."""
+
     @abstractmethod
     def block_parameters(self, block: nn.Module, part: str) -> list[nn.Parameter]:
         """Parameters that serve nothing but one part of a block.

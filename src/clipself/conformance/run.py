@@ -9,7 +9,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from clipself.conformance import dense_models, detection_cases, distill_step, preprocess, readouts
+from clipself.conformance import (
+    catseg,
+    dense_models,
+    detection_cases,
+    distill_step,
+    fcclip_heads,
+    mask_fusion,
+    mask_losses,
+    odise,
+    preprocess,
+    readouts,
+    san,
+    segmentation_metrics,
+)
 from clipself.conformance.check import Check
 from clipself.conformance.dense_models import Arrays
 from clipself.data.sources import read_json
@@ -17,11 +30,22 @@ from clipself.data.sources import read_json
 Runner = Callable[[Mapping[str, Any], Arrays], list[Check]]
 
 SYSTEMS: Final[Mapping[str, Runner]] = {
+    "CAT-Seg aggregator": catseg.run_aggregator,
+    "CAT-Seg dense CLIP visual": catseg.run_dense_tower,
+    "CAT-Seg v2 whole model, B/16 sizes": catseg.run_model,
     "dense model": dense_models.run,
     "detection cases": detection_cases.run,
     "distillation step": distill_step.run,
     "F-ViT score fusion": detection_cases.run_fvit,
+    "FC-CLIP pixel decoder + masked transformer decoder": fcclip_heads.run,
+    "FC-CLIP score fusion and post-processing": mask_fusion.run,
+    "ODISE: mask tokens in CLIP (MaskCLIP with mask tokens), open-vocabulary logits, score fusion, post-processing": (
+        odise.run
+    ),
+    "mask-classification matcher and losses (Mask2Former family: SAN, ODISE, FC-CLIP)": mask_losses.run,
     "preprocessing": preprocess.run,
+    "SAN": san.run,
+    "segmentation metrics": segmentation_metrics.run,
     "training-free dense CLIP readouts": readouts.run,
 }
 """What a manifest can be about -> how it is checked."""

@@ -10,6 +10,7 @@ from .optim import SCHEDULES as SCHEDULES
 from .optim import decay_groups as decay_groups
 from .optim import warmup_constant as warmup_constant
 from .optim import warmup_cosine as warmup_cosine
+from .optim import warmup_poly as warmup_poly
 from .precision import Precision as Precision
 from .precision import make_precision as make_precision
 
@@ -28,4 +29,5 @@ __all__ = [
     "save_state",
     "warmup_constant",
     "warmup_cosine",
+    "warmup_poly",
 ]

@@ -54,6 +54,12 @@ def warmup_constant(step: int, *, lr: float, warmup_steps: int, total_steps: int
     return lr * ramp * 0.1 ** sum(step >= drop for drop in drops)
 
 
+def warmup_poly(step: int, *, lr: float, warmup_steps: int, total_steps: int, power: float = 0.9) -> float:
+    """Linear warm-up, then lr * (1 - step / total)^power, as DeepLab and SAN are trained."""
+    ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return float(lr * ramp * (1 - step / total_steps) ** power)
+
+
 class Schedule(Protocol):
     """Learning rate of a step."""
 
@@ -61,11 +67,15 @@ class Schedule(Protocol):
         """The rate."""
 
 
-SCHEDULES: Final[Mapping[str, Schedule]] = {"cosine": warmup_cosine, "constant": warmup_constant}
+SCHEDULES: Final[Mapping[str, Schedule]] = {
+    "cosine": warmup_cosine,
+    "constant": warmup_constant,
+    "poly": warmup_poly,
+}
 """Schedule by name."""
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Gives every group the same learning rate."""
+    """Gives every group the learning rate, times its own "lr_scale" where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)

@@ -1,4 +1,4 @@
-"""Modules that know no task: norms, pyramids, heads."""
+"""Modules that know no task: they see maps, tokens and queries."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,17 @@
+from .class_maps import class_map_loss as class_map_loss
 from .cosine import cosine_loss as cosine_loss
+from .info_nce import info_nce as info_nce
+from .mask_classification import MaskClassificationLoss as MaskClassificationLoss
+from .mask_classification import MaskPredictions as MaskPredictions
+from .mask_classification import TermWeights as TermWeights
 from .masked_cross_entropy import masked_cross_entropy as masked_cross_entropy
 
-__all__ = ["cosine_loss", "masked_cross_entropy"]
+__all__ = [
+    "MaskClassificationLoss",
+    "MaskPredictions",
+    "TermWeights",
+    "class_map_loss",
+    "cosine_loss",
+    "info_nce",
+    "masked_cross_entropy",
+]

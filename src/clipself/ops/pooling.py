@@ -69,3 +69,22 @@ def pool_masks(dense_BDYX: Tensor, masks: Sequence[Tensor]) -> Tensor:
         total = weights.sum(1, keepdim=True)
         pooled.append((weights @ dense_DYX.flatten(1).mT) / (total + 1e-12))
     return F.normalize(torch.cat(pooled), dim=-1)
+
+
+def pool_mask_logits(features_BCYX: Tensor, masks_BQyx: Tensor) -> Tensor:
+    """Averages features under predicted masks: the pixels whose logit is above zero, without a gradient to the mask.
+
+    Source: FC-CLIP (arXiv:2308.02487) and ODISE (arXiv:2303.04803), released code.
+
+    Args:
+        features_BCYX: Features.
+        masks_BQyx: Mask logits at any resolution.
+
+    Returns:
+        (B, Q, C); zeros for a mask without a pixel.
+    """
+    masks = masks_BQyx.detach()
+    if masks.shape[-2:] != features_BCYX.shape[-2:]:
+        masks = F.interpolate(masks, size=features_BCYX.shape[-2:], mode="bilinear", align_corners=False)
+    hard = (masks > 0).to(features_BCYX.dtype).flatten(2)
+    return (hard / (hard.sum(-1, keepdim=True) + 1e-8)) @ features_BCYX.flatten(2).mT

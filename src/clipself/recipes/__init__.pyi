@@ -7,10 +7,13 @@ from .distill import published as published
 from .distill import published_eva_l14 as published_eva_l14
 from .distill import published_openai_b16 as published_openai_b16
 from .distill import published_openai_l14 as published_openai_l14
+from .segment import SEGMENT_RECIPES as SEGMENT_RECIPES
+from .segment import segment_recipe as segment_recipe
 
 __all__ = [
     "DETECT_RECIPES",
     "RECIPES",
+    "SEGMENT_RECIPES",
     "detect_recipe",
     "distill_recipe",
     "modern",
@@ -18,4 +21,5 @@ __all__ = [
     "published_eva_l14",
     "published_openai_b16",
     "published_openai_l14",
+    "segment_recipe",
 ]

@@ -12,11 +12,13 @@ HERE: Final = Path(__file__).parent / "prompts"
 TEMPLATES: Final[Mapping[str, Path | None]] = {
     "simple": HERE / "simple.txt",
     "detection": HERE / "detection.txt",
+    "vild": HERE / "vild.txt",
     "imagenet": None,  # open_clip's own 80
 }
 """Sets of sentences by name.
 
 "detection" is the ViLD-style set of 63 that the published CLIPSelf evaluation uses; "{article}" becomes "a" or "an".
+"vild" is the set of 14 that FC-CLIP uses, which takes names as they are.
 """
 
 

@@ -5,6 +5,7 @@ from .boxes import draw_boxes as draw_boxes
 from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
+from .panoptic_maps import paint_segments as paint_segments
 from .report import ReportPage as ReportPage
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "draw_loss",
     "draw_query",
     "lay_out",
+    "paint_segments",
 ]

@@ -1,0 +1,177 @@
+"""`catseg_*`: the aggregator of both releases, their dense tower, and the whole model of the second."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipself.backbones.readouts import Readout, read_last_block
+from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.dense_models import Arrays
+from clipself.conformance.filling import fill_listed
+from clipself.losses.class_maps import class_map_loss
+from clipself.segmentation.aggregator import AggregatorSettings, CostAggregator
+from clipself.segmentation.catseg import CatSeg, choose_learning
+from clipself.segmentation.catseg_inference import CatSegInference, score_picture
+from clipself.segmentation.published import clip_of_tensors, fuse_attention, published_names, read_catseg
+
+
+@torch.no_grad()
+def run_aggregator(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Cosines, each half of each layer, and the logits."""
+    config, atol_rtol = manifest["config"], tolerance_of(manifest, default=2e-4)
+    aggregator = CostAggregator(aggregator_settings(config))
+    prefix = manifest["official_prefix"]
+    state = {name.removeprefix(prefix): value for name, value in fill_listed(manifest["params"]).items()}
+    aggregator.load_state_dict(state, strict=True)
+    drawn = draw_inputs(manifest)
+    pooling, cap = int(config["pooling_size"][0]), config.get("pad_len") or None
+    ours: dict[str, Tensor] = {}
+    guidance = [drawn[f"appearance_guidance_{level}"] for level in range(3)]
+    ours["logits"] = aggregator(drawn["img_feats"], drawn["text_feats"], guidance, pooling=pooling, class_cap=cap)
+    ours["corr"] = aggregator.compare(drawn["img_feats"], drawn["text_feats"]).cosine_BPTYX
+    if any(key.startswith("layer") for key in arrays):
+        ours |= trace_layers(aggregator, drawn["img_feats"], drawn["text_feats"], guidance[0], pooling=pooling)
+    counted = sum(parameter.numel() for parameter in aggregator.parameters())
+    checks = [compare("parameters", counted, manifest["n_params"], atol=0.0)]
+    return checks + [
+        compare(key, thin(ours[key], theirs.shape).numpy(), theirs, atol=atol_rtol[0], rtol=atol_rtol[1])
+        if key in ours
+        else Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol_rtol[0])
+        for key, theirs in arrays.items()
+        if key not in drawn
+    ]
+
+
+def aggregator_settings(config: Mapping[str, Any]) -> AggregatorSettings:
+    """The published names of the sizes -> ours.
+
+    Raises:
+        ValueError: The manifest asks for another attention than the linear one.
+    """
+    if config.get("attention_type", "linear") != "linear":
+        raise ValueError(f"the class step is {config['attention_type']!r} in the manifest; only 'linear' is built")
+    return AggregatorSettings(
+        text_channels=config["text_guidance_dim"],
+        guidance_channels=config["appearance_guidance_dim"],
+        decoder_guidance_channels=tuple(config["decoder_guidance_dims"]),
+        prompts=config["prompt_channel"],
+        hidden=config["hidden_dim"],
+        projected=config["text_guidance_proj_dim"],
+        decoder_channels=tuple(config["decoder_dims"]),
+        decoder_projected=tuple(config["decoder_guidance_proj_dims"]),
+        layers=config["num_layers"],
+        heads=config["nheads"],
+        window=config["window_size"],
+        pad_classes=config.get("pad_len", 0),
+    )
+
+
+def draw_inputs(manifest: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Standard normal tensors from one generator, in the manifest's order."""
+    generator = np.random.default_rng(manifest["inputs"]["seed"])
+    return {
+        row["name"]: torch.from_numpy(generator.standard_normal(row["shape"]).astype(np.float32))
+        for row in manifest["inputs"]["order"]
+    }
+
+
+def trace_layers(
+    aggregator: CostAggregator, dense: Tensor, texts: Tensor, guidance: Tensor, *, pooling: int
+) -> dict[str, Tensor]:
+    """Cost embeddings (B, C, T, Y, X) after each half of each layer."""
+    costs = aggregator.compare(dense, texts, class_cap=aggregator.settings.pad_classes)
+    cost, maps = aggregator.embed(costs), aggregator.guidance_projection(guidance).permute(0, 2, 3, 1)
+    projected, traced = aggregator.project_texts(costs.texts_BTPD), {}
+    for number, layer in enumerate(aggregator.layers):
+        cost = aggregator.run_spatial(layer, cost, maps)
+        traced[f"layer{number}_spatial"] = cost.permute(0, 4, 1, 2, 3)
+        cost = aggregator.run_classes(layer, cost, projected, pooling=pooling)
+        traced[f"layer{number}_class"] = cost.permute(0, 4, 1, 2, 3)
+    return traced
+
+
+def thin(ours: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Every n-th element along the axes that the manifest stores thinned out, n told by both lengths."""
+    for axis, (length, stored) in enumerate(zip(ours.shape, shape, strict=True)):
+        if length != stored:
+            step = -(-length // stored)
+            ours = ours[(slice(None),) * axis + (slice(None, None, step),)]
+    return ours.contiguous()
+
+
+@torch.no_grad()
+def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Every token of the dense last block, two taps, and the ordinary embedding."""
+    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=1e-4)
+    prefix = manifest["official_prefix"].removesuffix("visual.")
+    filled = {name.removeprefix(prefix): value for name, value in fill_listed(manifest["params"]).items()}
+    clip = clip_of_tensors(fuse_attention(filled), name="small tower", source="filled by rule", heads=config["heads"])
+    trunk, depth = clip.trunk, config["layers"]
+    images = torch.from_numpy(arrays["image"])
+    sequence, tokens = trunk.embed(images), []
+    for block in list(trunk.blocks)[:-1]:
+        sequence = sequence.with_tokens(trunk.forward_block(block, sequence))
+        tokens.append(sequence.tokens)
+    residual: Any = "class" if manifest["version"] == "v2" else True
+    last = read_last_block(trunk, sequence, readout=Readout(mix="value", residual=residual))
+    ours = {
+        "image": draw_inputs(manifest)["image"],
+        "dense": trunk.head(last),
+        "tap_a": tokens[depth // 3 - 1],
+        "tap_b": tokens[2 * depth // 3 - 1],
+        "pooled": clip.encode_image(images, normalize=False),
+    }
+    return [compare(key, ours[key].numpy(), theirs, atol=atol, rtol=rtol) for key, theirs in arrays.items()]
+
+
+def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Single pass, sliding window, one training step, and the list of CLIP weights that learn."""
+    atol, rtol = tolerance_of(manifest, default=3e-4)
+    model = read_catseg(fill_listed(manifest["params"]), source="filled by rule")
+    vision = [p.numel() for n, p in model.named_parameters() if not n.startswith("clip.clip.") or ".visual." in n]
+    checks = [compare("parameters", sum(vision), manifest["n_params"], atol=0.0)]
+    pixels, texts = torch.from_numpy(arrays["image"]).float(), torch.from_numpy(arrays["text"])[0]
+    height, width = manifest["original_size"]
+    published = {
+        "prob_single": CatSegInference(mode="whole", pooling=2, keep_padding=True),
+        "prob_sliding": CatSegInference(mode="sliding", pooling=1),
+    }
+    for key, how in published.items():
+        scores = torch.cat(list(score_picture(model, pixels, texts, size=(height, width), how=how)))
+        checks.append(compare(key, thin(scores, arrays[key].shape).numpy(), arrays[key], atol=atol, rtol=rtol))
+    return checks + _check_training(model, manifest, arrays, texts, atol=atol, rtol=rtol)
+
+
+def _check_training(
+    model: CatSeg, manifest: Mapping[str, Any], arrays: Arrays, texts: Tensor, *, atol: float, rtol: float
+) -> list[Check]:
+    choose_learning(model, "queries-values")
+    side = model.settings.image_size
+    crop = enlarge(torch.from_numpy(arrays["train_crop_48"]), side).float()
+    labels = enlarge(torch.from_numpy(arrays["train_gt_24"])[None], side)[0].long()
+    logits = model(model.prepare(crop[None]), texts, pooling=2)
+    resized = F.interpolate(logits, size=labels.shape, mode="bilinear", align_corners=False)
+    loss = class_map_loss(resized, labels[None], ignore_label=255, ignored="negative")
+    loss.backward()  # type: ignore[no-untyped-call]
+    official = published_names(model)
+    learning = {official[name] for name, p in model.named_parameters() if p.requires_grad and ".visual." in name}
+    expected = set(manifest["trainable_clip_visual"])
+    norms = {official[name]: p.grad.norm().item() for name, p in model.named_parameters() if p.grad is not None}
+    checks = [
+        compare("train_loss", loss.item(), arrays["train_loss"], atol=atol, rtol=rtol),
+        Check(key="CLIP weights that learn", difference=float(len(learning ^ expected)), tolerance=0.0),
+    ]
+    return checks + [
+        compare(f"grad_norms/{name}", norms.get(name, 0.0), norm, atol=atol, rtol=rtol)
+        for name, norm in manifest["outputs"]["grad_norms"].items()
+    ]
+
+
+def enlarge(map_CYX: Tensor, side: int) -> Tensor:
+    """Repeats every cell until the map has this many rows and columns."""
+    factor = side // map_CYX.shape[-1]
+    return map_CYX.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)

@@ -1,0 +1,81 @@
+"""`fcclip_heads_*`: pixel decoder, masked decoder and class logits of FC-CLIP."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.dense_models import Arrays
+from clipself.conformance.filling import fill_listed
+from clipself.panoptic.fcclip import FcClipHeads
+from clipself.panoptic.scores import TextRows
+
+LEVELS = 3
+
+
+@torch.no_grad()
+def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Fills the heads, feeds the drawn pyramid and text, compares features, masks and logits."""
+    heads = build(manifest["config"], manifest["params"])
+    drawn = draw(manifest["inputs"], arrays)
+    pyramid = [drawn[f"res{stage}"] for stage in (2, 3, 4, 5)]
+    counts = tuple(int(count) for count in manifest["config"]["num_templates"])
+    text = TextRows(rows_SD=F.normalize(drawn["text"], dim=-1), counts=counts)
+    features = heads.pixel_decoder(pyramid)
+    predictions = heads(pyramid, text, all_layers=True)
+    ours = {
+        "mask_features": features.mask_features,
+        **{f"ms{place}": level for place, level in enumerate(features.levels)},
+        "pred_logits": predictions[-1].logits_BQK,
+        "pred_masks": predictions[-1].masks_BQYX,
+    }
+    for place, one in enumerate(predictions[:-1]):
+        ours |= {f"aux{place}_logits": one.logits_BQK, f"aux{place}_masks": one.masks_BQYX}
+    atol, rtol = tolerance_of(manifest, default=1e-3)
+    words = manifest.get("outputs", {})
+    return [
+        compare(key, thin_out(ours[key], words.get(key, "")).numpy(), arrays[key], atol=atol, rtol=rtol)
+        for key in arrays
+        if key in ours
+    ]
+
+
+def build(config: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> FcClipHeads:
+    """The heads of a manifest, filled by the rule and loaded strictly."""
+    state = fill_listed(parameters)
+    first = state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.attention_weights.bias"]
+    heads = FcClipHeads(
+        in_channels=config["in_channels"],
+        embed_dim=config["clip_embedding_dim"],
+        channels=config["conv_dim"],
+        pixel_layers=config["enc_layers"],
+        pixel_hidden=config["enc_ffn"],
+        points=len(first) // (config["heads"] * LEVELS),
+        layers=config["dec_layers"],
+        hidden=config["dec_ffn"],
+        queries=config["queries"],
+        heads=config["heads"],
+    )
+    heads.load_state_dict(state, strict=True)
+    return heads.eval()
+
+
+def draw(inputs: Mapping[str, Any], arrays: Arrays) -> dict[str, Tensor]:
+    """Inputs in the manifest's order from one generator; a stored one takes the place of its draw."""
+    generator = np.random.default_rng(int(inputs["seed"]))
+    drawn = {}
+    for row in inputs["order"]:
+        numbers = generator.standard_normal(tuple(row["shape"])).astype(np.float32)
+        drawn[row["name"]] = torch.from_numpy(arrays.get(row["name"], numbers))
+    return drawn
+
+
+def thin_out(value: Tensor, words: str) -> Tensor:
+    """Every n-th channel, where the manifest says that only those are stored."""
+    step = re.search(r"every (\d+) channels", words)
+    return value if step is None else value[:, :: int(step.group(1))]

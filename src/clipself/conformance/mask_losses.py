@@ -1,0 +1,66 @@
+"""`maskcls_losses`: Hungarian costs, matches and the three losses of the Mask2Former family."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.dense_models import Arrays
+from clipself.losses.mask_classification import (
+    MaskClassificationLoss,
+    MaskPredictions,
+    TermWeights,
+    match_costs,
+)
+from clipself.structures import MaskTargets
+
+SETS = (("final", "pred", ""), ("aux", "aux", "_0"))
+"""Name of a set in the matches, prefix of its arrays, suffix of its losses."""
+TERMS = {"class": "loss_ce", "mask": "loss_mask", "dice": "loss_dice"}
+
+
+@torch.no_grad()
+def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Matches both sets at the stored points and compares costs, matches and unweighted losses."""
+    config = manifest["config"]
+    weights = TermWeights(
+        classes=float(config["cost"]["cls"]), mask=float(config["cost"]["mask"]), dice=float(config["cost"]["dice"])
+    )
+    loss = MaskClassificationLoss(
+        weights=weights, no_object=float(config["eos_coef"]), num_points=int(config["num_points"])
+    )
+    count = len(config["ground_truth_counts"])
+    targets = [
+        MaskTargets(
+            labels_N=torch.from_numpy(arrays[f"labels_{index}"]).long(),
+            masks_NHW=torch.from_numpy(arrays[f"gt_masks_{index}"]).float(),
+        )
+        for index in range(count)
+    ]
+    match_points = torch.from_numpy(arrays["matcher_points"])
+    loss_points = torch.from_numpy(arrays["loss_points"])
+    atol, rtol = tolerance_of(manifest, default=1e-4)
+    checks = []
+    for place, (name, prefix, suffix) in enumerate(SETS):
+        predictions = MaskPredictions(
+            logits_BQK=torch.from_numpy(arrays[f"{prefix}_logits"]),
+            masks_BQYX=torch.from_numpy(arrays[f"{prefix}_masks"]),
+        )
+        points = match_points[place * count : (place + 1) * count]
+        matches = loss.match(predictions, targets, points_BP2=points)
+        terms = loss.terms(predictions, targets, matches, points_MP2=loss_points[place])
+        for index, found in enumerate(matches):
+            pair = np.stack([found.queries_M.numpy(), found.targets_M.numpy()])
+            checks.append(compare(f"match_{name}_{index}", pair, arrays[f"match_{name}_{index}"], atol=0.0))
+            if name == "final":
+                cost = match_costs(
+                    predictions.logits_BQK[index], predictions.masks_BQYX[index], targets[index], points[index],
+                    weights=weights,
+                )  # fmt: skip
+                checks.append(compare(f"cost_{index}", cost.numpy(), arrays[f"cost_{index}"], atol=atol, rtol=rtol))
+        for term, published in TERMS.items():
+            theirs = manifest["unweighted_losses"][f"{published}{suffix}"]
+            checks.append(compare(f"{published}{suffix}", terms[term].item(), theirs, atol=atol, rtol=rtol))
+    return checks

@@ -1,0 +1,85 @@
+"""`odise_fusion`: mask tokens in a small CLIP, open-vocabulary logits, fused scores and post-processing of ODISE."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import clip_from_config
+from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.dense_models import Arrays
+from clipself.conformance.filling import fill_listed
+from clipself.conformance.mask_fusion import check_image, padded_size
+from clipself.panoptic.mask_tokens import embed_mask_tokens
+from clipself.panoptic.postprocess import resize_to_original
+from clipself.panoptic.scores import TextRows, class_logits, log_mixture, overlapping, with_void
+
+SEMANTIC_STEP = 2
+"""The semantic maps are stored at every second pixel."""
+
+
+@torch.no_grad()
+def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
+    """Follows one batch from pixels to maps and compares every stored array."""
+    config = manifest["config"]
+    atol, rtol = tolerance_of(manifest, default=5e-4)
+    held = {
+        name: torch.from_numpy(arrays[name])
+        for name in ("image", "pred_masks", "text", "mask_embed", "category_text", "null_embed")
+    }
+    counts = tuple(map(len, config["test_labels"]))
+    images = held["image"].float() / 255
+    clip = _build_clip(config["clip"], manifest["params"])
+    embeddings = embed_mask_tokens(clip, _clip_input(images, config), held["pred_masks"], blocking="raised")
+    outside = class_logits(embeddings, TextRows(rows_SD=held["text"], counts=counts), scale=config["clip_logit_scale"])
+    inside = class_logits(
+        held["mask_embed"], TextRows(rows_SD=held["category_text"], counts=counts),
+        scale=config["in_vocab_logit_scale"], void_1D=held["null_embed"],
+    )  # fmt: skip
+    fused = log_mixture(
+        inside[..., :-1],
+        outside,
+        seen=overlapping(config["test_labels"], config["train_labels"]),
+        alpha=config["alpha"],
+        beta=config["beta"],
+    )
+    scores = with_void(fused, inside.softmax(-1)[..., -1:])
+    ours = {
+        "maskclip_embed": embeddings, "maskclip_logits": outside, "in_vocab_logits": inside, "fused": fused,
+    }  # fmt: skip
+    checks = [compare(key, value.numpy(), arrays[key], atol=atol, rtol=rtol) for key, value in ours.items()]
+    size = (images.shape[-2], images.shape[-1])
+    padded = padded_size({**config, "image_sizes": [size]})
+    for index, scores_QK1 in enumerate(scores):
+        original = tuple(arrays[f"panoptic_{index}"].shape)
+        masks = resize_to_original(
+            held["pred_masks"][index], padded=padded, kept=size,
+            original=(original[0], original[1]),
+        )  # fmt: skip
+        checks += check_image(config, arrays, index, scores_QK1, masks, atol=atol, rtol=rtol, step=SEMANTIC_STEP)
+    return checks
+
+
+def _build_clip(config: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> DenseCLIP:
+    vision = {
+        "image_size": config["res"],
+        "patch_size": config["patch"],
+        "width": config["width"],
+        "layers": config["layers"],
+        "head_width": config["width"] // config["heads"],
+    }
+    text = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+    model_cfg = {"embed_dim": config["output_dim"], "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    state = {name.removeprefix("clip."): value for name, value in fill_listed(parameters).items()}
+    return clip_from_config("small tower", model_cfg, state, source="filled by rule")
+
+
+def _clip_input(images: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """Squashed to the CLIP's square without padding, then normalised; the masks keep the padding, as published."""
+    side = config["clip"]["res"]
+    squashed = F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
+    mean, std = (torch.tensor(config[f"clip_{name}"])[:, None, None] for name in ("mean", "std"))
+    return (squashed - mean) / std

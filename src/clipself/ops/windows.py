@@ -1,0 +1,69 @@
+"""Overlapping windows over an image, and their maps put together again."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Window = tuple[int, int, int, int]
+"""Top, left, bottom, right, in pixels; the far sides are one past the last."""
+
+
+def place_windows(size: tuple[int, int], *, window: tuple[int, int], stride: tuple[int, int]) -> list[Window]:
+    """Windows of one size that cover an image; the last ones are moved back to end with it.
+
+    Args:
+        size: Height and width of the image.
+        window: Height and width of a window; a longer side than the image's becomes the image's.
+        stride: Steps down and right.
+
+    Returns:
+        Windows row by row; a single one, the image itself, where the window covers it.
+
+    Raises:
+        ValueError: A stride is not positive, or larger than the window, so that pixels would be missed.
+    """
+    window = (min(window[0], size[0]), min(window[1], size[1]))
+    if min(stride) < 1 or (stride[0] > max(window[0], 1) and window[0] < size[0]):
+        raise ValueError(f"stride {stride} must be positive and not larger than the window {window}")
+    if stride[1] > window[1] and window[1] < size[1]:
+        raise ValueError(f"stride {stride} must be positive and not larger than the window {window}")
+    rows, cols = (_starts(*axis) for axis in zip(size, window, stride, strict=True))
+    return [(top, left, top + window[0], left + window[1]) for top in rows for left in cols]
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    starts = list(range(0, length - window, stride))
+    return [*starts, length - window]
+
+
+def cut_windows(image_3HW: Tensor, windows: Sequence[Window]) -> Tensor:
+    """The pixels of each window: (V, 3, h, w)."""
+    return torch.stack([image_3HW[:, top:bottom, left:right] for top, left, bottom, right in windows])
+
+
+def merge_windows(maps_VKyx: Tensor, windows: Sequence[Window], size: tuple[int, int]) -> Tensor:
+    """Brings each window's map to its pixels and averages where windows overlap.
+
+    Args:
+        maps_VKyx: One map a window, at any resolution; resized bilinearly.
+        windows: Where they lie; together they cover the image.
+        size: Height and width of the image.
+
+    Returns:
+        Map (K, H, W).
+    """
+    total = maps_VKyx.new_zeros(maps_VKyx.shape[1], *size)
+    times = maps_VKyx.new_zeros(1, *size)
+    for map_Kyx, (top, left, bottom, right) in zip(maps_VKyx, windows, strict=True):
+        total[:, top:bottom, left:right] += resize_map(map_Kyx, (bottom - top, right - left))
+        times[:, top:bottom, left:right] += 1
+    return total / times
+
+
+def resize_map(map_KYX: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, corners not aligned; a map that has the size already is returned as it is."""
+    if map_KYX.shape[1:] == size:
+        return map_KYX
+    return F.interpolate(map_KYX[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,5 @@
+"""Open-vocabulary panoptic segmentation: any mask generator, and a CLIP that knows regions."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

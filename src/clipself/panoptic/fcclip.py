@@ -1,0 +1,128 @@
+"""FC-CLIP's trained part: pixel decoder, masked decoder, and a class head that pools its own features under masks."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clipself.layers.masked_decoder import MLP, MaskedDecoder, QueryState
+from clipself.layers.pixel_decoder import PixelDecoder
+from clipself.losses.mask_classification import MaskPredictions
+from clipself.ops.pooling import pool_mask_logits
+from clipself.panoptic.scores import TextRows, class_logits
+
+LARGEST_SCALE = 100.0
+"""Of the learnt logit scale."""
+
+
+class FcClipPredictor(MaskedDecoder):
+    """A masked decoder whose class embedding lies in the joint space.
+
+    Source: FC-CLIP (arXiv:2308.02487), released code with its parameter names. The released code adds the query to the
+    pooled features, which the paper does not mention.
+
+    Args:
+        embed_dim: Width of the joint space.
+        channels: Width of queries and mask features.
+        options: The rest of `MaskedDecoder`'s arguments.
+    """
+
+    def __init__(self, *, embed_dim: int, channels: int = 256, **options: int) -> None:
+        super().__init__(channels=channels, mask_channels=channels, **options)
+        self._mask_pooling_proj = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels))
+        self.class_embed = MLP(channels, channels, channels, embed_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def class_logits(self, state: QueryState, mask_features: Tensor, text: TextRows, void_1D: Tensor) -> Tensor:
+        """Scores the masks of one state.
+
+        Args:
+            state: Queries and their masks.
+            mask_features: What the masks were read from.
+            text: Names.
+            void_1D: Embedding of "no object".
+
+        Returns:
+            Logits (B, Q, K + 1), void last.
+        """
+        pooled = self._mask_pooling_proj(pool_mask_logits(mask_features, state.masks_BQYX))
+        embeddings = self.class_embed(pooled + state.queries_BQC)
+        return class_logits(embeddings, text, scale=self.logit_scale.exp().clamp(max=LARGEST_SCALE), void_1D=void_1D)
+
+
+class FcClipHeads(nn.Module):
+    """Everything of FC-CLIP that learns, under the published names.
+
+    Args:
+        in_channels: Channels of the pyramid at strides 4, 8, 16 and 32.
+        embed_dim: Width of the joint space.
+        channels: Width of decoders and mask features.
+        pixel_layers: Deformable layers.
+        pixel_hidden: Width inside their feed-forward.
+        points: Places a head of them looks at on each level.
+        layers: Masked decoder layers.
+        hidden: Width inside their feed-forward.
+        queries: How many masks there are at most.
+        heads: Attention heads of both.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int],
+        embed_dim: int,
+        channels: int = 256,
+        pixel_layers: int = 6,
+        pixel_hidden: int = 1024,
+        points: int = 4,
+        layers: int = 9,
+        hidden: int = 2048,
+        queries: int = 250,
+        heads: int = 8,
+    ) -> None:
+        super().__init__()
+        self.sem_seg_head = nn.Module()
+        self.sem_seg_head.pixel_decoder = PixelDecoder(
+            in_channels=in_channels, channels=channels, mask_channels=channels, layers=pixel_layers, heads=heads,
+            points=points, hidden=pixel_hidden,
+        )  # fmt: skip
+        self.sem_seg_head.predictor = FcClipPredictor(
+            embed_dim=embed_dim, channels=channels, queries=queries, layers=layers, heads=heads, hidden=hidden
+        )
+        self.void_embedding = nn.Embedding(1, embed_dim)
+
+    @property
+    def pixel_decoder(self) -> PixelDecoder:
+        """The first half."""
+        decoder: PixelDecoder = self.sem_seg_head.pixel_decoder  # type: ignore[assignment]
+        return decoder
+
+    @property
+    def predictor(self) -> FcClipPredictor:
+        """The second half."""
+        predictor: FcClipPredictor = self.sem_seg_head.predictor  # type: ignore[assignment]
+        return predictor
+
+    def forward(self, pyramid: Sequence[Tensor], text: TextRows, *, all_layers: bool = False) -> list[MaskPredictions]:
+        """Predicts masks and their classes.
+
+        Args:
+            pyramid: Maps (B, C, Y, X) at strides 4, 8, 16 and 32.
+            text: Names.
+            all_layers: Whether to score the state before each layer too, for deep supervision.
+
+        Returns:
+            Predictions; the last one is the result. Without `all_layers` it is the only one.
+        """
+        features = self.pixel_decoder(pyramid)
+        states = self.predictor.decode(features)
+        void_1D = F.normalize(self.void_embedding.weight, dim=-1)
+        return [
+            MaskPredictions(
+                logits_BQK=self.predictor.class_logits(state, features.mask_features, text, void_1D),
+                masks_BQYX=state.masks_BQYX,
+            )
+            for state in (states if all_layers else states[-1:])
+        ]

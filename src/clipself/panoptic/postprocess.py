@@ -1,0 +1,183 @@
+"""Masks with class scores -> semantic map, instances, panoptic map; the rules of the Mask2Former family."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PanopticSegment:
+    """One segment of a panoptic map.
+
+    Attributes:
+        id: Value of its pixels, from 1; 0 is void.
+        label: Index into the vocabulary.
+        is_thing: Things True, stuff False.
+        score: Probability of the class; of the first mask where stuff was merged.
+    """
+
+    id: int
+    label: int
+    is_thing: bool
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PanopticMap:
+    """Every pixel belongs to one segment or to none.
+
+    Attributes:
+        ids_HW: Segment id of every pixel, int32; 0 is void.
+        segments: What the ids are.
+    """
+
+    ids_HW: Tensor
+    segments: tuple[PanopticSegment, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instances:
+    """Scored masks of things, best first; they may overlap.
+
+    Attributes:
+        masks_NHW: Booleans.
+        labels_N: Index into the vocabulary.
+        scores_N: Class probability times mean mask probability inside.
+        boxes: (N, 4) `xyxy` in pixels, far corner one past the last pixel; zeros where a mask is empty.
+    """
+
+    masks_NHW: Tensor
+    labels_N: Tensor
+    scores_N: Tensor
+    boxes: Tensor
+
+
+def resize_to_original(
+    masks_QYX: Tensor, *, padded: tuple[int, int], kept: tuple[int, int], original: tuple[int, int]
+) -> Tensor:
+    """Mask logits at the decoder's stride -> at the size of the picture.
+
+    Source: FC-CLIP and ODISE, released evaluation: enlarge to the padded input, cut the padding off, resize.
+
+    Args:
+        masks_QYX: Mask logits.
+        padded: Height and width of the network's input.
+        kept: Height and width of the picture in it, at its upper left.
+        original: Height and width of the picture itself.
+    """
+    full = F.interpolate(masks_QYX[None], size=padded, mode="bilinear", align_corners=False)
+    cut = full[:, :, : kept[0], : kept[1]]
+    return F.interpolate(cut, size=original, mode="bilinear", align_corners=False)[0]
+
+
+def semantic_map(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
+    """Scores of every class at every pixel.
+
+    Args:
+        log_scores_QK1: Log-probabilities with "no object" last.
+        masks_QHW: Mask logits.
+
+    Returns:
+        (K, H, W): sum over the masks of class probability times mask probability.
+    """
+    probabilities = log_scores_QK1.softmax(-1)[:, :-1]
+    return torch.einsum("qk,qhw->khw", probabilities, masks_QHW.sigmoid())
+
+
+def panoptic_map(
+    log_scores_QK1: Tensor,
+    masks_QHW: Tensor,
+    *,
+    is_thing: Sequence[bool],
+    object_threshold: float = 0.0,
+    overlap_threshold: float = 0.8,
+) -> PanopticMap:
+    """Each pixel goes to the mask that claims it most; masks that lose most of themselves are dropped.
+
+    Source: Mask2Former as in ODISE and FC-CLIP, whose thresholds are the defaults.
+
+    Args:
+        log_scores_QK1: Log-probabilities with "no object" last.
+        masks_QHW: Mask logits.
+        is_thing: For each class whether it is a thing; stuff of one class is one segment.
+        object_threshold: Masks below this class probability are left out.
+        overlap_threshold: Least share of a mask's own area that it must win.
+    """
+    scores_Q, labels_Q = log_scores_QK1.softmax(-1).max(-1)
+    keep = (labels_Q != len(is_thing)) & (scores_Q > object_threshold)
+    ids_HW = torch.zeros(masks_QHW.shape[1:], dtype=torch.int32, device=masks_QHW.device)
+    if not keep.any():
+        return PanopticMap(ids_HW=ids_HW, segments=())
+    scores_Q, labels_Q = scores_Q[keep], labels_Q[keep]
+    soft_QHW = masks_QHW[keep].sigmoid()
+    winner_HW = (scores_Q[:, None, None] * soft_QHW).argmax(0)
+    sure_HW = soft_QHW.gather(0, winner_HW[None])[0] >= 0.5
+    count = len(scores_Q)
+    won = torch.bincount(winner_HW.flatten(), minlength=count).tolist()
+    painted = torch.bincount(winner_HW[sure_HW], minlength=count).tolist()
+    own = (soft_QHW >= 0.5).flatten(1).sum(1).tolist()
+    segments: list[PanopticSegment] = []
+    stuff_ids: dict[int, int] = {}
+    id_of_mask = torch.zeros(count, dtype=torch.int32)
+    for place, (label, score) in enumerate(zip(labels_Q.tolist(), scores_Q.tolist(), strict=True)):
+        if not painted[place] or won[place] / own[place] < overlap_threshold:
+            continue
+        if label in stuff_ids:
+            id_of_mask[place] = stuff_ids[label]
+            continue
+        segments.append(PanopticSegment(id=len(segments) + 1, label=label, is_thing=bool(is_thing[label]), score=score))
+        id_of_mask[place] = len(segments)
+        if not is_thing[label]:
+            stuff_ids[label] = len(segments)
+    ids_HW = torch.where(sure_HW, id_of_mask.to(winner_HW.device)[winner_HW], ids_HW)
+    return PanopticMap(ids_HW=ids_HW, segments=tuple(segments))
+
+
+def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[bool], top: int = 100) -> Instances:
+    """The best pairs of mask and class; those of stuff are dropped after the choice, as published.
+
+    Args:
+        log_scores_QK1: Log-probabilities with "no object" last.
+        masks_QHW: Mask logits.
+        is_thing: For each class whether it is a thing.
+        top: Pairs that are looked at.
+    """
+    probabilities_QK = log_scores_QK1.softmax(-1)[:, :-1]
+    num_classes = probabilities_QK.shape[1]
+    scores_N, pairs_N = probabilities_QK.flatten().topk(min(top, probabilities_QK.numel()))
+    labels_N = pairs_N % num_classes
+    thing_N = torch.tensor(list(is_thing), dtype=torch.bool, device=labels_N.device)[labels_N]
+    scores_N, labels_N = scores_N[thing_N], labels_N[thing_N]
+    used_M, mask_of_N = torch.unique(pairs_N[thing_N] // num_classes, return_inverse=True)
+    logits_MHW = masks_QHW[used_M]
+    masks_MHW = logits_MHW > 0
+    inside_M = (logits_MHW.sigmoid() * masks_MHW).flatten(1).sum(1) / (masks_MHW.flatten(1).sum(1) + 1e-6)
+    scores_N = scores_N * inside_M[mask_of_N]
+    order = scores_N.argsort(descending=True, stable=True)
+    mask_of_N = mask_of_N[order]
+    return Instances(
+        masks_NHW=masks_MHW[mask_of_N],
+        labels_N=labels_N[order],
+        scores_N=scores_N[order],
+        boxes=boxes_around(masks_MHW)[mask_of_N],
+    )
+
+
+def boxes_around(masks_NHW: Tensor) -> Tensor:
+    """Tight `xyxy` boxes (N, 4) in pixels, far corner one past the last pixel; zeros where a mask is empty."""
+
+    def ends(hit_NL: Tensor) -> tuple[Tensor, Tensor]:
+        length = hit_NL.shape[1]
+        steps = torch.arange(length, device=hit_NL.device)
+        first = torch.where(hit_NL, steps, length).amin(1) if length else hit_NL.new_zeros(len(hit_NL))
+        last = torch.where(hit_NL, steps + 1, 0).amax(1) if length else hit_NL.new_zeros(len(hit_NL))
+        return torch.where(last > 0, first, 0), last
+
+    if not len(masks_NHW):
+        return torch.zeros(0, 4, device=masks_NHW.device)
+    left, right = ends(masks_NHW.any(1))
+    top, bottom = ends(masks_NHW.any(2))
+    return torch.stack([left, top, right, bottom], dim=1).float()

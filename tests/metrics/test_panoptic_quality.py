@@ -1,0 +1,126 @@
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clipself.metrics.panoptic_quality import LabelledSegment, PanopticQuality
+
+IS_THING = (True, True, False)
+
+
+def random_image(seed: int) -> tuple[NDArray[np.int64], dict[int, int], NDArray[np.int64], list[LabelledSegment]]:
+    """Blocks as truth; the same blocks shifted and partly relabelled as prediction; void in both; crowds."""
+    draw = np.random.default_rng(seed)
+    truth = np.kron(draw.integers(0, 7, (4, 5)), np.ones((5, 5), dtype=np.int64))
+    found = np.roll(truth, tuple(draw.integers(0, 3, 2)), axis=(0, 1))
+    found = np.where(draw.random(found.shape) < 0.05, draw.integers(0, 7, found.shape), found)
+    labels = draw.integers(0, 3, 8)
+    segments = [
+        LabelledSegment(id=int(one), label=int(labels[one]), is_crowd=bool(draw.random() < 0.25) and labels[one] < 2)
+        for one in np.unique(truth)
+        if one
+    ]
+    crowded: set[int] = set()
+    unique = []
+    for segment in segments:  # at most one crowd a class, as COCO has it
+        crowd = segment.is_crowd and segment.label not in crowded
+        crowded |= {segment.label} if crowd else set()
+        unique.append(LabelledSegment(id=segment.id, label=segment.label, is_crowd=crowd))
+    guesses = {
+        int(one): int(labels[one] if draw.random() < 0.8 else draw.integers(0, 3)) for one in np.unique(found) if one
+    }
+    return found, guesses, truth, unique
+
+
+def naive(
+    images: list[tuple[NDArray[np.int64], dict[int, int], NDArray[np.int64], list[LabelledSegment]]],
+) -> dict[int, list[float]]:
+    """Class -> [sum of IoU, tp, fp, fn] by boolean masks, straight from the definition."""
+    table = {label: [0.0, 0, 0, 0] for label in range(3)}
+    for found, guesses, truth, segments in images:
+        void = truth == 0
+        hit_truth, hit_found = set(), set()
+        for segment in segments:
+            for one, label in guesses.items():
+                if segment.is_crowd or label != segment.label:
+                    continue
+                p, g = (found == one) & ~void, truth == segment.id
+                iou = (p & g).sum() / (p | g).sum()
+                if iou > 0.5:
+                    table[label][0] += iou
+                    table[label][1] += 1
+                    hit_truth.add(segment.id)
+                    hit_found.add(one)
+        for segment in segments:
+            table[segment.label][3] += segment.id not in hit_truth and not segment.is_crowd
+        for one, label in guesses.items():
+            if one in hit_found:
+                continue
+            excused = void.copy()
+            for segment in segments:
+                if segment.is_crowd and segment.label == label:
+                    excused |= truth == segment.id
+            area = found == one
+            table[label][2] += (area & excused).sum() <= area.sum() / 2
+    return table
+
+
+def test_it_agrees_with_the_definition_on_random_maps_with_crowds_and_void() -> None:
+    images = [random_image(seed) for seed in range(40)]
+    meter, half = PanopticQuality(IS_THING), PanopticQuality(IS_THING)
+    for index, image in enumerate(images):
+        (meter if index % 2 else half).update(*image)
+    meter.merge(half)
+    table = naive(images)
+    assert sum(row[1] for row in table.values()) > 20
+    assert all(count > 0 for row in table.values() for count in row)
+    scores = meter.compute()
+    expected = []
+    for label, (iou, tp, fp, fn) in table.items():
+        assert (meter.hits[label], meter.false[label], meter.missed[label]) == (tp, fp, fn)
+        pq, sq, rq = 100 * iou / (tp + fp / 2 + fn / 2), 100 * iou / tp, 100 * tp / (tp + fp / 2 + fn / 2)
+        row = scores.per_class[label]
+        assert (row.pq, row.sq, row.rq) == pytest.approx((pq, sq, rq))
+        assert row.pq == pytest.approx(row.sq * row.rq / 100)
+        expected.append(pq)
+    assert scores.overall.pq == pytest.approx(sum(expected) / 3)
+    assert scores.things.pq == pytest.approx((expected[0] + expected[1]) / 2)
+    assert scores.stuff.pq == pytest.approx(expected[2])
+    assert any(segment.is_crowd for *_, segments in images for segment in segments)
+
+
+def test_a_perfect_map_scores_100() -> None:
+    _, _, truth, segments = random_image(3)
+    meter = PanopticQuality(IS_THING)
+    plain = [LabelledSegment(id=one.id, label=one.label) for one in segments]
+    meter.update(truth, {one.id: one.label for one in plain}, truth, plain)
+    scores = meter.compute()
+    assert (scores.overall.pq, scores.overall.sq, scores.overall.rq) == (100, 100, 100)
+
+
+def test_exactly_half_is_no_match_and_void_is_cut_out_of_the_union() -> None:
+    truth = np.array([[1, 1, 1, 1, 0, 0]])
+    half, more = np.array([[1, 1, 0, 0, 0, 0]]), np.array([[1, 1, 1, 0, 1, 1]])
+    meter = PanopticQuality([True])
+    meter.update(half, {1: 0}, truth, [LabelledSegment(id=1, label=0)])
+    assert (meter.hits[0], meter.false[0], meter.missed[0]) == (0, 1, 1)
+    meter.update(more, {1: 0}, truth, [LabelledSegment(id=1, label=0)])
+    assert (meter.hits[0], meter.iou_sum[0]) == (1, 0.75)
+
+
+def test_an_empty_prediction_misses_all_and_an_empty_set_has_no_score() -> None:
+    meter = PanopticQuality([True, False])
+    assert math.isnan(meter.compute().overall.pq)
+    meter.update(np.zeros((2, 2), int), {}, np.ones((2, 2), int), [LabelledSegment(id=1, label=0)])
+    scores = meter.compute()
+    assert (scores.overall.pq, scores.overall.classes, meter.missed[0]) == (0, 1, 1)
+    assert math.isnan(scores.stuff.pq)
+
+
+def test_maps_and_lists_must_agree() -> None:
+    meter = PanopticQuality([True])
+    with pytest.raises(ValueError, match="resize it first"):
+        meter.update(np.zeros((2, 2), int), {}, np.zeros((2, 3), int), [])
+    with pytest.raises(ValueError, match=r"ids \[3\], its list \[4\]"):
+        meter.update(np.full((2, 2), 3), {4: 0}, np.zeros((2, 2), int), [])

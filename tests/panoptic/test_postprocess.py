@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch import Tensor
+
+from clipself.panoptic.postprocess import (
+    boxes_around,
+    instances,
+    panoptic_map,
+    resize_to_original,
+    semantic_map,
+)
+
+IS_THING = (True, False, True)
+
+
+def case(rows: list[tuple[int, float, list[str]]]) -> tuple[Tensor, Tensor]:
+    """(label, probability, picture) of each query; "#" is a sure pixel, "+" a likely one, "." none; label 3 is void."""
+    scores, masks = [], []
+    for label, probability, picture in rows:
+        rest = (1 - probability) / 3
+        scores.append([probability if place == label else rest for place in range(4)])
+        masks.append([[{"#": 6.0, "+": 1.0, ".": -6.0}[c] for c in line] for line in picture])
+    return torch.tensor(scores).log(), torch.tensor(masks)
+
+
+def test_each_pixel_goes_to_the_strongest_claim() -> None:
+    scores, masks = case([(0, 0.9, ["###.", "###."]), (2, 0.8, ["..##", "..##"])])
+    found = panoptic_map(scores, masks, is_thing=IS_THING, overlap_threshold=0.4)
+    assert found.ids_HW.tolist() == [[1, 1, 1, 2], [1, 1, 1, 2]]
+    assert [(one.id, one.label, one.is_thing) for one in found.segments] == [(1, 0, True), (2, 2, True)]
+    assert found.segments[0].score == pytest.approx(0.9)
+
+
+def test_a_mask_that_loses_most_of_itself_is_dropped_and_leaves_void() -> None:
+    scores, masks = case([(0, 0.9, ["###.", "###."]), (2, 0.8, ["..##", "..##"])])
+    found = panoptic_map(scores, masks, is_thing=IS_THING, overlap_threshold=0.8)
+    assert found.ids_HW.tolist() == [[1, 1, 1, 0], [1, 1, 1, 0]]
+    assert len(found.segments) == 1
+
+
+def test_stuff_of_one_class_is_one_segment_and_things_stay_apart() -> None:
+    rows = [["#...", "#..."], [".#..", ".#.."], ["..#.", "..#."], ["...#", "...#"]]
+    scores, masks = case([(1, 0.9, rows[0]), (0, 0.9, rows[1]), (1, 0.8, rows[2]), (0, 0.8, rows[3])])
+    found = panoptic_map(scores, masks, is_thing=IS_THING)
+    assert found.ids_HW[0].tolist() == [1, 2, 1, 3]
+    assert [one.label for one in found.segments] == [1, 0, 0]
+
+
+def test_void_masks_and_weak_masks_leave_an_empty_map() -> None:
+    scores, masks = case([(3, 0.9, ["##"]), (0, 0.5, [".."])])
+    found = panoptic_map(scores, masks, is_thing=IS_THING)
+    assert found.segments == ()
+    assert not found.ids_HW.any()
+    scores, masks = case([(0, 0.5, ["##"])])
+    assert panoptic_map(scores, masks, is_thing=IS_THING, object_threshold=0.6).segments == ()
+    assert panoptic_map(scores[:0], masks[:0], is_thing=IS_THING).ids_HW.tolist() == [[0, 0]]
+
+
+def test_instances_are_things_scored_by_class_and_mask() -> None:
+    scores, masks = case([(1, 0.97, ["####"]), (0, 0.7, ["#+.."]), (2, 0.85, ["..##"])])
+    found = instances(scores, masks, is_thing=IS_THING, top=3)  # the stuff takes one of the three places
+    assert found.labels_N.tolist() == [2, 0]
+    assert found.masks_NHW.tolist() == [[[False, False, True, True]], [[True, True, False, False]]]
+    sure, likely = torch.tensor(6.0).sigmoid().item(), torch.tensor(1.0).sigmoid().item()
+    torch.testing.assert_close(found.scores_N, torch.tensor([0.85 * sure, 0.7 * (sure + likely) / 2]))
+    assert found.boxes.tolist() == [[2, 0, 4, 1], [0, 0, 2, 1]]
+    assert len(instances(scores[:0], masks[:0], is_thing=IS_THING).scores_N) == 0
+
+
+def test_semantic_scores_add_up_over_masks() -> None:
+    scores, masks = case([(0, 0.7, ["#."]), (0, 0.4, ["##"])])
+    total = semantic_map(scores, masks)
+    soft = masks.sigmoid()
+    torch.testing.assert_close(total[0], 0.7 * soft[0] + 0.4 * soft[1])
+    torch.testing.assert_close(total[1], 0.1 * soft[0] + 0.2 * soft[1])
+
+
+def test_padding_is_cut_off_before_the_last_resize() -> None:
+    masks = torch.zeros(1, 2, 2)
+    masks[0, :, 1] = 9.0  # the right half of the padded input
+    out = resize_to_original(masks, padded=(8, 8), kept=(8, 4), original=(16, 8))
+    assert out.shape == (1, 16, 8)
+    assert float(out[0, :, :3].max()) == 0.0
+    assert float(out[0, :, 7].min()) > 1.0  # the picture ends where the half begins
+
+
+def test_boxes_end_one_past_the_last_pixel() -> None:
+    masks = torch.zeros(2, 4, 5, dtype=torch.bool)
+    masks[0, 1:3, 2] = True
+    assert boxes_around(masks).tolist() == [[2, 1, 3, 3], [0, 0, 0, 0]]
+    assert boxes_around(masks[:0]).shape == (0, 4)
