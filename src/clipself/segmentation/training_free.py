@@ -86,7 +86,7 @@ class TrainingFree:
     @torch.no_grad()
     def label(self, image: Image.Image) -> Tensor:
         """The class of every pixel (H, W)."""
-        found: Decision = decide(self.score(image), softmax=True, class_of=self.class_of)
+        found: Decision = decide(self.score(image), softmax=self.background is not None, class_of=self.class_of)
         if self.background is None:
             return found.labels_HW
         return found.labels_HW.where(found.scores_HW >= self.settings.threshold, self.background)
