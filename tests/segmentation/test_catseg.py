@@ -21,7 +21,8 @@ from clipself.segmentation.segmenters import CatSegSegmenter
 
 
 def millions(parameters: Any) -> float:
-    return sum(parameter.numel() for parameter in parameters) / 1e6
+    count: int = sum(parameter.numel() for parameter in parameters)
+    return count / 1e6
 
 
 def picture(*size: int, seed: int = 0) -> Tensor:
@@ -131,8 +132,10 @@ def test_one_step_moves_queries_and_values_of_both_towers_and_nothing_else_of_cl
     moved = {name for name, value in model.clip.clip.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if name.endswith(("original0", "original2"))}
     assert len([name for name in moved if name.startswith("visual.")]) == 12
-    last = model.clip.trunk.blocks[-1].attn.parametrizations.in_proj_weight  # type: ignore[union-attr]
-    assert last.original0.grad.abs().max() == 0.0  # no gradient reaches it, and it decays all the same
+    last: Any = model.clip.trunk.blocks[-1]
+    assert (
+        last.attn.parametrizations.in_proj_weight.original0.grad.abs().max() == 0.0
+    )  # no gradient reaches it, and it decays all the same
 
 
 def test_splitting_the_attention_changes_no_number() -> None:
@@ -207,12 +210,12 @@ def test_padding_shifts_the_published_single_pass_and_not_ours() -> None:
     assert (shifted - expected).abs().max() > 1e-3
 
 
-class LargestTensor(TorchDispatchMode):
+class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps the number of elements of the largest tensor that any operation makes."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.elements: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))

@@ -144,16 +144,24 @@ def test_prediction_without_training_takes_any_names() -> None:
         pytest.param("segment predict --model ./openai --images scenes/val", "was never trained on names", id="names"),
         pytest.param("segment evaluate --models scenes --data x.json --images y", "no annotation file", id="data"),
         pytest.param("segment train --recipe big --data x --out y", "unknown recipe 'big'", id="recipe"),
-        pytest.param(
-            f"segment train {DATA} --out z --classes-per-step 1", "leaves nothing to tell apart", id="classes"
-        ),
-        pytest.param(f"segment train {DATA} --out z --evaluate-every 5", "needs evaluate_data", id="evaluate"),
-        pytest.param(f"segment train {DATA} --out z --max-steps 0", "max_steps=0 must be at least 1", id="steps"),
     ],
 )
 def test_bad_input_is_a_sentence(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param({"classes_per_step": 1}, "leaves nothing to tell apart", id="classes"),
+        pytest.param({"evaluate_every": 5}, "needs evaluate_data", id="evaluate"),
+        pytest.param({"max_steps": 0}, "max_steps=0 must be at least 1", id="steps"),
+    ],
+)
+def test_settings_that_do_not_fit_are_said(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SegmentTrainConfig(data=Path("x"), out=Path("y"), **options)
 
 
 def test_a_model_on_another_clip_or_cut_short_is_refused() -> None:

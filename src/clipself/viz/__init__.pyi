@@ -6,6 +6,8 @@ from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
 from .report import ReportPage as ReportPage
+from .segments import draw_panels as draw_panels
+from .segments import draw_segments as draw_segments
 
 __all__ = [
     "DrawnBox",
@@ -14,6 +16,8 @@ __all__ = [
     "draw_comparison",
     "draw_kmeans",
     "draw_loss",
+    "draw_panels",
     "draw_query",
+    "draw_segments",
     "lay_out",
 ]
