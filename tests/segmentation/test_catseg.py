@@ -232,7 +232,8 @@ def largest(model: CatSeg, classes: int, *, classes_at_once: int) -> int:
     how = CatSegInference(mode="whole", classes_at_once=classes_at_once)
     with LargestTensor() as seen:
         decide(score_picture(model, picture(32, 32), texts, size=(60, 60), how=how))
-    return seen.elements
+    elements: int = seen.elements
+    return elements
 
 
 def test_memory_stays_flat_over_847_classes() -> None:
