@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "detect train": ("detect", "train an open-vocabulary detector on a frozen CLIP, base classes only"),
     "detect evaluate": ("detect", "AP of a detector on novel, base and all classes, COCO or LVIS"),
     "detect predict": ("detect", "find named things in pictures and draw them"),
+    "detect import": ("detect", "write a released F-ViT checkpoint as a detector folder"),
     "detect split": ("detect", "write the open-vocabulary split of an official instances file"),
     "proposals": ("detect", "class-free boxes of a folder of images, to distil on"),
     "data prepare": ("data", "convert an official segmentation archive to index maps, with checks"),

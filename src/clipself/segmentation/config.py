@@ -1,23 +1,17 @@
 """Settings of training, evaluation and prediction; free of heavy imports so that `--help` is quick."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
+
+from clipself.engine.settings import RunSettings
 
 METHODS: Final = ("maskclip", "sclip", "clearclip", "naclip")
 """Training-free rows, by the readout that each is."""
 
-NOT_COMPARED: Final = (
-    "out", "resume", "overwrite", "workers", "save_every", "evaluate_every", "evaluate_data", "evaluate_images",
-    "evaluate_limit", "tensorboard", "device",
-)  # fmt: skip
-"""Settings that may change between a run and its continuation."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentTrainConfig:
+class SegmentTrainConfig(RunSettings):
     """One training run of CAT-Seg (arXiv:2303.11797) or SAN (arXiv:2302.12242) on a dense CLIP."""
 
     data: Path
@@ -108,22 +102,11 @@ class SegmentTrainConfig:
     """Start anew in a folder that already holds a run."""
 
     def __post_init__(self) -> None:
-        for name in ("crop", "max_steps", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        self.check_counts("crop", "max_steps", "batch_size", "accumulate")
         if self.classes_per_step is not None and self.classes_per_step < 2:
             raise ValueError(f"classes_per_step={self.classes_per_step} leaves nothing to tell apart; use at least 2")
         if self.evaluate_every and self.evaluate_data is None:
             raise ValueError("evaluate_every needs evaluate_data (and evaluate_images for a JSON)")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-    def fingerprint(self, **more: Any) -> str:
-        """A digest of everything that the weights depend on."""
-        kept = {name: value for name, value in self.to_json().items() if name not in NOT_COMPARED}
-        return hashlib.sha256(json.dumps({**kept, **more}, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

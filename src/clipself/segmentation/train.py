@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from clipself.data.semantic_training import Augmentation, SemanticCrops, collate
 from clipself.data.workers import plain_errors
 from clipself.engine.checkpoint import load_state
 from clipself.engine.distributed import World, join_world
-from clipself.engine.log import RunLog, read_metrics
+from clipself.engine.log import RunLog
 from clipself.engine.loop import Loop, LoopConfig
 from clipself.engine.optim import SCHEDULES
 from clipself.engine.precision import make_precision
+from clipself.engine.run_folder import loss_at_ends, open_run_folder
+from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.segmentation.build import Model, build_model, save_segmenter
 from clipself.segmentation.catseg import CLIP_LR_SCALE, CatSeg, choose_learning
@@ -78,8 +80,7 @@ def train_segmenter(config: SegmentTrainConfig | None = None, /, **options: Any)
 
 
 def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
-    state_path = config.out / "training_state.pt"
-    _check_folder(config, state_path, world)
+    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     data = open_training(config)
     clip = load_clip(config.model, config.pretrained)
     clip_hash = clip.weights_hash()
@@ -223,32 +224,18 @@ def _loader(crops: SemanticCrops, config: SegmentTrainConfig, world: World, star
     )
 
 
-def _check_folder(config: SegmentTrainConfig, state_path: Path, world: World) -> None:
-    if world.is_main and not config.resume and not config.overwrite and state_path.exists():
-        raise FileExistsError(
-            f"{config.out} already holds a run; go on with it by resume (--resume), start anew in it by overwrite "
-            "(--overwrite), or choose another folder"
-        )
-    world.wait()
-    if world.is_main and config.overwrite and not config.resume:
-        state_path.unlink(missing_ok=True)
-        (config.out / "metrics.jsonl").unlink(missing_ok=True)
-
-
 def _finish(
     config: SegmentTrainConfig, world: World, model: Model, names: Sequence[str], clip_hash: str
 ) -> SegmentTrainResult:
-    losses = [record["loss"] for record in read_metrics(config.out)]
-    tenth = max(1, len(losses) // 10)
+    first_loss, last_loss = loss_at_ends(config.out)
     result = SegmentTrainResult(
         out=config.out,
         steps=config.max_steps,
-        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
-        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
+        first_loss=first_loss,
+        last_loss=last_loss,
     )
     if world.is_main:
         card = {"names": list(names), "clip_hash": clip_hash, "training": config.to_json(), "steps": config.max_steps}
         save_segmenter(model.eval(), config.out, config=config, card=card)
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(result).items()}
-        write_json(config.out / "result.json", plain)
+        write_json(config.out / "result.json", plain_values(result))
     return result

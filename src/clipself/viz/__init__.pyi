@@ -5,6 +5,7 @@ from .boxes import draw_boxes as draw_boxes
 from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
+from .panoptic_maps import paint_segments as paint_segments
 from .report import ReportPage as ReportPage
 from .segments import draw_panels as draw_panels
 from .segments import draw_segments as draw_segments
@@ -20,4 +21,5 @@ __all__ = [
     "draw_query",
     "draw_segments",
     "lay_out",
+    "paint_segments",
 ]

@@ -45,11 +45,12 @@ def draw_segments(image: Image.Image, labels_HW: Tensor, *, classes: int, opacit
     colours = np.zeros((*labels.shape, 3), dtype=np.float32)
     colours[inside] = palette[labels[inside]]
     mixed = (1 - opacity) * np.asarray(image.convert("RGB"), dtype=np.float32) + opacity * colours
-    mixed[_edges(labels)] = 255
+    mixed[segment_edges(labels)] = 255
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def _edges(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def segment_edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Pixels (H, W) whose upper or left neighbour is of another class or segment."""
     edges = np.zeros(labels.shape, dtype=bool)
     edges[1:] |= labels[1:] != labels[:-1]
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]

@@ -1,0 +1,275 @@
+"""Panoptic labels: every pixel of a picture belongs to a segment or to none. COCO's and ADE20K's panoptic files."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipself.data.images import read_image
+from clipself.data.scenes.art import THINGS
+from clipself.data.scenes.draw import CLASSES, SceneMaker
+from clipself.data.sources import check_images_exist, file_name_of, read_json
+from clipself.files import write_atomically, write_json
+from clipself.metrics.panoptic_quality import LabelledSegment
+from clipself.structures import MaskTargets
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PanopticTruth:
+    """One picture with its panoptic label, in original pixels.
+
+    Attributes:
+        image: RGB picture.
+        ids_HW: Segment id of every pixel, int32; 0 is void.
+        segments: What the ids are, crowds included.
+        name: File of the picture.
+        image_id: The data set's own id.
+    """
+
+    image: Image.Image
+    ids_HW: NDArray[np.int32]
+    segments: tuple[LabelledSegment, ...]
+    name: str
+    image_id: int
+
+    def labels_HW(self, *, void: int = 255) -> NDArray[np.int64]:
+        """Class of every pixel; crowds count, void gets a value of its own."""
+        labels = np.full(self.ids_HW.shape, void, dtype=np.int64)
+        for segment in self.segments:
+            labels[self.ids_HW == segment.id] = segment.label
+        return labels
+
+
+class PanopticImages(Protocol):
+    """Pictures with panoptic labels."""
+
+    class_ids: list[int]
+    class_names: list[str]
+    class_is_thing: list[bool]
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+
+    def read(self, index: int) -> PanopticTruth:
+        """Decodes one picture and its label."""
+
+
+class PanopticFile:
+    """COCO's panoptic format, which ADE20K's panoptic release shares: a JSON and a folder of PNGs.
+
+    Args:
+        annotations: Panoptic JSON; class ids may start at 0.
+        images: Folder of the pictures.
+        segments: Folder of the PNGs; the folder beside the JSON with its name if not given.
+        without: Names of classes; pictures that hold one are left out.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: The JSON is not a panoptic one, a class to leave out is unknown, or nothing is left.
+    """
+
+    def __init__(
+        self,
+        annotations: str | Path,
+        images: str | Path,
+        *,
+        segments: str | Path | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        held = read_json(annotations)
+        if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
+            raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO panoptic file')
+        if held["annotations"] and "segments_info" not in held["annotations"][0]:
+            raise ValueError(f"{annotations} is not panoptic (no segments_info); pass the panoptic annotation file")
+        categories = sorted(held["categories"], key=lambda row: int(row["id"]))
+        self.class_ids = [int(row["id"]) for row in categories]
+        self.class_names = [str(row["name"]) for row in categories]
+        self.class_is_thing = [bool(row.get("isthing", 1)) for row in categories]
+        self.segments = Path(segments) if segments is not None else Path(annotations).with_suffix("")
+        self._label_of = {class_id: label for label, class_id in enumerate(self.class_ids)}
+        unknown = set(without) - set(self.class_names)
+        if unknown:
+            raise ValueError(f"{annotations} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
+        barred = {self.class_ids[self.class_names.index(name)] for name in without}
+        names = {row["id"]: file_name_of(row) for row in held["images"]}
+        self.rows: list[Mapping[str, Any]] = [
+            row
+            for row in held["annotations"]
+            if row["image_id"] in names and not any(one["category_id"] in barred for one in row["segments_info"])
+        ]
+        self.paths = [Path(images) / names[row["image_id"]] for row in self.rows]
+        check_images_exist(self.paths, source=str(annotations))
+        pngs = [self.segments / row["file_name"] for row in self.rows]
+        check_images_exist(pngs, source=f"{annotations} (segment PNGs)")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: int) -> PanopticTruth:
+        """Decodes one picture and its label.
+
+        Raises:
+            ValueError: Picture and label differ in size.
+        """
+        row, image = self.rows[index], read_image(self.paths[index])
+        ids = read_segment_ids(self.segments / row["file_name"])
+        if ids.shape != (image.height, image.width):
+            raise ValueError(
+                f"{self.paths[index]} is {image.height} x {image.width} pixels, its segments {row['file_name']} are "
+                f"{ids.shape[0]} x {ids.shape[1]}; are they from another release?"
+            )
+        segments = tuple(
+            LabelledSegment(
+                id=int(one["id"]), label=self._label_of[one["category_id"]], is_crowd=bool(one.get("iscrowd", 0))
+            )
+            for one in row["segments_info"]
+        )
+        return PanopticTruth(
+            image=image, ids_HW=ids, segments=segments, name=str(self.paths[index]), image_id=row["image_id"]
+        )
+
+    def occurring(self) -> list[str]:
+        """Names of the classes that at least one segment has."""
+        there = {one["category_id"] for row in self.rows for one in row["segments_info"]}
+        return [name for class_id, name in zip(self.class_ids, self.class_names, strict=True) if class_id in there]
+
+
+class ScenePanoptic:
+    """Generated scenes with their perfect labels, drawn when they are asked for.
+
+    Args:
+        maker: Draws the scenes.
+        count: How many there are.
+    """
+
+    def __init__(self, maker: SceneMaker, count: int) -> None:
+        self.maker, self.count = maker, count
+        self.class_names = list(CLASSES)
+        self.class_ids = list(range(1, len(CLASSES) + 1))
+        self.class_is_thing = [name in THINGS for name in CLASSES]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> PanopticTruth:
+        """Scene `index`."""
+        scene = self.maker(index)
+        segments = tuple(
+            LabelledSegment(id=segment.id, label=self.class_names.index(segment.name)) for segment in scene.segments
+        )
+        return PanopticTruth(
+            image=scene.image, ids_HW=scene.panoptic_HW, segments=segments, name=f"scene {index}", image_id=index + 1
+        )
+
+
+def read_segment_ids(path: str | Path) -> NDArray[np.int32]:
+    """Segment ids (H, W) of a panoptic PNG: R + 256 G + 65536 B."""
+    with Image.open(path) as opened:
+        colours = np.asarray(opened.convert("RGB"), dtype=np.int32)
+    return colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
+
+
+def segment_colours(ids_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Ids (H, W) -> colours (H, W, 3) of a panoptic PNG."""
+    return np.stack([ids_HW % 256, ids_HW // 256 % 256, ids_HW // 65536], axis=-1).astype(np.uint8)
+
+
+def mask_targets(truth: PanopticTruth) -> MaskTargets:
+    """Segments as masks to learn; crowds and empty ones are left out."""
+    ids = torch.from_numpy(np.ascontiguousarray(truth.ids_HW))
+    kept = [(segment.label, ids == segment.id) for segment in truth.segments if not segment.is_crowd]
+    kept = [(label, mask) for label, mask in kept if mask.any()]
+    return MaskTargets(
+        labels_N=torch.tensor([label for label, _ in kept], dtype=torch.long),
+        masks_NHW=torch.stack([mask for _, mask in kept]) if kept else torch.zeros(0, *ids.shape, dtype=torch.bool),
+    )
+
+
+class PanopticWriter:
+    """Collects predicted maps and writes them as COCO's tools read them.
+
+    Args:
+        folder: Made when missing; PNGs go to `panoptic/`, the JSON to `panoptic.json`.
+        class_ids: Class id of each label.
+        class_names: Its name.
+        class_is_thing: Whether it is a thing.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        class_ids: Sequence[int],
+        class_names: Sequence[str],
+        class_is_thing: Sequence[bool],
+    ) -> None:
+        self.folder, self.class_ids = Path(folder), list(class_ids)
+        self.categories = [
+            {"id": class_id, "name": name, "isthing": int(thing)}
+            for class_id, name, thing in zip(class_ids, class_names, class_is_thing, strict=True)
+        ]
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        *,
+        image_id: int,
+        name: str,
+        ids_HW: NDArray[np.integer],
+        labels: Mapping[int, int],
+        scores: Mapping[int, float],
+    ) -> Path:
+        """Writes one PNG and remembers its segments.
+
+        Args:
+            image_id: The data set's id of the picture.
+            name: File of the picture.
+            ids_HW: Segment ids; 0 is void.
+            labels: Segment id -> label.
+            scores: Segment id -> score.
+
+        Returns:
+            The PNG.
+        """
+        png = f"{Path(name).stem}.png"
+        height, width = ids_HW.shape
+        picture = Image.fromarray(segment_colours(ids_HW))
+        path = write_atomically(self.folder / "panoptic" / png, lambda part: picture.save(part, format="PNG"))
+        self.images.append({"id": image_id, "file_name": Path(name).name, "height": height, "width": width})
+        self.annotations.append(
+            {
+                "image_id": image_id,
+                "file_name": png,
+                "segments_info": [
+                    {
+                        "id": segment,
+                        "category_id": self.class_ids[label],
+                        "isthing": self.categories[label]["isthing"],
+                        "area": int((ids_HW == segment).sum()),
+                        "bbox": _box_of(ids_HW == segment),
+                        "iscrowd": 0,
+                        "score": round(scores[segment], 5),
+                    }
+                    for segment, label in labels.items()
+                ],
+            }
+        )
+        return path
+
+    def close(self) -> Path:
+        """Writes the JSON; it comes last, so that a folder with one is complete."""
+        held = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
+        return write_json(self.folder / "panoptic.json", held)
+
+
+def _box_of(mask_HW: NDArray[np.bool_]) -> list[int]:
+    rows, cols = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
+    if not len(rows):
+        return [0, 0, 0, 0]
+    return [int(cols[0]), int(rows[0]), int(cols[-1] - cols[0] + 1), int(rows[-1] - rows[0] + 1)]

@@ -1,0 +1,138 @@
+"""The CLIP's opinion of masks: by pooling its dense map, by cutting masks out, or by ODISE's mask tokens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.readouts import find_readout
+from clipself.choices import pick
+from clipself.ops.pooling import pool_mask_logits
+from clipself.panoptic.mask_tokens import embed_mask_tokens
+from clipself.panoptic.postprocess import boxes_around
+from clipself.panoptic.scores import class_logits
+from clipself.panoptic.text import embed_names
+
+LARGEST_SCALE: Final = 100.0
+CROPS_AT_ONCE: Final = 64
+CROP_MARGIN: Final = 1.2
+"""Sides of a masked crop relative to the box of its mask."""
+
+
+class ClipJudge:
+    """Scores any masks of a picture against any names.
+
+    Args:
+        clip: The CLIP; one refined by CLIPSelf knows regions.
+        names: One string a class; commas separate synonyms.
+        by: Row of `WAYS`: "masks" pools the dense map (CLIPSelf), "crops" embeds each mask cut out (slow upper bound),
+            "tokens" is ODISE's own way.
+        image_size: Longest side that the CLIP sees, in pixels; the aspect is kept up to whole patches.
+        readout: How the last block becomes a dense map.
+        templates: Sentences around the names.
+
+    Raises:
+        ValueError: The way, the readout or the templates are unknown, or there are no names.
+    """
+
+    def __init__(
+        self,
+        clip: DenseCLIP,
+        names: Sequence[str],
+        *,
+        by: str = "masks",
+        image_size: int = 640,
+        readout: str = "value",
+        templates: str = "vild",
+    ) -> None:
+        self.clip, self.image_size, self.readout, self.by = clip, image_size, readout, by
+        self._embed = pick(WAYS, by, what="way to judge masks")
+        find_readout(readout)
+        if image_size < clip.patch_size:
+            raise ValueError(f"image_size={image_size} is smaller than one patch of {clip.patch_size} pixels")
+        self.text = embed_names(clip, names, templates=templates).to(clip.device)
+        self.scale = scale_of(clip)
+
+    @torch.no_grad()
+    def __call__(self, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
+        """Class logits (Q, K) of each mask.
+
+        Args:
+            picture: RGB picture.
+            masks_QYX: Mask logits of the whole picture, at any resolution.
+        """
+        if not len(masks_QYX):
+            return torch.zeros(0, len(self.text.counts), device=self.clip.device)
+        embeddings_QD = self._embed(self, picture, masks_QYX.to(self.clip.device))
+        return class_logits(embeddings_QD[None].float(), self.text, scale=self.scale)[0]
+
+    def fit(self, picture: Image.Image) -> tuple[int, int]:
+        """Height and width at which the CLIP sees a picture."""
+        patch, scale = self.clip.patch_size, self.image_size / max(picture.size)
+        height, width = (max(1, round(side * scale / patch)) * patch for side in (picture.height, picture.width))
+        return height, width
+
+
+def scale_of(clip: DenseCLIP) -> float:
+    """The CLIP's own logit scale, at most 100."""
+    scale: Tensor = clip.clip.logit_scale  # type: ignore[assignment]
+    return min(float(scale.detach().exp()), LARGEST_SCALE)
+
+
+def pool_dense(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
+    """The mean of the dense map under each mask.
+
+    Patches whose mask logit, resized to the grid, is above zero (FC-CLIP); a mask too small for any patch is pooled
+    by how much of each patch it covers.
+    """
+    image = judge.clip.preprocess(picture, size=judge.fit(picture))
+    dense_1DYX = judge.clip.dense_map(image[None], readout=judge.readout)
+    grid = (dense_1DYX.shape[-2], dense_1DYX.shape[-1])
+    on_grid = F.interpolate(masks_QYX[None].float(), size=grid, mode="bilinear", align_corners=False)
+    pooled_QD = pool_mask_logits(dense_1DYX, on_grid)[0]
+    lost_Q = ~(on_grid[0] > 0).flatten(1).any(1)
+    if lost_Q.any():
+        cover = F.adaptive_avg_pool2d(masks_QYX[lost_Q].sigmoid(), grid).flatten(1)
+        pooled_QD[lost_Q] = cover / (cover.sum(1, keepdim=True) + 1e-8) @ dense_1DYX[0].flatten(1).mT
+    return pooled_QD
+
+
+def embed_crops(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
+    """Each mask cut out of the picture, everything else at the mean colour, seen at the CLIP's own size."""
+    clip = judge.clip
+    size = (picture.height, picture.width)
+    full_QHW = F.interpolate(masks_QYX[None].float(), size=size, mode="bilinear", align_corners=False)[0] > 0
+    pixels = clip.preprocess(picture, size=size)
+    crops = [
+        _cut_out(pixels, mask_HW, box, side=clip.image_size)
+        for mask_HW, box in zip(full_QHW, boxes_around(full_QHW).tolist(), strict=True)
+    ]
+    return torch.cat([clip.encode_image(torch.stack(crops[start : start + CROPS_AT_ONCE]))
+                      for start in range(0, len(crops), CROPS_AT_ONCE)])  # fmt: skip
+
+
+def _cut_out(pixels_3HW: Tensor, mask_HW: Tensor, box: Sequence[float], *, side: tuple[int, int]) -> Tensor:
+    """A square around the box, grown a little; zero is the mean colour of a normalised image."""
+    left, top, right, bottom = box
+    reach = max(right - left, bottom - top, 2.0) * CROP_MARGIN / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    kept = F.pad(pixels_3HW * mask_HW, [int(reach) + 1] * 4)
+    row, col, length = round(y + 1), round(x + 1), 2 * int(reach)
+    crop = kept[:, row : row + max(2, length), col : col + max(2, length)]
+    return F.interpolate(crop[None], size=side, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def mask_tokens(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
+    """ODISE: class tokens that look at one mask each, the picture squashed to the CLIP's own size."""
+    image = judge.clip.preprocess(picture, size=judge.clip.image_size)
+    return embed_mask_tokens(judge.clip, image[None], masks_QYX[None].float())[0]
+
+
+Way = Callable[[ClipJudge, Image.Image, Tensor], Tensor]
+
+WAYS: Final[Mapping[str, Way]] = {"masks": pool_dense, "crops": embed_crops, "tokens": mask_tokens}
+"""How a mask becomes an embedding (Q, D)."""

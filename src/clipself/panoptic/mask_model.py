@@ -1,0 +1,260 @@
+"""Our own mask generator: FC-CLIP's decoders on a frozen CLIP, whose taps are rescaled to a pyramid."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import load_clip
+from clipself.files import write_atomically, write_json
+from clipself.losses.mask_classification import MaskPredictions
+from clipself.panoptic.fcclip import FcClipHeads
+from clipself.panoptic.masks import MaskSet
+from clipself.panoptic.scores import TextRows
+from clipself.panoptic.text import embed_names
+
+CONFIG_NAME: Final = "mask_model.json"
+WEIGHTS_NAME: Final = "mask_model.safetensors"
+STEP: Final = 2
+"""Sides of the input are multiples of this many patches, so that the coarsest level is half a grid."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskModelConfig:
+    """Shape of the decoders; the defaults are small, `published_shape()` is FC-CLIP's.
+
+    Attributes:
+        taps: Blocks of the CLIP whose tokens are read, ascending; None takes the middle one and the last but one.
+        image_size: Longest side of the input in pixels.
+        channels: Width of decoders and mask features.
+        pixel_layers: Deformable layers.
+        pixel_hidden: Width inside their feed-forward.
+        layers: Masked decoder layers.
+        hidden: Width inside their feed-forward.
+        queries: How many masks there are at most.
+        heads: Attention heads.
+        templates: Sentences around the names that the class head compares with.
+    """
+
+    taps: tuple[int, ...] | None = None
+    image_size: int = 320
+    channels: int = 96
+    pixel_layers: int = 2
+    pixel_hidden: int = 256
+    layers: int = 3
+    hidden: int = 256
+    queries: int = 40
+    heads: int = 4
+    templates: str = "vild"
+
+
+def published_shape() -> MaskModelConfig:
+    """FC-CLIP's decoders: 5.8 M and 14.9 M parameters."""
+    return MaskModelConfig(
+        image_size=1024, channels=256, pixel_layers=6, pixel_hidden=1024, layers=9, hidden=2048, queries=250, heads=8
+    )
+
+
+class TapsToPyramid(nn.Module):
+    """Taps of a plain vision transformer -> maps at a quarter, half, one and two patches of stride 16.
+
+    Source: the simple feature pyramid of ViTDet (arXiv:2203.16527). Two strided convolutions on the picture join the
+    finest level, since patches alone know no edges.
+
+    Args:
+        width: Channels of a tap.
+        taps: How many taps there are.
+        channels: Channels of every level.
+    """
+
+    def __init__(self, *, width: int, taps: int, channels: int) -> None:
+        super().__init__()
+        self.merge = nn.Sequential(nn.Conv2d(width * taps, channels, 1), nn.GroupNorm(1, channels))
+        self.twice = nn.Sequential(nn.ConvTranspose2d(channels, channels, 2, stride=2), nn.GroupNorm(1, channels))
+        self.four_times = nn.Sequential(nn.GELU(), nn.ConvTranspose2d(channels, channels, 2, stride=2))
+        self.edges = nn.Sequential(
+            nn.Conv2d(3, channels // 2, 4, stride=2, padding=1),
+            nn.GroupNorm(1, channels // 2),
+            nn.GELU(),
+            nn.Conv2d(channels // 2, channels, 4, stride=2, padding=1),
+        )
+
+    def forward(self, images_B3HW: Tensor, taps: Sequence[Tensor]) -> list[Tensor]:
+        """Normalised images and their taps (B, C, Y, X) -> four levels, finest first."""
+        middle = self.merge(torch.cat([_unit_variance(tap) for tap in taps], dim=1))
+        half = self.twice(middle)
+        finest = self.four_times(half)
+        edges = F.interpolate(
+            self.edges(images_B3HW), size=finest.shape[-2:], mode="bilinear", align_corners=False
+        )  # the same size already where a patch has 16 pixels
+        return [finest + edges, half, middle, F.avg_pool2d(middle, 2)]
+
+
+def _unit_variance(tap_BCYX: Tensor) -> Tensor:
+    """Layer norm over channels without parameters: residual streams of different depth differ in scale."""
+    return F.layer_norm(tap_BCYX.permute(0, 2, 3, 1), tap_BCYX.shape[1:2]).permute(0, 3, 1, 2)
+
+
+class MaskModel(nn.Module):
+    """Pyramid and heads: everything that learns. The CLIP stays outside, frozen.
+
+    Args:
+        config: Shape.
+        width: Channels of the CLIP's taps.
+        embed_dim: Width of its joint space.
+        taps: How many taps are read.
+    """
+
+    def __init__(self, config: MaskModelConfig, *, width: int, embed_dim: int, taps: int) -> None:
+        super().__init__()
+        self.pyramid = TapsToPyramid(width=width, taps=taps, channels=config.channels)
+        self.heads = FcClipHeads(
+            in_channels=(config.channels,) * 4,
+            embed_dim=embed_dim,
+            channels=config.channels,
+            pixel_layers=config.pixel_layers,
+            pixel_hidden=config.pixel_hidden,
+            layers=config.layers,
+            hidden=config.hidden,
+            queries=config.queries,
+            heads=config.heads,
+        )
+
+    def forward(
+        self, images_B3HW: Tensor, taps: Sequence[Tensor], text: TextRows, *, all_layers: bool = False
+    ) -> list[MaskPredictions]:
+        """Normalised images, their frozen taps and the names -> predictions, the last one the result."""
+        predictions: list[MaskPredictions] = self.heads(self.pyramid(images_B3HW, taps), text, all_layers=all_layers)
+        return predictions
+
+
+class OwnMasks:
+    """A trained mask model on its CLIP, as a mask generator.
+
+    Args:
+        model: Pyramid and heads.
+        clip: The frozen CLIP that they were trained on.
+        config: Shape.
+        trained_names: Names seen in training.
+    """
+
+    def __init__(
+        self, model: MaskModel, clip: DenseCLIP, config: MaskModelConfig, *, trained_names: Sequence[str]
+    ) -> None:
+        self.model, self.clip, self.config = model.to(clip.device).eval(), clip, config
+        self.trained_names = tuple(trained_names)
+        self.taps = taps_of(config, clip)
+        self._text: tuple[tuple[str, ...], TextRows] | None = None
+
+    @torch.no_grad()
+    def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
+        """Predicts masks with class scores of any names."""
+        image = self.clip.preprocess(picture, size=self.fit(picture))[None]
+        (found,) = self.model(image, self.clip.taps(image, self.taps, readout="qk"), self._rows(names))
+        logits_QK = found.logits_BQK[0].float()
+        return MaskSet(masks_QYX=found.masks_BQYX[0], logits_QK=logits_QK[:, :-1], void_Q=logits_QK.softmax(-1)[:, -1])
+
+    def fit(self, picture: Image.Image) -> tuple[int, int]:
+        """Height and width at which a picture goes in: no padding, the aspect kept up to two patches."""
+        step, scale = STEP * self.clip.patch_size, self.config.image_size / max(picture.size)
+        height, width = (max(1, round(side * scale / step)) * step for side in (picture.height, picture.width))
+        return height, width
+
+    def _rows(self, names: Sequence[str]) -> TextRows:
+        """Embedded names; kept for as long as the same names are asked for."""
+        if self._text is None or self._text[0] != tuple(names):
+            rows = embed_names(self.clip, names, templates=self.config.templates).to(self.clip.device)
+            self._text = (tuple(names), rows)
+        return self._text[1]
+
+
+def taps_of(config: MaskModelConfig, clip: DenseCLIP) -> tuple[int, ...]:
+    """The blocks that are read.
+
+    Raises:
+        ValueError: They do not ascend within the trunk.
+    """
+    depth = clip.trunk.depth
+    taps = config.taps if config.taps is not None else tuple(sorted({depth // 2, max(0, depth - 2)}))
+    if list(taps) != sorted(set(taps)) or not taps or not 0 <= taps[0] <= taps[-1] < depth:
+        raise ValueError(f"taps={taps} must ascend within 0..{depth - 1}, the blocks of {clip.name}")
+    return taps
+
+
+def build_mask_model(config: MaskModelConfig, clip: DenseCLIP) -> MaskModel:
+    """A new model for a CLIP."""
+    return MaskModel(config, width=clip.trunk.width, embed_dim=clip.embed_dim, taps=len(taps_of(config, clip)))
+
+
+def save_mask_model(
+    folder: str | Path,
+    model: MaskModel,
+    config: MaskModelConfig,
+    *,
+    clip: DenseCLIP,
+    clip_source: tuple[str, str | None],
+    trained_names: Sequence[str],
+    card: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes what learnt, and which CLIP it belongs to.
+
+    Args:
+        folder: Made when missing.
+        model: Pyramid and heads.
+        config: Shape.
+        clip: The CLIP it was trained on.
+        clip_source: `model` and `pretrained` by which `load_clip` finds that CLIP again.
+        trained_names: Names seen in training.
+        card: What else the reader should know.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_atomically(folder / WEIGHTS_NAME, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    held = {
+        "shape": asdict(config),
+        "clip": {"model": clip_source[0], "pretrained": clip_source[1], "image_weights": clip.weights_hash("image")},
+        "trained_names": list(trained_names),
+        **(card or {}),
+    }
+    write_json(folder / CONFIG_NAME, held)
+    return folder
+
+
+def load_mask_model(folder: str | Path, *, device: str | torch.device = "cpu") -> OwnMasks:
+    """Loads a trained mask model with its CLIP, strictly.
+
+    Raises:
+        FileNotFoundError: The folder holds no mask model, or its CLIP is missing.
+        ValueError: The CLIP's image tower is not the one it was trained on, or a tensor does not fit.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG_NAME).is_file() or not (folder / WEIGHTS_NAME).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; `clipself panoptic train` writes them"
+        )
+    held = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    shape = dict(held["shape"])
+    config = MaskModelConfig(**{**shape, "taps": None if shape["taps"] is None else tuple(shape["taps"])})
+    clip = load_clip(held["clip"]["model"], held["clip"]["pretrained"], device=device)
+    if clip.weights_hash("image") != held["clip"]["image_weights"]:
+        raise ValueError(
+            f"{folder} was trained on other weights of {held['clip']['model']}; masks of a mask model are good only on "
+            "the CLIP it was trained on"
+        )
+    model = build_mask_model(config, clip)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS_NAME), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS_NAME} does not fit its own {CONFIG_NAME}: {error}") from error
+    return OwnMasks(model, clip, config, trained_names=held["trained_names"])

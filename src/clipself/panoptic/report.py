@@ -1,0 +1,115 @@
+"""What an evaluation found: a table for people, JSON for programs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from clipself.files import write_json
+from clipself.metrics.panoptic_quality import PanopticScores
+
+ROW_TITLES = {"clip": "CLIP only", "generator": "generator only", "both": "both", "both-odise": "both (ODISE)"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PanopticRow:
+    """One model with one way of scoring, in percent; NaN where there is nothing to score.
+
+    Attributes:
+        model: The CLIP that judged.
+        scores: Row of `MIXTURES`.
+        quality: PQ, SQ, RQ of all classes, things and stuff.
+        mask_ap: Mask AP over IoU 0.50 to 0.95.
+        mask_ap50: Mask AP at IoU 0.50.
+        miou: Mean IoU of the semantic map over classes that occur.
+        accuracy: Share of the true segments that some mask covers (IoU > 0.5) whose mask gets the right class.
+        class_accuracy: The same, averaged over classes.
+        covered: Share of the true segments that some mask covers.
+    """
+
+    model: str
+    scores: str
+    quality: PanopticScores
+    mask_ap: float
+    mask_ap50: float
+    miou: float
+    accuracy: float
+    class_accuracy: float
+    covered: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PanopticReport:
+    """Panoptic evaluation of some models on the same masks.
+
+    Attributes:
+        rows: One for each model and way of scoring.
+        images: How many pictures were seen.
+        class_names: The vocabulary.
+        settings: Everything that the numbers depend on.
+    """
+
+    rows: tuple[PanopticRow, ...]
+    images: int
+    class_names: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def to_table(self) -> str:
+        """The scores as aligned text."""
+        head = [
+            "model",
+            "scores",
+            "PQ",
+            "SQ",
+            "RQ",
+            "PQ th",
+            "PQ st",
+            "mask AP",
+            "AP50",
+            "mIoU",
+            "acc",
+            "class acc",
+            "covered",
+        ]
+        body = [[row.model, ROW_TITLES.get(row.scores, row.scores), *map(_cell, _numbers(row))] for row in self.rows]
+        table = [head, *body]
+        widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if place < 2 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in table
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([f"{self.images} pictures, {len(self.class_names)} names, in percent", *lines])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, NaN as None."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the JSON, atomically."""
+        return write_json(path, self.to_json())
+
+
+def _numbers(row: PanopticRow) -> Sequence[float]:
+    overall = row.quality.overall
+    return (
+        overall.pq, overall.sq, overall.rq, row.quality.things.pq, row.quality.stuff.pq, row.mask_ap, row.mask_ap50,
+        row.miou, row.accuracy, row.class_accuracy, row.covered,
+    )  # fmt: skip
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(held) for held in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
