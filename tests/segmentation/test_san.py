@@ -1,5 +1,7 @@
 """SAN: published counts and names, both heads, what learns."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.support.segmentation import tiny_san
@@ -152,3 +154,16 @@ def test_classes_in_groups_give_the_same_labels() -> None:
 def test_settings_that_do_not_fit_are_said() -> None:
     with pytest.raises(ValueError, match="must leave a block of 2 to recognise"):
         tiny_san(tiny_openai_clip(layers=2))
+
+
+def test_the_input_of_clip_is_whole_patches_that_lie_where_the_picture_does() -> None:
+    """0.7 of 96 is 67.2 pixels, 8 patches of 8 and a rest: resized by default, cut off as published."""
+    model = tiny_san(tiny_openai_clip(layers=4))
+    images = torch.linspace(0, 1, 96).expand(1, 3, 96, 96)
+    model.settings = replace(model.settings, clip_scale=0.7)
+    resized = model.shrink(images)
+    model.settings = replace(model.settings, cut_remainder=True)
+    cut = model.shrink(images)
+    assert resized.shape == cut.shape == (1, 3, 64, 64)
+    assert resized[0, 0, 0, -1] > 0.98
+    assert cut[0, 0, 0, -1] < 0.96
