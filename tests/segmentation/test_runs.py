@@ -1,6 +1,7 @@
 """Whole runs through the command line: train, resume, evaluate, the table without training, predict."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,20 @@ def test_eva_towers_carry_both(method: str) -> None:
         assert out.shape == (1, 2, 16, 16)
     else:
         assert out[0].logits_BQK.shape == (1, 40, 3)
+
+
+def test_a_gain_and_a_prior_change_two_tensors_of_a_new_model() -> None:
+    plain = segment_recipe("small-catseg", data=Path(), out=Path(), image_size=64, cost_gain=1.0, class_prior=0.5)
+    told = replace(plain, cost_gain=10.0, class_prior=0.1)
+    clip = tiny_openai_clip(layers=6)
+    first, second = (build_model(config, clip).state_dict() for config in (plain, told))
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed == {"aggregator.conv1.weight", "aggregator.head.bias"}
+    torch.testing.assert_close(second["aggregator.conv1.weight"], 10 * first["aggregator.conv1.weight"])
+    shift = second["aggregator.head.bias"] - first["aggregator.head.bias"]
+    torch.testing.assert_close(shift.sigmoid(), torch.tensor([0.1]))
+    with pytest.raises(ValueError, match=r"class_prior=1.0 is not in \(0, 1\)"):
+        replace(plain, class_prior=1.0)
 
 
 def test_published_recipes_state_the_published_numbers() -> None:
