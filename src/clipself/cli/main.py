@@ -23,6 +23,9 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "detect predict": ("detect", "find named things in pictures and draw them"),
     "detect split": ("detect", "write the open-vocabulary split of an official instances file"),
     "proposals": ("detect", "class-free boxes of a folder of images, to distil on"),
+    "panoptic train": ("panoptic", "train a mask generator of our own on a frozen CLIP"),
+    "panoptic evaluate": ("panoptic", "PQ, mask AP and mIoU of any masks, judged by CLIP, by the generator, or both"),
+    "panoptic predict": ("panoptic", "segment pictures by names: panoptic PNGs, JSON, drawings"),
     "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
     "parity": ("parity", "check the numbers against the published implementations"),
 }

@@ -12,6 +12,9 @@ from .labelled import CocoPanoptic as CocoPanoptic
 from .labelled import RegionSamples as RegionSamples
 from .labelled import open_labelled as open_labelled
 from .ov_split import write_split as write_split
+from .panoptic import PanopticFile as PanopticFile
+from .panoptic import PanopticWriter as PanopticWriter
+from .panoptic import ScenePanoptic as ScenePanoptic
 from .photographs import load_photo as load_photo
 from .preprocess import Preprocess as Preprocess
 from .sources import CocoImages as CocoImages
@@ -27,8 +30,11 @@ __all__ = [
     "DistillDataset",
     "EpochSampler",
     "ImageFolder",
+    "PanopticFile",
+    "PanopticWriter",
     "Preprocess",
     "RegionSamples",
+    "ScenePanoptic",
     "collate_distill",
     "load_photo",
     "make_loader",

@@ -111,7 +111,7 @@ def _preprocessing(checkpoint: str) -> dict[str, Any]:
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(checkpoint)  # type: ignore[no-untyped-call]
+        processor = AutoImageProcessor.from_pretrained(checkpoint)
     except (OSError, ValueError, ImportError):
         return {}
     size = dict(processor.size)
