@@ -15,7 +15,7 @@ from clipself.backbones.loading import build_clip
 from clipself.backbones.mini_tower import STEM_STAGES
 
 PACKAGE = Path(__file__).parents[2] / "src/clipself/backbones/mini"
-RELEASE = "clipself-mini@1"
+RELEASE = "clipself-mini@2"
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": JOINT,
     "vision_cfg": {

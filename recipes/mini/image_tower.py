@@ -2,8 +2,8 @@
 
 import json
 import math
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -16,9 +16,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import clipself.backbones.mini_tower  # noqa: F401  registers the tower
+from clipself.backbones.readouts import find_readout, read_last_block
+from clipself.backbones.timm_vit import TimmVitTrunk
+from clipself.backbones.trunk import Sequence
 
+STEPS, SAVE_EVERY = 3500, 100
 COSINE_WEIGHT = 1.0
-KEEP, KEEP_UNTIL = 0.45, 0.75
+PATCHES_WEIGHT = 0.5
+"""Of the same loss on the mean of the dense map: patches come to speak the joint space, if not yet of themselves."""
+KEEP, KEEP_UNTIL = 0.45, 0.85
 """Share of the patches that a step sees, and for how much of the schedule; then all of them."""
 
 
@@ -30,10 +36,13 @@ class Blocks(nn.Module):
         self.trunk = create_model("clipself_mini_hybrid", num_classes=JOINT, drop_path_rate=0.05)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
-    def forward(self, features: Tensor, *, keep: float = 1.0) -> Tensor:
+    def forward(self, features: Tensor, *, keep: float = 1.0) -> tuple[Tensor, Tensor]:
         """What timm's tower does after its stem; a share of the patches may be left out at random.
 
         Source of the dropping: FLIP (arXiv:2212.00794); neighbours of a stem say much the same, and steps cost half.
+
+        Returns:
+            Embeddings (B, D) by the class token, and the mean over the dense map's patches (value readout).
         """
         trunk = self.trunk
         tokens = trunk.patch_embed.proj(features).flatten(2).mT + trunk.pos_embed[:, 1:]
@@ -41,8 +50,11 @@ class Blocks(nn.Module):
             chosen = torch.rand(tokens.shape[:2]).argsort(dim=1)[:, : round(keep * tokens.shape[1])]
             tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))
         first = (trunk.cls_token + trunk.pos_embed[:, :1]).expand(len(tokens), -1, -1)
-        tokens = torch.cat([first, tokens], dim=1)
-        return trunk.forward_head(trunk.norm(trunk.blocks(trunk.norm_pre(tokens))))
+        tokens = trunk.norm_pre(torch.cat([first, tokens], dim=1))
+        view = TimmVitTrunk(SimpleNamespace(trunk=trunk, head=nn.Identity()))
+        sequence = Sequence(tokens=trunk.blocks[:-1](tokens), grid=view.native_grid)
+        patches = read_last_block(view, sequence, readout=find_readout("value"))[:, 1:]
+        return view.pool_class_token(sequence), F.normalize(view.head(patches), dim=-1).mean(1)
 
 
 class Targets:
@@ -53,7 +65,7 @@ class Targets:
         self.labels = sorted({label for *_, label in self.rows if label})
         place = {label: index for index, label in enumerate(self.labels)}
         self.label_of = torch.tensor([place.get(row[3], -1) for row in self.rows])
-        self.is_art = torch.tensor([row[0] == "art" for row in self.rows])
+        self.is_drawn = torch.tensor([row[0] in ("art", "stuff") for row in self.rows])
         self.imagenet_KD = vectors_of(IMAGENET_CLASSNAMES, work)
         self.labels_KD = vectors_of(self.labels, work)
 
@@ -61,7 +73,7 @@ class Targets:
 def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, targets: Targets) -> Tensor:
     """KL to the network's classes, cross-entropy to labels, cosine to the target vector."""
     unit = F.normalize(embeddings.float(), dim=-1)
-    label, is_art = targets.label_of[index], targets.is_art[index]
+    label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     labelled = label >= 0
     soft = classes.float()
     soft = soft / soft.sum(-1, keepdim=True)
@@ -69,7 +81,7 @@ def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, t
     vector[labelled] = targets.labels_KD[label[labelled]]
     distance = (1 - (unit * vector).sum(-1)).mean()
     logits = (scale * unit @ targets.imagenet_KD.T).log_softmax(-1)
-    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_art].sum() / len(index)
+    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_drawn].sum() / len(index)
     named = F.cross_entropy(
         scale * unit[labelled] @ targets.labels_KD.T, label[labelled], label_smoothing=0.05, reduction="sum"
     ) / len(index)
@@ -77,14 +89,14 @@ def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, t
 
 
 def train_image_tower(
-    data: Path, work: Path, *, minutes: float, batch_size: int = 64, lr: float = 7e-4, held_out: int = 1024
+    data: Path, work: Path, *, steps: int, batch_size: int = 64, lr: float = 7e-4, held_out: int = 1024
 ) -> Path:
-    """Trains by the clock: the schedule ends when the minutes do; continues from its last checkpoint.
+    """Trains for a number of steps; continues from its last checkpoint.
 
     Args:
         data: Folder of the pictures' plan.
         work: Folder with `cache/` and `phrases.pt`; receives `image.pt`.
-        minutes: Length of the schedule.
+        steps: Length of the schedule.
         batch_size: Crops a step.
         lr: Peak learning rate.
         held_out: Crops at the end of the plan that are only measured.
@@ -100,24 +112,26 @@ def train_image_tower(
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    path, spent, step = work / "image.pt", 0.0, 0
+    path, step = work / "image.pt", 0
     if path.exists():
         held = torch.load(path, weights_only=True)
         model.load_state_dict(held["model"])
-        optimizer.load_state_dict(held["optimizer"])
-        spent, step = held["spent"], held["step"]
-    progress, begun, order = tqdm(desc="image tower", unit="step", initial=step), time.monotonic() - spent, None
-    saved = begun
-    while (share := (time.monotonic() - begun) / (60 * minutes)) < 1.0:
-        if order is None or not len(order):
-            order = np.random.default_rng(step).permutation(total)
-        index, order = np.sort(order[:batch_size]), order[batch_size:]
+        if held["optimizer"] is not None:  # None: taken up from an earlier export
+            optimizer.load_state_dict(held["optimizer"])
+        step, lr = held["step"], held["lr"]
+    progress = tqdm(desc="image tower", unit="step", initial=step, total=steps)
+    while step < steps:
+        share = step / steps
+        torch.manual_seed(step)  # of the patches left out: a continued run is the same run
+        index = rows_of_step(step, batch_size=batch_size, total=total)
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            embeddings = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
+            both = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
         scale = model.logit_scale.exp().clamp(max=100)
-        loss = loss_of(embeddings, scale, torch.from_numpy(classes[index]), torch.from_numpy(index), targets)
+        seen = torch.from_numpy(classes[index]), torch.from_numpy(index), targets
+        by_class_token, by_patches = (loss_of(embeddings, scale, *seen) for embeddings in both)
+        loss = by_class_token + PATCHES_WEIGHT * by_patches
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 1.0)
@@ -126,41 +140,46 @@ def train_image_tower(
         progress.update()
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{scale.item():.1f}")
-        if time.monotonic() - saved > 120:
-            saved = time.monotonic()
+        if step % SAVE_EVERY == 0 or step == steps:
             scores = measure(model, features, classes, targets, total, held_out)
-            _save(path, model, optimizer, spent=saved - begun, step=step)
+            _save(path, model, optimizer, step=step, lr=lr)
             with (work / "image.jsonl").open("a") as log:
-                log.write(
-                    json.dumps({"step": step, "minutes": (saved - begun) / 60, "loss": loss.item(), **scores}) + "\n"
-                )
-    _save(path, model, optimizer, spent=60 * minutes, step=step)
+                log.write(json.dumps({"step": step, "loss": loss.item(), **scores}) + "\n")
     return path
+
+
+def rows_of_step(step: int, *, batch_size: int, total: int) -> np.ndarray:
+    """Crops of a step: every epoch a new order, the odd rest left out; sorted, for the sake of the disk."""
+    per_epoch = max(1, total // batch_size)
+    order = np.random.default_rng(step // per_epoch).permutation(total)
+    return np.sort(order[step % per_epoch * batch_size :][:batch_size])
 
 
 @torch.no_grad()
 def measure(
     model: Blocks, features: np.ndarray, classes: np.ndarray, targets: Targets, start: int, count: int
 ) -> dict[str, float]:
-    """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of art."""
+    """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of drawings."""
     model.eval()
     index = np.arange(start, start + count)
-    unit = F.normalize(model(torch.from_numpy(features[index]).float()), dim=-1)
+    both = [F.normalize(part, dim=-1) for part in model(torch.from_numpy(features[index]).float())]
     model.train()
+    unit, mean = both
     agree = (unit @ targets.imagenet_KD.T).argmax(-1) == torch.from_numpy(classes[index]).argmax(-1)
-    label, is_art = targets.label_of[index], targets.is_art[index]
+    label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     right = (unit @ targets.labels_KD.T).argmax(-1) == label
-    photo = (label >= 0) & ~is_art
+    photo = (label >= 0) & ~is_drawn
     return {
-        "agree": agree[~is_art].float().mean().item(),
+        "agree": agree[~is_drawn].float().mean().item(),
         "photo_top1": right[photo].float().mean().item(),
-        "art_top1": right[is_art].float().mean().item(),
+        "drawn_top1": right[is_drawn].float().mean().item(),
+        "drawn_top1_by_patches": ((mean @ targets.labels_KD.T).argmax(-1) == label)[is_drawn].float().mean().item(),
     }
 
 
-def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, spent: float, step: int) -> None:
+def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, step: int, lr: float) -> None:
     part = path.with_suffix(".part")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, part)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "lr": lr}, part)
     part.replace(path)
 
 
@@ -170,6 +189,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    train_image_tower(options.data, options.work, minutes=options.minutes)
+    train_image_tower(options.data, options.work, steps=options.steps)

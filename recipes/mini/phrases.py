@@ -12,6 +12,8 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from teachers import SentenceEncoder
 from torch import Tensor
 
+from clipself.data.scenes.textures import STUFF
+
 JOINT = 256
 """Width of the joint space."""
 
@@ -58,6 +60,7 @@ def listed_names(data: Path) -> list[str]:
     names |= {line.split("\t")[3].split(",")[0].strip().lower() for line in lines}
     things = Path(__file__).parents[1] / "scenes/things.txt"
     names |= {line.split("\t")[0] for line in things.read_text(encoding="utf-8").splitlines() if "\t" in line}
+    names |= set(STUFF)
     return sorted(names)
 
 
@@ -81,10 +84,13 @@ class TextSpace:
 
     @classmethod
     def fit(cls, sentences_K384: Tensor) -> "TextSpace":
-        """Mean and principal axes of many names."""
+        """Mean and principal axes of many names; an axis points to where its largest entry is positive."""
         mean = sentences_K384.mean(0)
-        _, _, axes = torch.pca_lowrank(sentences_K384 - mean, q=JOINT, center=False, niter=4)
-        return cls(mean, axes)
+        centred = (sentences_K384 - mean).double()
+        _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
+        axes = axes[:, -JOINT:].flip(1)
+        axes = axes * axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
+        return cls(mean, axes.float())
 
     def __call__(self, sentences_K384: Tensor) -> Tensor:
         """Unit vectors of the joint space."""

@@ -4,7 +4,6 @@ import gzip
 import json
 import math
 import random
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +15,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from phrases import JOINT, TEMPLATES
 from torch import Tensor, nn
 from tqdm import tqdm
+
+STEPS = 3000
 
 MERGES = 8000
 """Byte pairs kept of open_clip's 48,894; any word can still be spelled."""
@@ -72,27 +73,26 @@ class Phrases:
         return texts, torch.stack(targets).float()
 
 
-def train_text_tower(work: Path, *, minutes: float, batch_size: int = 256, lr: float = 1e-3) -> Path:
-    """Trains by the clock; continues from its last checkpoint. Writes `text.pt`."""
+def train_text_tower(work: Path, *, steps: int, batch_size: int = 256, lr: float = 1e-3) -> Path:
+    """Trains for a number of steps; continues from its last checkpoint. Writes `text.pt`."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer(write_merges(work / "merges.txt.gz"))
     tower = _build_text_tower(JOINT, CLIPTextCfg(**TEXT_CFG))
     phrases, path = Phrases(work), work / "text.pt"
     optimizer = torch.optim.AdamW(tower.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.02)
-    step, spent = 0, 0.0
+    step = 0
     if path.exists():
         held = torch.load(path, weights_only=True)
         tower.load_state_dict(held["model"])
-        optimizer.load_state_dict(held["optimizer"])
-        step, spent = held["step"], held["spent"]
-    begun = time.monotonic() - spent
-    saved, progress = begun, tqdm(desc="text tower", unit="step", initial=step)
-    while (share := (time.monotonic() - begun) / (60 * minutes)) < 1.0:
-        rate = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
+        if held["optimizer"] is not None:  # None: taken up from an earlier export
+            optimizer.load_state_dict(held["optimizer"])
+        step, lr = held["step"], held["lr"]
+    progress = tqdm(desc="text tower", unit="step", initial=step, total=steps)
+    while step < steps:
+        rate = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-3)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        texts, targets = phrases.draw(batch_size, random.Random(step))
-        loss = loss_of(tower, tokenizer(texts), targets)
+        loss = loss_of(tower, *batch_of_step(phrases, tokenizer, step, batch_size=batch_size))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
@@ -101,13 +101,19 @@ def train_text_tower(work: Path, *, minutes: float, batch_size: int = 256, lr: f
         progress.update()
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.4f}")
-        if time.monotonic() - saved > 60:
-            saved = time.monotonic()
-            _save(path, tower, optimizer, spent=saved - begun, step=step)
+        if step % 100 == 0 or step == steps:
+            _save(path, tower, optimizer, step=step, lr=lr)
             with (work / "text.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step, "loss": loss.item(), "minutes": (saved - begun) / 60}) + "\n")
-    _save(path, tower, optimizer, spent=60 * minutes, step=step)
+                log.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
     return path
+
+
+def batch_of_step(phrases: Phrases, tokenizer: Any, step: int, *, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Tokens and targets; four batches are drawn together and parted by length, as padding would be half the work."""
+    texts, targets = phrases.draw(4 * batch_size, random.Random(step // 4))
+    tokens = tokenizer(texts)
+    rows = tokens.argmax(dim=1).argsort(stable=True).chunk(4)[step % 4]
+    return tokens[rows], targets[rows]
 
 
 def loss_of(tower: Any, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -128,9 +134,9 @@ def loss_of(tower: Any, tokens: Tensor, targets: Tensor) -> Tensor:
     return distance.mean() + 0.1 * apart.mean()
 
 
-def _save(path: Path, tower: nn.Module, optimizer: torch.optim.Optimizer, *, spent: float, step: int) -> None:
+def _save(path: Path, tower: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, lr: float) -> None:
     part = path.with_suffix(".part")
-    torch.save({"model": tower.state_dict(), "optimizer": optimizer.state_dict(), "spent": spent, "step": step}, part)
+    torch.save({"model": tower.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "lr": lr}, part)
     part.replace(path)
 
 
@@ -139,6 +145,6 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    train_text_tower(options.work, minutes=options.minutes)
+    train_text_tower(options.work, steps=options.steps)

@@ -1,9 +1,11 @@
 """Rebuilds clipself-mini from its inputs; every stage continues where it was stopped.
 
-Usage: python recipes/mini/train.py --data DATA --work WORK [--out FOLDER]
+Usage: python recipes/mini/train.py --data DATA --work WORK [--out FOLDER] [--start FOLDER]
 
 DATA holds `pretrain_images/` (tar shards with `index.tsv`), `coco_sample/` (train images and captions) and
-`text_embeddings/` (lists of class names). About an hour and a half on two cores.
+`text_embeddings/` (lists of class names). WordNet's nouns are read from Debian's `wordnet-base`; the teachers are the
+optional packages `clipself[mini]`. Two hours or so on two cores from nothing; `--start` takes up the towers of an
+earlier export, `measure.py` prints the figures of the model card.
 """
 
 import argparse
@@ -11,20 +13,34 @@ from pathlib import Path
 
 from cache import build_cache
 from export import PACKAGE, export
+from image_tower import STEPS as IMAGE_STEPS
 from image_tower import train_image_tower
 from phrases import build_phrases
+from start import start_from
+from text_tower import STEPS as TEXT_STEPS
 from text_tower import train_text_tower
 
 
-def rebuild(data: Path, work: Path, out: Path, *, image_minutes: float, text_minutes: float, limit: int | None) -> Path:
+def rebuild(
+    data: Path,
+    work: Path,
+    out: Path,
+    *,
+    image_steps: int = IMAGE_STEPS,
+    text_steps: int = TEXT_STEPS,
+    start: Path | None = None,
+    limit: int | None = None,
+) -> Path:
     """Phrases, stem features, image tower, text tower, export."""
     work.mkdir(parents=True, exist_ok=True)
     small = {} if limit is None else {"nouns": limit, "meanings": limit}
     build_phrases(data, work, **small)
+    if start is not None:
+        start_from(start, work)
     build_cache(data, work / "cache", limit=limit)
     held_out = 1024 if limit is None else max(1, limit // 8)
-    train_image_tower(data, work, minutes=image_minutes, held_out=held_out)
-    train_text_tower(work, minutes=text_minutes)
+    train_image_tower(data, work, steps=image_steps, held_out=held_out)
+    train_text_tower(work, steps=text_steps)
     return export(work, out)
 
 
@@ -33,8 +49,9 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=PACKAGE)
-    parser.add_argument("--image-minutes", type=float, default=38)
-    parser.add_argument("--text-minutes", type=float, default=24)
+    parser.add_argument("--image-steps", type=int, default=IMAGE_STEPS)
+    parser.add_argument("--text-steps", type=int, default=TEXT_STEPS)
+    parser.add_argument("--start", type=Path, help="earlier export whose towers go on learning")
     parser.add_argument("--limit", type=int, help="crops and phrases of a trial run")
     options = parser.parse_args()
     print(
@@ -42,8 +59,9 @@ if __name__ == "__main__":
             options.data,
             options.work,
             options.out,
-            image_minutes=options.image_minutes,
-            text_minutes=options.text_minutes,
+            image_steps=options.image_steps,
+            text_steps=options.text_steps,
+            start=options.start,
             limit=options.limit,
         )
     )

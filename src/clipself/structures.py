@@ -198,3 +198,33 @@ class MaskTargets:
     def to(self, device: torch.device | str) -> "MaskTargets":
         """The same targets on another device."""
         return replace(self, labels_N=self.labels_N.to(device), masks_NHW=self.masks_NHW.to(device))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SemanticBatch:
+    """Pictures with a class for every pixel, for one step of segmentation training.
+
+    Attributes:
+        pixels_B3HW: Pictures in 0..255.
+        labels_BHW: Index of each pixel's class, or the ignore label.
+        names: Where each picture came from.
+    """
+
+    pixels_B3HW: Tensor
+    labels_BHW: Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.pixels_B3HW.shape[2:] != self.labels_BHW.shape[1:] or len(self.names) != len(self.labels_BHW):
+            raise ValueError(
+                f"pictures {tuple(self.pixels_B3HW.shape)}, labels {tuple(self.labels_BHW.shape)} and "
+                f"{len(self.names)} names do not belong together"
+            )
+
+    def to(self, device: torch.device | str) -> "SemanticBatch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            pixels_B3HW=self.pixels_B3HW.to(device, non_blocking=True),
+            labels_BHW=self.labels_BHW.to(device, non_blocking=True),
+        )

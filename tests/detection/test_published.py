@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tests.support.detection import tiny_settings
 from tests.support.tiny import tiny_eva_clip
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import save_clip
 from clipself.backbones.weights import to_official_eva
 from clipself.conformance.filling import fill
 from clipself.data.detection import ClassSplit
-from clipself.detection.published import HEADS, TEXTS, UNUSED, VISUAL, load_published, to_our_names
+from clipself.detection.detector import Detector
+from clipself.detection.published import HEADS, TEXTS, UNUSED, VISUAL, import_published, load_published, to_our_names
 
 CLASSES = ClassSplit(ids=(1, 2, 3), names=("cat", "dog", "bird"), is_base=(True, True, False))
 COUNTERS = "num_batches_tracked"
@@ -119,6 +122,25 @@ def test_every_row_of_the_table_is_needed_and_every_name_has_one() -> None:
         assert any(re.match(pattern, name) for name in names), pattern
     without = [name for name in names if not any(re.match(pattern, name) for pattern, _ in HEADS)]
     assert sorted(without) == sorted([*UNUSED, TEXTS])
+
+
+def test_an_imported_file_is_a_detector_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    clip = tiny_eva_clip(layers=4)
+    state = filled(released_shapes(clip, channels=16, masks=False, rpn_norm=False))
+    torch.save(state, tmp_path / "released.pth")
+    save_clip(clip, tmp_path / "model")
+    given: dict[str, Any] = {"model": str(tmp_path / "model"), "pretrained": None}
+    folder = import_published(
+        tmp_path / "released.pth", tmp_path / "out", settings=settings(), classes=CLASSES, **given
+    )
+    detector = Detector.from_checkpoint(folder, device="cpu")
+    assert detector.trained_names == ["cat", "dog"]
+    visual = f"{VISUAL}blocks.0.attn.q_bias"
+    tower = detector.model.backbone.clip.clip.state_dict()
+    assert torch.equal(tower["visual.trunk.blocks.0.attn.q_proj.bias"], state[visual])
+    (found,) = detector.predict(Image.new("RGB", (60, 40)), names=["a kite"])
+    assert found.scores.isfinite().all()
 
 
 def test_files_without_counters_load_too() -> None:

@@ -33,8 +33,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {
         "annotations": write_blocks(tmp_path, 8), "images": tmp_path / "pictures", "novel": tmp_path / "novel.txt",
         "model": str(save_clip(tiny_openai_clip(layers=4), tmp_path / "model")),
-        "detector": tiny_settings(norm="batch"),
-        "max_steps": 6, "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "save_every": 2,
+        "detector": tiny_settings(norm="batch"), "max_steps": 6, "batch_size": 4, "lr": 1e-3, "workers": 0,
+        "precision": "fp32", "save_every": 2,
         "device": "cpu", "scales": (0.8, 1.25),
     }  # fmt: skip
 

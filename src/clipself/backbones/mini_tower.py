@@ -6,6 +6,7 @@ Importing this module is enough for stock open_clip to build the tower from an e
 from typing import Any
 
 import timm
+import torch
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed
@@ -35,9 +36,10 @@ class EfficientStem(nn.Module):
         return super().train(False)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        """Stem features at stride 16."""
-        features: Tensor = self.blocks(self.bn1(self.conv_stem(images_B3HW)))
-        return features
+        """Stem features at stride 16; channels go last inside, which CPUs convolve up to twice as fast."""
+        images = images_B3HW.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.blocks(self.bn1(self.conv_stem(images)))
+        return features.contiguous()
 
 
 @register_model  # type: ignore[untyped-decorator]

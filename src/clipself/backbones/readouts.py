@@ -80,7 +80,7 @@ READOUTS: Final[Mapping[str, Readout]] = {
 }
 """Names: a mix as it is, or with "-bare" for no residual and no feed-forward; then the methods by their own names.
 
-CAT-Seg arXiv:2303.11797 (the second release of its code), MaskCLIP arXiv:2112.01071, SCLIP arXiv:2312.01597,
+CAT-Seg (second release) arXiv:2303.11797, MaskCLIP arXiv:2112.01071, SCLIP arXiv:2312.01597,
 ClearCLIP arXiv:2407.12442, NACLIP arXiv:2404.08181.
 """
 

@@ -74,7 +74,7 @@ def _split_one(attention: Any) -> dict[str, nn.Parameter]:
         return {}
     if not parametrize.is_parametrized(owner, name):
         parametrize.register_parametrization(owner, name, StackedProjections())
-    held: Any = owner.parametrizations[name]  # type: ignore[union-attr, index]
+    held: Any = owner.parametrizations[name]  # type: ignore[index]
     return {part: getattr(held, f"original{place}") for place, part in enumerate("qkv")}
 
 

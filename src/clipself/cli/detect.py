@@ -102,6 +102,40 @@ def detect_split(words: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """Writes a released F-ViT checkpoint as a detector folder."""
+
+    weights: Path
+    """The released file."""
+    out: Path
+    """Folder to write."""
+    recipe: Literal["ov-coco-b16", "ov-coco-l14", "ov-lvis-b16", "ov-lvis-l14"] = "ov-coco-b16"
+    """Configuration that the file belongs to."""
+    pretrained: str | None = None
+    """Tag or file of the backbone's release, for its text tower; the recipe's if not given."""
+    text_from: str | None = None
+    """Release of the text tower, where that file holds none."""
+
+
+def detect_import(words: Sequence[str]) -> int:
+    """Writes the folder and says where."""
+    options = tyro.cli(ImportOptions, args=words, prog="clipself detect import")
+    from clipself.data.detection import ClassSplit
+    from clipself.detection.published import import_published
+    from clipself.text.vocab import load_vocab
+
+    config = detect_recipe(options.recipe)
+    vocab = load_vocab("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
+    classes = ClassSplit(ids=vocab.ids, names=vocab.names, is_base=tuple(not novel for novel in vocab.is_novel))
+    folder = import_published(
+        options.weights, options.out, model=config.model, pretrained=options.pretrained or config.pretrained,
+        settings=config.detector, classes=classes, text_from=options.text_from,
+    )  # fmt: skip
+    print(f"{folder}: {len(classes.base)} base and {len(classes.novel)} novel classes")
+    return 0
+
+
 def proposals(words: Sequence[str]) -> int:
     """Writes proposals and says how to distil on them."""
     config = tyro.cli(

@@ -20,6 +20,7 @@ from clipself.conformance import (
     odise,
     preprocess,
     readouts,
+    san,
     segmentation_metrics,
 )
 from clipself.conformance.check import Check
@@ -43,6 +44,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     ),
     "mask-classification matcher and losses (Mask2Former family: SAN, ODISE, FC-CLIP)": mask_losses.run,
     "preprocessing": preprocess.run,
+    "SAN": san.run,
     "segmentation metrics": segmentation_metrics.run,
     "training-free dense CLIP readouts": readouts.run,
 }

@@ -1,22 +1,15 @@
 """Settings of the detection commands; free of heavy imports so that `--help` is quick."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clipself.detection.settings import DetectorSettings
-
-NOT_COMPARED = (
-    "out", "resume", "workers", "save_every", "evaluate_every", "evaluate_annotations", "evaluate_images",
-    "evaluate_limit", "tensorboard", "device", "overwrite",
-)  # fmt: skip
-"""Settings that may change between a run and its continuation."""
+from clipself.engine.settings import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectTrainConfig:
+class DetectTrainConfig(RunSettings):
     """One training run of a detector on base classes."""
 
     annotations: Path
@@ -99,30 +92,14 @@ class DetectTrainConfig:
     """Start anew in a folder that already holds a run."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.lr <= 0 or (self.max_steps is None and self.epochs <= 0) or (self.max_steps or 1) < 1:
-            raise ValueError(f"lr={self.lr}, epochs={self.epochs}, max_steps={self.max_steps} must all be above 0")
+        self.check_counts("batch_size", "accumulate")
+        self.check_schedule(lr=self.lr, epochs=self.epochs, max_steps=self.max_steps)
         if self.split is not None and (self.base is not None or self.novel is not None):
             raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
         if self.feature_cache is not None and self.views is None:
             raise ValueError("feature_cache needs views=, the number of different jitters that it has to hold")
         if self.evaluate_every and (self.evaluate_annotations is None or self.evaluate_images is None):
             raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-    def fingerprint(self, **more: Any) -> str:
-        """A digest of everything that the weights depend on.
-
-        Args:
-            more: Facts that are not settings, such as the number of processes.
-        """
-        kept = {name: value for name, value in self.to_json().items() if name not in NOT_COMPARED}
-        return hashlib.sha256(json.dumps({**kept, **more}, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

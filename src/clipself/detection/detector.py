@@ -15,27 +15,16 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.text import default_cache_dir
 from clipself.data.images import read_image
 from clipself.data.jitter import letterbox
-from clipself.data.preprocess import Preprocess
 from clipself.detection.checkpoint import load_detector
+from clipself.detection.pixels import pixels_of
 from clipself.detection.proposals_network import Proposals
-from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import Detections
 
-IMAGENET: Final = Preprocess(
-    mean=(123.675 / 255, 116.28 / 255, 103.53 / 255), std=(58.395 / 255, 57.12 / 255, 57.375 / 255)
-)
-"""What the published detectors normalise with, although their backbone is a CLIP."""
-
 MASK_THRESHOLD: Final = 0.5
 
 Picture = Image.Image | str | Path
-
-
-def pixels_of(settings: DetectorSettings, clip: DenseCLIP) -> Preprocess:
-    """The normalisation that a detector wants."""
-    return IMAGENET if settings.pixels == "imagenet" else Preprocess(mean=clip.image_mean, std=clip.image_std)
 
 
 class Detector:
@@ -148,7 +137,9 @@ class Detector:
         picture = self._read(image)
         canvases, sizes, (scale,) = self._frame([picture])
         (found,) = self.model.propose(canvases, sizes)
-        return Proposals(boxes=found.boxes[:most].cpu() / scale, scores=found.scores[:most].cpu())
+        limit = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float32)
+        boxes = (found.boxes[:most].float().cpu() / scale).minimum(limit)
+        return Proposals(boxes=boxes, scores=found.scores[:most].cpu())
 
     def _read(self, picture: Picture) -> Image.Image:
         return picture.convert("RGB") if isinstance(picture, Image.Image) else read_image(picture)

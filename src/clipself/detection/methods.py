@@ -5,13 +5,15 @@ from typing import Final
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.choices import pick
+from clipself.detection.baron import BaronKD
 from clipself.detection.fvit import FViT
 from clipself.detection.fvlm import FVLM
 from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
+from clipself.detection.vild import ViLD
 from clipself.detection.vocabulary import Vocabulary
 
-METHODS: Final[Mapping[str, type[TwoStage]]] = {"fvit": FViT, "fvlm": FVLM}
+METHODS: Final[Mapping[str, type[TwoStage]]] = {"fvit": FViT, "fvlm": FVLM, "vild": ViLD, "baron": BaronKD}
 """`DetectorSettings.method` -> the detector; another one is a file and a line."""
 
 

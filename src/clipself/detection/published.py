@@ -8,9 +8,11 @@ from typing import Final
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import save_clip
+from clipself.backbones.loading import load_clip
 from clipself.backbones.weights import load_strictly, read_state_dict
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import load_learned
+from clipself.detection.checkpoint import load_learned, save_detector
 from clipself.detection.methods import build_detector
 from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
@@ -118,3 +120,35 @@ def load_published(
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and "backbone" not in name}
     load_learned(detector, {**counters, **heads}, source=where)
     return detector.eval()
+
+
+def import_published(
+    weights: str | Path,
+    out: str | Path,
+    *,
+    model: str,
+    pretrained: str | None,
+    settings: DetectorSettings,
+    classes: ClassSplit,
+    text_from: str | None = None,
+) -> Path:
+    """Writes a released checkpoint as a folder that `Detector.from_checkpoint` reads, its backbone beside it.
+
+    Args:
+        weights: The released file.
+        out: Folder to write.
+        model: open_clip name of the backbone's architecture.
+        pretrained: Tag or file that holds a text tower, by which names are embedded from now on.
+        settings: Those of the recipe that the file belongs to.
+        classes: Names that it was trained with.
+        text_from: Release of the text tower, where `pretrained` holds none.
+
+    Raises:
+        ValueError: The file does not fit, or there is no text tower.
+    """
+    clip = load_clip(model, pretrained, text_from=text_from)
+    if clip.identity.text is None:
+        raise ValueError("a detector of names needs a text tower; name its release with text_from (--text-from)")
+    detector = load_published(weights, clip, settings, classes)
+    backbone = save_clip(clip, Path(out) / "backbone", card={"from": str(weights)})
+    return save_detector(detector, out, model=str(backbone.resolve()), card={"from": str(weights)})

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,19 @@ from clipself.data.distill import EpochSampler
 from clipself.data.workers import plain_errors
 from clipself.detection.checkpoint import FROZEN, save_detector
 from clipself.detection.config import DetectTrainConfig
-from clipself.detection.detector import pixels_of
 from clipself.detection.methods import build_detector
+from clipself.detection.pixels import pixels_of
 from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.checkpoint import load_state
 from clipself.engine.distributed import World, join_world
-from clipself.engine.log import RunLog, read_metrics
+from clipself.engine.log import RunLog
 from clipself.engine.loop import Loop, LoopConfig
 from clipself.engine.optim import SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
+from clipself.engine.run_folder import loss_at_ends, open_run_folder
+from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.structures import DetectionBatch
 
@@ -127,8 +129,7 @@ def config_of(options: Mapping[str, Any]) -> DetectTrainConfig:
 
 
 def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
-    state_path = config.out / "training_state.pt"
-    _check_folder(config, state_path, world)
+    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
     source = CocoDetection(
         config.annotations, config.images, split=config.split, base=config.base, novel=config.novel,
@@ -267,30 +268,16 @@ def _open_cache(config: DetectTrainConfig, detector: TwoStage, dataset: Detectio
     )
 
 
-def _check_folder(config: DetectTrainConfig, state_path: Path, world: World) -> None:
-    if world.is_main and not config.resume and not config.overwrite and state_path.exists():
-        raise FileExistsError(
-            f"{config.out} already holds a run; go on with it by resume (--resume), start anew in it by overwrite "
-            "(--overwrite), or choose another folder"
-        )
-    world.wait()
-    if world.is_main and config.overwrite and not config.resume:
-        state_path.unlink(missing_ok=True)
-        (config.out / "metrics.jsonl").unlink(missing_ok=True)
-
-
 def _finish(config: DetectTrainConfig, world: World, detector: TwoStage, steps: int) -> DetectTrainResult:
-    losses = [record["loss"] for record in read_metrics(config.out)]
-    tenth = max(1, len(losses) // 10)
+    first_loss, last_loss = loss_at_ends(config.out)
     result = DetectTrainResult(
         out=config.out,
         steps=steps,
-        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
-        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
+        first_loss=first_loss,
+        last_loss=last_loss,
     )
     if world.is_main:
         card = {"training": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]}
         save_detector(detector.eval(), config.out, model=config.model, pretrained=config.pretrained, card=card)
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(result).items()}
-        write_json(config.out / "result.json", plain)
+        write_json(config.out / "result.json", plain_values(result))
     return result

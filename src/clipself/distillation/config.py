@@ -1,20 +1,14 @@
 """Settings of self-distillation; free of heavy imports so that `--help` is quick."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-NOT_COMPARED = (
-    "out", "resume", "workers", "save_every", "evaluate_every", "evaluate_annotations", "evaluate_images",
-    "tensorboard", "device", "overwrite",
-)  # fmt: skip
-"""Settings that may change between a run and its continuation."""
+from clipself.engine.settings import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillConfig:
+class DistillConfig(RunSettings):
     """One CLIPSelf run (arXiv:2310.01403): a CLIP teaches its own dense map what its crops mean."""
 
     data: Path
@@ -105,25 +99,9 @@ class DistillConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha} is not in [0, 1]; it is the share of the student in the blend")
-        for name in ("image_size", "max_split", "max_regions", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.lr <= 0 or (self.max_steps is None and self.epochs <= 0) or (self.max_steps or 1) < 1:
-            raise ValueError(f"lr={self.lr}, epochs={self.epochs}, max_steps={self.max_steps} must all be above 0")
+        self.check_counts("image_size", "max_split", "max_regions", "batch_size", "accumulate")
+        self.check_schedule(lr=self.lr, epochs=self.epochs, max_steps=self.max_steps)
         if self.regions == "proposals" and self.annotations is None:
             raise ValueError("proposals need annotations=, the COCO-style JSON that lists the images they belong to")
         if self.evaluate_every and (self.evaluate_annotations is None or self.evaluate_images is None):
             raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-    def fingerprint(self, **more: Any) -> str:
-        """A digest of everything that the weights depend on.
-
-        Args:
-            more: Facts that are not settings, such as the number of processes.
-        """
-        kept = {name: value for name, value in self.to_json().items() if name not in NOT_COMPARED}
-        return hashlib.sha256(json.dumps({**kept, **more}, sort_keys=True).encode()).hexdigest()[:16]

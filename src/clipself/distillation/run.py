@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from clipself.distillation.config import DistillConfig
 from clipself.distillation.teacher_cache import TeacherCache
 from clipself.engine.checkpoint import load_state
 from clipself.engine.distributed import World, join_world
-from clipself.engine.log import RunLog, read_metrics
+from clipself.engine.log import RunLog
 from clipself.engine.loop import Loop, LoopConfig
 from clipself.engine.optim import decay_groups
 from clipself.engine.precision import make_precision
+from clipself.engine.run_folder import loss_at_ends, open_run_folder
+from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.structures import DistillBatch
 
@@ -91,8 +93,7 @@ def as_paths(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _distill(config: DistillConfig, world: World) -> DistillResult:
-    state_path = config.out / "training_state.pt"
-    _check_folder(config, state_path, world)
+    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     original = load_clip(config.model, config.pretrained, device=world.device)
     _check_size(config, original)
     dataset = DistillDataset(
@@ -223,18 +224,6 @@ def _open_cache(
     return TeacherCache(config.teacher_cache, identity=" ".join(parts), width=original.embed_dim, rank=world.rank)
 
 
-def _check_folder(config: DistillConfig, state_path: Path, world: World) -> None:
-    if world.is_main and not config.resume and not config.overwrite and state_path.exists():
-        raise FileExistsError(
-            f"{config.out} already holds a run; go on with it by resume (--resume), start anew in it by overwrite "
-            "(--overwrite), or choose another folder"
-        )
-    world.wait()
-    if world.is_main and config.overwrite and not config.resume:
-        state_path.unlink(missing_ok=True)
-        (config.out / "metrics.jsonl").unlink(missing_ok=True)
-
-
 def _check_size(config: DistillConfig, clip: DenseCLIP) -> None:
     for name, side in (("image_size", config.image_size), ("crop_size", config.crop_size)):
         if side is not None and side % clip.patch_size:
@@ -243,15 +232,14 @@ def _check_size(config: DistillConfig, clip: DenseCLIP) -> None:
 
 
 def _finish(config: DistillConfig, world: World, method: ClipSelf, steps: int) -> DistillResult:
-    losses = [record["loss"] for record in read_metrics(config.out)]
-    tenth = max(1, len(losses) // 10)
+    first_loss, last_loss = loss_at_ends(config.out)
     result = DistillResult(
         out=config.out,
         student=config.out / "student",
         blended=config.out / "blended",
         steps=steps,
-        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
-        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
+        first_loss=first_loss,
+        last_loss=last_loss,
     )
     if world.is_main:
         card = {
@@ -267,6 +255,5 @@ def _finish(config: DistillConfig, world: World, method: ClipSelf, steps: int) -
         save_clip(
             blend_clips(student, method.teacher, config.alpha), result.blended, card={**card, "alpha": config.alpha}
         )
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(result).items()}
-        write_json(config.out / "result.json", plain)
+        write_json(config.out / "result.json", plain_values(result))
     return result

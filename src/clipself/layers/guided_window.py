@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.ops.axes import unfold_axis
+
 
 class WindowAttention(nn.Module):
     """Attention of each window's tokens; guidance joins queries and keys, values stay free of it.
@@ -33,7 +35,7 @@ class WindowAttention(nn.Module):
             bias_MNN: Added to the attention logits, one for each window.
         """
         query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            unfold_axis(part, -1, (self.heads, -1)).transpose(1, 2)
             for part in (self.q(guided_MNG), self.k(guided_MNG), self.v(windows_MNC))
         )
         bias = None if bias_MNN is None else bias_MNN[:, None].to(query)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.ops.axes import unfold_axis
+
 EPSILON = 1e-6
 """Keeps the normaliser away from zero (the published value)."""
 
@@ -66,4 +68,4 @@ class LinearAttention(nn.Module):
 
     def _heads(self, project: nn.Module, rows: Tensor) -> Tensor:
         projected: Tensor = project(rows)
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return unfold_axis(projected, -1, (self.heads, -1)).transpose(1, 2)

@@ -1,4 +1,6 @@
 from .anchors import grid_anchors as grid_anchors
+from .axes import pieces as pieces
+from .axes import unfold_axis as unfold_axis
 from .boxes import box_areas as box_areas
 from .boxes import check_boxes as check_boxes
 from .boxes import clip_boxes as clip_boxes
@@ -22,11 +24,15 @@ from .pooling import pool_boxes as pool_boxes
 from .pooling import pool_mask_logits as pool_mask_logits
 from .pooling import pool_masks as pool_masks
 from .positions import resize_position_table as resize_position_table
+from .windows import cut_windows as cut_windows
+from .windows import merge_windows as merge_windows
+from .windows import place_windows as place_windows
 
 __all__ = [
     "box_areas",
     "check_boxes",
     "clip_boxes",
+    "cut_windows",
     "decode_boxes",
     "denormalize_boxes",
     "draw_sample",
@@ -38,7 +44,10 @@ __all__ = [
     "grid_choices",
     "masks_to_boxes",
     "match_boxes",
+    "merge_windows",
     "normalize_boxes",
+    "pieces",
+    "place_windows",
     "pool_boxes",
     "pool_levels",
     "pool_mask_logits",
@@ -46,6 +55,7 @@ __all__ = [
     "resize_masks_to_grid",
     "resize_position_table",
     "roi_levels",
+    "unfold_axis",
     "xywh_to_xyxy",
     "xyxy_to_xywh",
 ]

@@ -1,19 +1,16 @@
 """Settings of panoptic segmentation; free of heavy imports so that `--help` is quick."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Literal
 
-NOT_COMPARED: Final = ("out", "resume", "workers", "save_every", "tensorboard", "device", "overwrite")
-"""Settings that may change between a run and its continuation."""
+from clipself.engine.settings import RunSettings
 
 Scores = Literal["clip", "generator", "both", "both-odise"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainMasksConfig:
+class TrainMasksConfig(RunSettings):
     """Trains a mask generator of our own: FC-CLIP's decoders on a frozen CLIP."""
 
     annotations: Path
@@ -98,26 +95,10 @@ class TrainMasksConfig:
     """Start anew in a folder that already holds a run."""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "batch_size", "accumulate", "queries", "layers", "num_points"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        self.check_counts("image_size", "batch_size", "accumulate", "queries", "layers", "num_points")
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError(f"jitter={self.jitter} must be two scales above 0, the smaller one first")
-        if self.lr <= 0 or (self.max_steps is None and self.epochs <= 0) or (self.max_steps or 1) < 1:
-            raise ValueError(f"lr={self.lr}, epochs={self.epochs}, max_steps={self.max_steps} must all be above 0")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return plain_values(self)
-
-    def fingerprint(self, **more: Any) -> str:
-        """A digest of everything that the weights depend on.
-
-        Args:
-            more: Facts that are not settings, such as the number of processes.
-        """
-        kept = {name: value for name, value in self.to_json().items() if name not in NOT_COMPARED}
-        return hashlib.sha256(json.dumps({**kept, **more}, sort_keys=True).encode()).hexdigest()[:16]
+        self.check_schedule(lr=self.lr, epochs=self.epochs, max_steps=self.max_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,8 +167,3 @@ class PredictPanopticConfig(SegmentConfig):
     """The CLIP that judges: open_clip name, "clipself-mini", or an export folder."""
     pretrained: str | None = None
     """open_clip tag or checkpoint file for a named model."""
-
-
-def plain_values(config: Any) -> dict[str, Any]:
-    """A config as values that JSON knows."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}

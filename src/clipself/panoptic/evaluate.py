@@ -11,7 +11,8 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.choices import pick
 from clipself.data.panoptic import PanopticFile, PanopticImages, PanopticTruth, PanopticWriter
-from clipself.panoptic.config import EvaluatePanopticConfig, plain_values
+from clipself.engine.settings import plain_values
+from clipself.panoptic.config import EvaluatePanopticConfig
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.masks import MaskGenerator
 from clipself.panoptic.meters import PanopticMeters, covering_masks
@@ -19,7 +20,7 @@ from clipself.panoptic.open_masks import open_masks
 from clipself.panoptic.report import PanopticReport
 from clipself.panoptic.segment import MIXTURES, Rules, Segmented, at_picture_size, finish, mix_scores, seen_by
 from clipself.viz.panels import lay_out
-from clipself.viz.segments import paint_segments
+from clipself.viz.panoptic_maps import paint_segments
 
 Way = tuple[str, str]
 """Title of the judge and row of `MIXTURES`."""

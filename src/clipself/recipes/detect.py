@@ -28,6 +28,35 @@ def small() -> DetectTrainConfig:
     )  # fmt: skip
 
 
+def small_fvlm() -> DetectTrainConfig:
+    """F-VLM's fusion and background on the small recipe."""
+    return _small(
+        method="fvlm", fusion="fvlm", alpha=0.35, beta=0.65, background_weight=0.9, temperature=100.0,
+        clip_temperature=100.0,
+    )  # fmt: skip
+
+
+def small_vild() -> DetectTrainConfig:
+    """ViLD's distillation on the small recipe: the detector decides alone."""
+    return _small(
+        method="vild", fusion="none", background="learned", background_weight=1.0, temperature=100.0,
+        learn_temperature=False, extra_weight=0.5,
+    )  # fmt: skip
+
+
+def small_baron() -> DetectTrainConfig:
+    """BARON-KD on the small recipe: four pseudo words, three bags an image."""
+    return _small(
+        method="baron", fusion="none", background="learned", background_weight=0.7, learn_temperature=False,
+        extra_weight=1.0, distill_regions=3, words=4,
+    )  # fmt: skip
+
+
+def _small(**changes: Any) -> DetectTrainConfig:
+    config = small()
+    return replace(config, detector=replace(config.detector, **changes))
+
+
 def ov_coco_b16() -> DetectTrainConfig:
     """F-ViT on OV-COCO with EVA-02 CLIP B/16: 640 px, 3 epochs at a constant rate, batch 64 over all processes.
 
@@ -68,6 +97,9 @@ def ov_lvis_l14() -> DetectTrainConfig:
 
 DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectTrainConfig]]] = {
     "small": small,
+    "small-fvlm": small_fvlm,
+    "small-vild": small_vild,
+    "small-baron": small_baron,
     "ov-coco-b16": ov_coco_b16,
     "ov-coco-l14": ov_coco_l14,
     "ov-lvis-b16": ov_lvis_b16,

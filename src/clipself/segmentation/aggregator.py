@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clipself.layers.guided_window import GuidedWindowBlock
 from clipself.layers.linear_attention import LinearAttention, Padding
 from clipself.layers.upsampling import GuidedUpsample
+from clipself.ops.axes import pieces, unfold_axis
 
 LEFT_OUT = -100.0
 """Logit of a class that the cap has left out."""
@@ -71,7 +72,7 @@ class SpatialStep(nn.Module):
         batch, classes = cost_BTYXC.shape[:2]
         guidance = self.guidance_norm(guidance_BYXG)[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1)
         maps = self.block_2(self.block_1(cost_BTYXC.flatten(0, 1), guidance), guidance)
-        return maps.unflatten(0, (batch, classes))
+        return unfold_axis(maps, 0, (batch, classes))
 
 
 class ClassStep(nn.Module):
@@ -100,24 +101,23 @@ class ClassStep(nn.Module):
         """
         rows, cols = cost_BTYXC.shape[2:4]
         pooled = self._pool(cost_BTYXC, pooling)
-        strips = [pooled] if rows_at_once is None else pooled.split(rows_at_once, dim=2)  # type: ignore[no-untyped-call]
-        mixed = torch.cat([self._mix(strip, texts_BTG) for strip in strips], dim=2)
+        mixed = torch.cat([self._mix(strip, texts_BTG) for strip in pieces(pooled, rows_at_once, axis=2)], dim=2)
         if mixed.shape[2:4] == (rows, cols):
             return cost_BTYXC + mixed
         maps = mixed.flatten(0, 1).permute(0, 3, 1, 2)
         resized = F.interpolate(maps, size=(rows, cols), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
-        return cost_BTYXC + resized.unflatten(0, tuple(cost_BTYXC.shape[:2]))
+        return cost_BTYXC + unfold_axis(resized, 0, cost_BTYXC.shape[:2])
 
     @staticmethod
     def _pool(cost_BTYXC: Tensor, pooling: int) -> Tensor:
         if pooling == 1:
             return cost_BTYXC
         maps = F.avg_pool2d(cost_BTYXC.flatten(0, 1).permute(0, 3, 1, 2), pooling)
-        return maps.permute(0, 2, 3, 1).unflatten(0, tuple(cost_BTYXC.shape[:2]))
+        return unfold_axis(maps.permute(0, 2, 3, 1), 0, cost_BTYXC.shape[:2])
 
     def _mix(self, cost_BTyxC: Tensor, texts_BTG: Tensor) -> Tensor:
         batch, classes, rows, cols, channels = cost_BTyxC.shape
-        places = cost_BTyxC.permute(0, 2, 3, 1, 4).reshape(batch * rows * cols, classes, channels)
+        places: Tensor = cost_BTyxC.permute(0, 2, 3, 1, 4).reshape(batch * rows * cols, classes, channels)
         texts = texts_BTG.repeat_interleave(rows * cols, dim=0)
         places = places + self.attention(self.norm1(places), texts, padding=self._padding(classes))
         places = places + self.MLP(self.norm2(places))
@@ -246,15 +246,14 @@ class CostAggregator(nn.Module):
         """A 7 x 7 convolution over each class's cosines: (B, T, Y, X, C), channels last."""
         batch, _, classes = costs.cosine_BPTYX.shape[:3]
         maps = costs.cosine_BPTYX.transpose(1, 2).flatten(0, 1)
-        parts = [self.conv1(part) for part in maps.split(classes_at_once or len(maps))]  # type: ignore[no-untyped-call]
-        return torch.cat(parts).unflatten(0, (batch, classes)).permute(0, 1, 3, 4, 2)
+        embedded = torch.cat([self.conv1(part) for part in pieces(maps, classes_at_once, axis=0)])
+        return unfold_axis(embedded, 0, (batch, classes)).permute(0, 1, 3, 4, 2)
 
     @staticmethod
     def run_spatial(layer: nn.Module, cost: Tensor, maps_BYXG: Tensor, *, classes_at_once: int | None = None) -> Tensor:
         """The spatial step of a layer."""
         step: SpatialStep = layer.swin_block  # type: ignore[assignment]
-        parts = cost.split(classes_at_once or cost.shape[1], dim=1)  # type: ignore[no-untyped-call]
-        return torch.cat([step(part, maps_BYXG) for part in parts], dim=1)
+        return torch.cat([step(part, maps_BYXG) for part in pieces(cost, classes_at_once, axis=1)], dim=1)
 
     @staticmethod
     def run_classes(
@@ -269,8 +268,9 @@ class CostAggregator(nn.Module):
     def decode(self, cost_BTYXC: Tensor, guidance: Sequence[Tensor], *, classes_at_once: int | None = None) -> Tensor:
         """Two upsampling steps and one logit a cell: (B, T, 4 Y, 4 X)."""
         projected = [project(one) for project, one in zip(self.decoder_guidance_projection, guidance, strict=True)]
-        parts = cost_BTYXC.split(classes_at_once or cost_BTYXC.shape[1], dim=1)  # type: ignore[no-untyped-call]
-        return torch.cat([self._decode_part(part, projected) for part in parts], dim=1)
+        return torch.cat(
+            [self._decode_part(part, projected) for part in pieces(cost_BTYXC, classes_at_once, axis=1)], dim=1
+        )
 
     def _decode_part(self, cost_BTYXC: Tensor, projected: Sequence[Tensor]) -> Tensor:
         batch, classes = cost_BTYXC.shape[:2]
@@ -278,9 +278,4 @@ class CostAggregator(nn.Module):
         for decoder, guidance in zip((self.decoder1, self.decoder2), projected, strict=True):
             maps = decoder(maps, guidance[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1))
         logits: Tensor = self.head(maps)[:, 0]
-        return logits.unflatten(0, (batch, classes))
-
-
-def without_buffers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict without the masks of the shifted windows, which are computed here."""
-    return {name: tensor for name, tensor in state.items() if not name.endswith(".attn_mask")}
+        return unfold_axis(logits, 0, (batch, classes))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from clipself.backbones.dense_clip import DenseCLIP, to_map
 from clipself.backbones.readouts import find_readout, read_last_block
 from clipself.backbones.trainable import train_queries_and_values, train_visual_attention
 from clipself.segmentation.aggregator import AggregatorSettings, CostAggregator
+from clipself.segmentation.text import Synonyms, embed_sentences
 from clipself.text.templates import load_templates
 
 CLIP_LR_SCALE: Final = 0.01
@@ -45,7 +45,7 @@ class CatSegSettings:
     taps: tuple[int, int] = (3, 7)
     readout: str = "catseg"
     templates: str = "scene"
-    synonyms: Literal["first", "mean"] = "first"
+    synonyms: Synonyms = "first"
     appearance: Literal["clip", "resnet101"] = "clip"
     aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
 
@@ -84,7 +84,7 @@ class CatSeg(nn.Module):
     def forward(
         self,
         images_B3SS: Tensor,
-        texts_TPD: Tensor,
+        texts: Tensor | Sequence[str],
         *,
         pooling: int = 1,
         class_cap: int | None = None,
@@ -94,11 +94,12 @@ class CatSeg(nn.Module):
 
         Args:
             images_B3SS: Normalised images at `settings.image_size`.
-            texts_TPD: Of `embed_names`.
+            texts: Of `embed_names`, (T, P, D); or the names, where the text tower learns and many processes take part.
             pooling: See `CostAggregator`: 2 in training, 1 else.
             class_cap: Most classes looked at; None looks at all.
             classes_at_once: Bounds memory; the numbers stay.
         """
+        texts_TPD = texts if isinstance(texts, Tensor) else self.embed_names(texts)
         dense, taps = self.read_clip(images_B3SS)
         return self.aggregator(  # type: ignore[no-any-return]
             dense,
@@ -137,16 +138,8 @@ class CatSeg(nn.Module):
         Raises:
             ValueError: There are no names.
         """
-        if not names:
-            raise ValueError("there are no names to segment by; pass at least one")
         sentences = [SCENE] if self.settings.templates == "scene" else load_templates(self.settings.templates)
-        rows = []
-        for name in names:
-            synonyms = name.split(", ")[:1] if self.settings.synonyms == "first" else name.split(", ")
-            filled = [sentence.replace("{}", synonym) for sentence in sentences for synonym in synonyms]
-            each = F.normalize(self.clip.encode_text(filled, normalize=False), dim=-1)
-            rows.append(F.normalize(each.unflatten(0, (len(sentences), -1)).mean(1), dim=-1))
-        return torch.stack(rows)
+        return embed_sentences(self.clip, names, sentences, synonyms=self.settings.synonyms)
 
     def prepare(self, pixels_B3HW: Tensor) -> Tensor:
         """Pixels in 0..255 -> CLIP's normalisation, squashed bilinearly to the square that CLIP sees."""

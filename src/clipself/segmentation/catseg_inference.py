@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipself.ops.axes import pieces
 from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
 from clipself.segmentation.catseg import CatSeg
 
@@ -66,9 +67,9 @@ def score_picture(
     stride = int(how.window * (1 - how.overlap))
     windows = place_windows(side, window=(how.window,) * 2, stride=(stride, stride))
     whole = F.interpolate(pixels_3HW[None].float(), size=(how.window,) * 2, mode="bilinear", align_corners=False)
-    views = [*cut_windows(canvas, windows).split(1), whole]
+    views = [*pieces(cut_windows(canvas, windows), 1, axis=0), whole]
     logits_VTyx = torch.cat([_run(model, model.prepare(view), texts_TPD, how) for view in views])
-    for part in logits_VTyx.split(how.classes_at_once, dim=1):  # type: ignore[no-untyped-call]
+    for part in pieces(logits_VTyx, how.classes_at_once, axis=1):
         probabilities = _resize(part, (how.window, how.window)).sigmoid()
         merged = merge_windows(probabilities[:-1], windows, side)
         yield resize_map((merged + resize_map(probabilities[-1], side)) / 2, size)
@@ -81,7 +82,7 @@ def _score_whole(
     if how.keep_padding:
         image = F.pad(image, (0, -image.shape[2] % SIZE_DIVISOR, 0, -image.shape[1] % SIZE_DIVISOR))
     (logits_Tyx,) = _run(model, model.squash(image[None]), texts_TPD, how)
-    for part in logits_Tyx.split(how.classes_at_once):
+    for part in pieces(logits_Tyx, how.classes_at_once, axis=0):
         probabilities = part.sigmoid()
         if how.keep_padding:  # the published cut works on cells as if they were pixels
             probabilities = probabilities[:, : pixels_3HW.shape[1], : pixels_3HW.shape[2]]

@@ -15,6 +15,7 @@ VOCABS: Final = {
     for name in (
         "coco_80",
         "coco_panoptic_133",
+        "coco_stuff_171",
         "ov_coco_65",
         "lvis_v1_1203",
         "ade20k_150",

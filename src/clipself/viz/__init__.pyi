@@ -5,8 +5,8 @@ from .boxes import draw_boxes as draw_boxes
 from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
+from .panoptic_maps import paint_segments as paint_segments
 from .report import ReportPage as ReportPage
-from .segments import paint_segments as paint_segments
 
 __all__ = [
     "DrawnBox",

@@ -1,84 +1,114 @@
-"""Panoptic maps over pictures: a colour and an outline for each segment, its name where it has room."""
+"""Label maps laid over pictures, with a legend."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
+from torch import Tensor
 
-LEAST_NAMED = 0.004
-"""Segments below this share of the picture go without a name."""
+from clipself.files import write_atomically
+from clipself.viz.panels import INK, MARGIN, PAPER, lay_out
+
+GOLDEN_ANGLE = 0.61803398875
+"""Turn between the hues of neighbouring classes, so that any few of them stand apart."""
+UNLABELLED = (0, 0, 0)
 
 
-def paint_segments(
-    image: Image.Image,
-    ids_HW: NDArray[np.integer],
-    labels: Mapping[int, int],
-    class_names: Sequence[str],
-    *,
-    opacity: float = 0.55,
-) -> Image.Image:
-    """Lays a panoptic map over its picture; void stays as it is, a little darker.
+def class_colour(index: int) -> tuple[int, int, int]:
+    """A colour for a class, always the same."""
+    hue = (0.07 + index * GOLDEN_ANGLE) % 1.0
+    value = (1.0, 0.8, 0.62)[index % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, (0.75, 0.55, 0.95)[index // 3 % 3], value)
+    return int(255 * red), int(255 * green), int(255 * blue)
+
+
+def draw_segments(image: Image.Image, labels_HW: Tensor, *, classes: int, opacity: float = 0.6) -> Image.Image:
+    """The picture with every class in its colour and a line around every segment.
 
     Args:
-        image: The picture below.
-        ids_HW: Segment ids; 0 is void.
-        labels: Segment id -> label.
-        class_names: Name of each label, which also fixes its colour.
-        opacity: Of the colours, in [0, 1].
+        image: RGB picture.
+        labels_HW: Index of each pixel's class, at the size of the picture; others than the classes stay dark.
+        classes: How many there are.
+        opacity: Of the colour.
 
     Raises:
-        ValueError: Map and picture differ in size.
+        ValueError: The map has another size than the picture.
     """
-    if ids_HW.shape != (image.height, image.width):
-        raise ValueError(f"the map is {ids_HW.shape}, the picture {(image.height, image.width)}; resize the map first")
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    colours = np.zeros_like(pixels)
-    for segment, label in labels.items():
-        colours[ids_HW == segment] = colour_of(label)
-    share = np.where(ids_HW == 0, 0.35, opacity)[..., None].astype(np.float32)
-    mixed = pixels * (1 - share) + colours * share
-    mixed[_edges(ids_HW)] = 255
-    drawn = Image.fromarray(mixed.astype(np.uint8))
-    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(size=max(11, image.height // 26))
-    for segment, label in labels.items():
-        mask = ids_HW == segment
-        if mask.sum() >= LEAST_NAMED * mask.size:
-            _write(pen, class_names[label].split(",")[0], _middle(mask), font, drawn.size)
-    return drawn
+    labels = labels_HW.cpu().numpy()
+    if labels.shape != (image.height, image.width):
+        raise ValueError(f"a map of {labels.shape} does not lie on a picture of {(image.height, image.width)}")
+    inside = labels < classes
+    palette = np.array([class_colour(index) for index in range(classes)], dtype=np.float32)
+    colours = np.zeros((*labels.shape, 3), dtype=np.float32)
+    colours[inside] = palette[labels[inside]]
+    mixed = (1 - opacity) * np.asarray(image.convert("RGB"), dtype=np.float32) + opacity * colours
+    mixed[segment_edges(labels)] = 255
+    return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def colour_of(label: int) -> tuple[int, int, int]:
-    """A colour for each label: hues a golden ratio apart, two strengths."""
-    hue = label * 0.618034 % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.35 * (label % 2), 0.95 - 0.25 * (label // 2 % 2))
-    return int(red * 255), int(green * 255), int(blue * 255)
-
-
-def _edges(ids_HW: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Pixels whose right or lower neighbour is of another segment."""
-    edges: NDArray[np.bool_] = np.zeros(ids_HW.shape, dtype=bool)
-    edges[:, :-1] |= ids_HW[:, :-1] != ids_HW[:, 1:]
-    edges[:-1] |= ids_HW[:-1] != ids_HW[1:]
+def segment_edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Pixels (H, W) whose upper or left neighbour is of another class or segment."""
+    edges = np.zeros(labels.shape, dtype=bool)
+    edges[1:] |= labels[1:] != labels[:-1]
+    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     return edges
 
 
-def _middle(mask_HW: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel `xy` deepest inside a mask."""
-    depth = ndimage.distance_transform_edt(np.pad(mask_HW, 1))[1:-1, 1:-1]
-    row, col = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(col), int(row)
+def write_picture(path: Path, picture: Image.Image) -> Path:
+    """Writes a PNG, atomically."""
+    return write_atomically(path, lambda part: picture.save(part, format="PNG"))
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, text: str, at: tuple[int, int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
-) -> None:  # fmt: skip
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    width, height = right - left, bottom - top
-    x = min(max(2, at[0] - width // 2), max(2, size[0] - int(width) - 2))
-    y = min(max(2, at[1] - height // 2), max(2, size[1] - int(height) - 4))
-    pen.rectangle((x - 2, y, x + width + 2, y + height + 4), fill=(20, 20, 20))
-    pen.text((x, y - top + 2), text, fill=(255, 255, 255), font=font)
+def draw_legend(indices: Sequence[int], names: Sequence[str], *, width: int) -> Image.Image:
+    """Colours and names in rows of as many columns as the width holds."""
+    font = ImageFont.load_default(size=14)
+    shown = [names[index] if len(names[index]) <= 26 else f"{names[index][:25]}\u2026" for index in indices]
+    column = 34 + max([int(font.getlength(name)) for name in shown] or [60])
+    columns = max(1, (width - MARGIN) // column)
+    rows = -(-len(shown) // columns)
+    legend = Image.new("RGB", (width, max(1, rows) * 22 + MARGIN), PAPER)
+    pen = ImageDraw.Draw(legend)
+    for place, (index, name) in enumerate(zip(indices, shown, strict=True)):
+        left, top = MARGIN + place % columns * column, place // columns * 22
+        pen.rectangle((left, top + 2, left + 16, top + 17), fill=class_colour(index), outline=INK)
+        pen.text((left + 22, top + 1), name, fill=INK, font=font)
+    return legend
+
+
+def draw_panels(
+    image: Image.Image,
+    maps: Mapping[str, Tensor],
+    names: Sequence[str],
+    labelled_HW: Tensor | None = None,
+    *,
+    height: int = 300,
+    most: int = 24,
+) -> Image.Image:
+    """Picture and maps side by side, the legend of what is in them below.
+
+    Args:
+        image: RGB picture.
+        maps: Title -> label map.
+        names: Class names.
+        labelled_HW: Where it is no class the maps are left dark, so that they can be compared; None shows all.
+        height: Of every panel.
+        most: Names in the legend, those of most pixels first.
+    """
+    classes = len(names)
+    counts = np.zeros(classes, dtype=np.int64)
+    columns = [("image", image)]
+    for title, labels in maps.items():
+        shown = labels if labelled_HW is None else labels.where(labelled_HW < classes, classes)
+        columns.append((title, draw_segments(image, shown, classes=classes)))
+        values = shown.cpu().numpy().ravel()
+        counts += np.bincount(values[values < classes], minlength=classes)
+    sheet = lay_out([columns], height=height)
+    ranked = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]][:most]
+    legend = draw_legend(ranked, names, width=sheet.width)
+    whole = Image.new("RGB", (sheet.width, sheet.height + legend.height), PAPER)
+    whole.paste(sheet, (0, 0))
+    whole.paste(legend, (0, sheet.height))
+    return whole

@@ -1,0 +1,139 @@
+"""Ablations of self-distillation at small scale: clipself-mini on generated scenes, each run a few minutes on a CPU.
+
+Every run lies in its own folder and is kept: a second call does only what is missing, and prints the tables again.
+
+Usage: python benchmarks/ablations.py --work runs/ablations [--steps 200] [--only regions readout size blocks alpha]
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import blend_clips
+from clipself.backbones.loading import load_clip
+from clipself.data.scenes import SceneImages, SceneMaker, write_scenes
+from clipself.distillation.config import DistillConfig
+from clipself.distillation.run import distill
+from clipself.recipes.distill import distill_recipe
+from clipself.regions.evaluate import score_regions
+from clipself.regions.report import RegionReport
+
+DENSE: Final = ("boxes", "thing_masks", "stuff_masks")
+ALPHAS: Final = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+RAW_READOUTS: Final = ("value", "qk", "qq", "kk", "qq+kk", "kk+gauss", "clearclip", "naclip")
+
+STUDIES: Final[Mapping[str, Mapping[str, dict[str, Any]]]] = {
+    "regions": {"patches": {}, "proposals": {"regions": "proposals"}},
+    "grids": {"up to 6 x 6": {}, "up to 3 x 3": {"max_split": 3}, "up to 10 x 10": {"max_split": 10}},
+    "readout": {name: {"readout": name} for name in ("value", "qk", "qq", "kk", "value-bare")},
+    "size": {f"{side} px": {"image_size": side} for side in (160, 240, 320, 480)},
+    "blocks": {str(count): {"trainable_blocks": count} for count in (1, 2, 4, 6)},
+}
+"""Study -> run -> what it changes of the base run."""
+
+
+def base_config(work: Path, *, steps: int) -> DistillConfig:
+    """Patches, value readout, 320 px, all six blocks; no mirroring, so that runs share the teacher's embeddings."""
+    return distill_recipe(
+        "modern", data=work / "scenes/train", out=work / "base", image_size=320, max_steps=steps, flip=0.0, workers=1,
+        trainable_blocks=6, teacher_cache=work / "teacher", overwrite=True, save_every=0,
+    )  # fmt: skip
+
+
+def run_variant(base: DistillConfig, work: Path, changes: Mapping[str, Any], *, held_out: int) -> dict[str, Any]:
+    """Distils and scores one variant, unless its scores are there already."""
+    changed = {name: value for name, value in changes.items() if getattr(base, name) != value}
+    if changed.get("regions") == "proposals":
+        changed["annotations"] = work / "scenes/annotations/instances_train.json"
+    title = "-".join(f"{name}={changes[name]}" for name in changes if name in changed) or "base"
+    config = replace(base, out=work / "runs" / title, **changed)
+    path = config.out / "regions.json"
+    if not path.exists():
+        run = distill(config)
+        report = score(load_clip(run.student), held_out, image_size=config.image_size, readout=config.readout)
+        report.write(path)
+    return dict(json.loads(path.read_text())["scores"])
+
+
+def score(
+    clip: DenseCLIP, held_out: int, *, image_size: int = 320, readout: str = "value", modes: tuple[str, ...] = DENSE
+) -> RegionReport:
+    """Region scores on held-out scenes."""
+    data = SceneImages(SceneMaker(seed="held out/0"), held_out)
+    return score_regions(clip, data, image_size=image_size, readout=readout, modes=modes)
+
+
+def kept(path: Path, report: Any) -> dict[str, Any]:
+    """Scores from a file, or from a call whose result is then kept in it."""
+    if not path.exists():
+        report().write(path)
+    return dict(json.loads(path.read_text())["scores"])
+
+
+def sweep_alpha(base: DistillConfig, work: Path, *, held_out: int) -> dict[str, dict[str, Any]]:
+    """Blends of the base run's student with the original; crops tell what whole images lose."""
+    original, student = load_clip(base.model), load_clip(work / "runs/base/student")
+    rows = {}
+    for alpha in ALPHAS:
+        blended = blend_clips(student, original, alpha).eval()
+        modes = (*DENSE, "crops")
+        rows[f"{alpha:.1f}"] = kept(
+            work / "alpha" / f"{alpha:.1f}.json",
+            lambda blended=blended, modes=modes: score(blended, held_out, modes=modes),
+        )
+    return rows
+
+
+def raw_readouts(base: DistillConfig, work: Path, *, held_out: int) -> dict[str, dict[str, Any]]:
+    """What training-free readouts give before any distillation."""
+    original = load_clip(base.model)
+    return {
+        name: kept(work / "raw" / f"{name}.json", lambda name=name: score(original, held_out, readout=name))
+        for name in RAW_READOUTS
+    }
+
+
+def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """A Markdown table of top-1 / top-5."""
+    modes = list(next(iter(rows.values())))
+    print(f"\n| {title} | {' | '.join(mode.replace('_', ' ') for mode in modes)} |\n|{' --- |' * (len(modes) + 1)}")
+    for name, scores in rows.items():
+        cells = (f"{scores[mode]['top1']:.1f} / {scores[mode]['top5']:.1f}" for mode in modes)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Runs what is missing and prints everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--held-out", type=int, default=100)
+    parser.add_argument("--only", nargs="+", choices=[*STUDIES, "alpha", "raw"], default=[*STUDIES, "alpha", "raw"])
+    options = parser.parse_args()
+    work = options.work
+    if not (work / "scenes/annotations/instances_train.json").exists():
+        write_scenes(work / "scenes", train=options.scenes, val=1)
+    base = base_config(work, steps=options.steps)
+    print_table("original", {"-": kept(work / "original.json", lambda: score(load_clip(base.model), options.held_out,
+                                                                             modes=(*DENSE, "crops")))})  # fmt: skip
+    run_variant(base, work, {}, held_out=options.held_out)
+    for study in options.only:
+        if study == "alpha":
+            print_table("alpha", sweep_alpha(base, work, held_out=options.held_out))
+        elif study == "raw":
+            print_table("readout, no training", raw_readouts(base, work, held_out=options.held_out))
+        else:
+            rows = {
+                name: run_variant(base, work, changes, held_out=options.held_out)
+                for name, changes in STUDIES[study].items()
+            }
+            print_table(study, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""Images with a class for every pixel: index maps in a folder, COCO panoptic files, generated scenes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from clipself.data.images import SUFFIXES, read_image
+from clipself.data.labelled import CocoPanoptic
+from clipself.data.scenes.draw import CLASSES, SceneMaker
+from clipself.data.sources import read_json
+from clipself.files import write_atomically
+from clipself.text.vocab import load_vocab
+
+IGNORED: Final = 255
+"""Label of unlabelled pixels in 8-bit maps; 16-bit maps use `IGNORED_16`."""
+IGNORED_16: Final = 65535
+CARD: Final = "dataset.json"
+"""What `clipself data prepare` leaves beside the maps: names, ignore label, folders."""
+MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SemanticImage:
+    """One picture and the class of each of its pixels.
+
+    Attributes:
+        image: RGB picture.
+        labels_HW: Index into the classes, or the ignore label.
+        name: Path of the picture.
+    """
+
+    image: Image.Image
+    labels_HW: Tensor
+    name: str
+
+
+class SemanticImages(Protocol):
+    """A labelled set."""
+
+    class_names: list[str]
+    ignore_label: int
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def read(self, index: int) -> SemanticImage:
+        """Decodes one picture and its labels."""
+
+
+class IndexMaps:
+    """Pictures and index maps of the same names in two folders.
+
+    Args:
+        images: Folder of pictures, at any depth.
+        labels: Folder of maps (PNG or TIFF of 8 or 16 bits), in the same order of folders.
+        names: Class names; value + `shift` is the index.
+        ignore_label: Value that counts nowhere, after the shift.
+        shift: Added to every value but the ignored ones; -1 for maps that count from 1, whose 0 is then ignored.
+
+    Raises:
+        FileNotFoundError: A folder is missing, or a picture has no map.
+        ValueError: There are no pictures.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        labels: str | Path,
+        names: Sequence[str],
+        *,
+        ignore_label: int = IGNORED,
+        shift: int = 0,
+    ) -> None:
+        images, labels = Path(images), Path(labels)
+        for folder in (images, labels):
+            if not folder.is_dir():
+                raise FileNotFoundError(f"no folder at {folder}; pass the folders of pictures and of index maps")
+        self.class_names, self.ignore_label, self.shift = list(names), ignore_label, shift
+        self.segment_names: list[str] | None = None
+        """Names to segment by, where the last class stands for several of them (VOC with a background)."""
+        maps = {
+            path.relative_to(labels).with_suffix(""): path
+            for path in sorted(labels.rglob("*"))
+            if path.suffix.lower() in MAP_SUFFIXES
+        }
+        pictures = [path for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES]
+        self.pairs = [
+            (path, maps[path.relative_to(images).with_suffix("")])
+            for path in pictures
+            if path.relative_to(images).with_suffix("") in maps
+        ]
+        if not self.pairs:
+            raise ValueError(
+                f"none of the {len(pictures)} pictures in {images} has a map of its name among the {len(maps)} in "
+                f"{labels}; a/b.jpg belongs to a/b.png"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> SemanticImage:
+        """Decodes a picture and its map.
+
+        Raises:
+            ValueError: The sizes differ, or a value is neither a class nor the ignore label.
+        """
+        picture, path = self.pairs[index]
+        image, values = read_image(picture), read_index_map(path).astype(np.int64)
+        if values.shape != (image.height, image.width):
+            raise ValueError(f"{path} is {values.shape}, its picture {(image.height, image.width)}; do they belong?")
+        labels = np.where(values == self.ignore_label, values, values + self.shift)
+        labels[labels < 0] = self.ignore_label
+        wrong = np.unique(labels[(labels != self.ignore_label) & (labels >= len(self.class_names))])
+        if len(wrong):
+            raise ValueError(
+                f"{path} holds the class {wrong[0]}, there are {len(self.class_names)} names and "
+                f"{self.ignore_label} is ignored; pass the names, the shift and the ignore label of these maps"
+            )
+        return SemanticImage(image=image, labels_HW=torch.from_numpy(labels), name=str(picture))
+
+
+class PanopticMaps:
+    """A COCO panoptic file as semantic maps: every segment by its class, things and stuff alike.
+
+    Args:
+        annotations: Panoptic JSON.
+        images: Folder of the pictures.
+    """
+
+    def __init__(self, annotations: str | Path, images: str | Path) -> None:
+        self.held = CocoPanoptic(annotations, images)
+        self.class_names = self.held.class_names
+        self.ignore_label = IGNORED if len(self.class_names) <= IGNORED else IGNORED_16
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def read(self, index: int) -> SemanticImage:
+        """Decodes a picture and its segments; pixels of no segment are ignored."""
+        row = self.held.rows[index]
+        with Image.open(self.held.segments / row["file_name"]) as opened:
+            colour = np.asarray(opened.convert("RGB"), dtype=np.int64)
+        ids = colour[..., 0] + 256 * colour[..., 1] + 65536 * colour[..., 2]
+        rank = {class_id: place for place, class_id in enumerate(self.held.class_ids)}
+        labels = np.full(ids.shape, self.ignore_label, dtype=np.int64)
+        for info in row["segments_info"]:
+            labels[ids == info["id"]] = rank[info["category_id"]]
+        path = self.held.paths[index]
+        return SemanticImage(image=read_image(path), labels_HW=torch.from_numpy(labels), name=str(path))
+
+
+class SceneMaps:
+    """Generated scenes as semantic maps, drawn when they are asked for.
+
+    Args:
+        maker: Draws the scenes.
+        count: How many there are.
+    """
+
+    def __init__(self, maker: SceneMaker, count: int) -> None:
+        self.maker, self.count = maker, count
+        self.class_names, self.ignore_label = list(CLASSES), IGNORED
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> SemanticImage:
+        """Scene `index`."""
+        scene = self.maker(index)
+        rank = np.full(len(scene.segments) + 1, self.ignore_label, dtype=np.int64)
+        for segment in scene.segments:
+            rank[segment.id] = CLASSES.index(segment.name)
+        return SemanticImage(
+            image=scene.image, labels_HW=torch.from_numpy(rank[scene.panoptic_HW]), name=f"scene {index}"
+        )
+
+
+class SomeClasses:
+    """A labelled set of which only some classes are told; pixels of the others are ignored.
+
+    Args:
+        data: The whole set.
+        names: Classes that are kept, by name; their order is theirs in the set.
+
+    Raises:
+        ValueError: A name is not a class of the set.
+    """
+
+    def __init__(self, data: SemanticImages, names: Sequence[str]) -> None:
+        unknown = sorted(set(names) - set(data.class_names))
+        if unknown or not names:
+            raise ValueError(
+                f"{unknown[0]!r} is not a class of the data, which has {data.class_names[:5]} ..."
+                if unknown
+                else "there are no classes to keep; name at least one"
+            )
+        self.data, self.ignore_label = data, data.ignore_label
+        kept = [place for place, name in enumerate(data.class_names) if name in set(names)]
+        self.class_names = [data.class_names[place] for place in kept]
+        self.rank = torch.full((max(data.ignore_label, len(data.class_names)) + 1,), data.ignore_label)
+        self.rank[torch.tensor(kept)] = torch.arange(len(kept))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, index: int) -> SemanticImage:
+        """One image with the other classes ignored."""
+        held = self.data.read(index)
+        return SemanticImage(image=held.image, labels_HW=self.rank[held.labels_HW], name=held.name)
+
+
+def read_index_map(path: str | Path) -> NDArray[Any]:
+    """A map of class indices, 8 or 16 bits; palettes are read as indices, never as colours.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no single-channel map, or is damaged.
+    """
+    try:
+        with Image.open(path) as opened:
+            values = np.asarray(opened)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no index map at {path}; check the path") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no index map ({error})") from error
+    if values.ndim != 2:
+        raise ValueError(f"{path} has {values.shape[-1]} channels; an index map has one, with a class in every pixel")
+    return values
+
+
+def write_index_map(path: Path, labels_HW: NDArray[Any]) -> Path:
+    """Writes class indices as PNG, atomically: 8 bits where they fit, else 16."""
+    wide = int(labels_HW.max(initial=0)) > IGNORED
+    picture = Image.fromarray(labels_HW.astype(np.uint16 if wide else np.uint8))
+    return write_atomically(path, lambda part: picture.save(part, format="PNG"))
+
+
+def open_semantic(data: str | Path, *, images: str | Path | None = None, split: str = "val") -> SemanticImages:
+    """Opens a labelled set, whichever of the three it is.
+
+    Args:
+        data: A COCO panoptic JSON; or a folder that `clipself data prepare` has written; or a folder with `images`,
+            `labels` and `names.txt` in it.
+        images: Folder of the pictures, for a JSON.
+        split: "train" or "val", where a folder has both.
+
+    Raises:
+        FileNotFoundError: Something is missing.
+        ValueError: The folder or file is of none of these forms.
+    """
+    path = Path(data)
+    if path.suffix == ".json":
+        if images is None:
+            raise ValueError(f"{path} needs the folder of its pictures; pass images= (--images)")
+        return PanopticMaps(path, images)
+    if (path / CARD).is_file():
+        return open_prepared(path, split=split)
+    if (path / "names.txt").is_file():
+        names = list(load_vocab(path / "names.txt").names)
+        nested = (path / "images" / split).is_dir()
+        images, labels = (path / part / split if nested else path / part for part in ("images", "labels"))
+        return IndexMaps(images, labels, names, ignore_label=IGNORED if len(names) <= IGNORED else IGNORED_16)
+    raise ValueError(
+        f"{path} is no labelled set: neither a COCO panoptic JSON, nor a folder with {CARD} (of clipself data "
+        "prepare), nor one with images/, labels/ and names.txt"
+    )
+
+
+def open_prepared(folder: str | Path, *, split: str = "val") -> IndexMaps:
+    """Opens a set that `clipself data prepare` has written."""
+    folder = Path(folder)
+    card = read_json(folder / CARD)
+    if split not in card["splits"]:
+        raise ValueError(f"{folder} has the splits {sorted(card['splits'])}, not {split!r}")
+    place = card["splits"][split]
+    maps = IndexMaps(place["images"], folder / place["labels"], card["names"], ignore_label=card["ignore_label"])
+    maps.segment_names = card.get("segment_names")
+    return maps
+
+
+def describe_set(
+    names: Sequence[str],
+    ignore_label: int,
+    splits: dict[str, dict[str, str]],
+    *,
+    segment_names: Sequence[str] | None = None,
+) -> str:
+    """The text of `dataset.json`."""
+    held = {"names": list(names), "ignore_label": ignore_label, "splits": splits}
+    if segment_names is not None:
+        held["segment_names"] = list(segment_names)
+    return json.dumps(held, indent=1) + "\n"
+
+
+def names_to_segment(data: SemanticImages) -> list[str]:
+    """What a segmenter is asked for: the classes, or the longer list whose end is scored as the last class."""
+    return list(getattr(data, "segment_names", None) or data.class_names)

@@ -1,0 +1,57 @@
+"""What the frozen CLIP says of crops, cut from the canvas where the detector runs."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.data.preprocess import Preprocess
+from clipself.ops.boxes import enlarge_boxes
+from clipself.ops.levels import join_boxes
+
+
+@torch.no_grad()
+def embed_boxes(
+    clip: DenseCLIP,
+    images_B3HW: Tensor,
+    boxes: Sequence[Tensor],
+    *,
+    pixels: Preprocess,
+    enlarge: Sequence[float] = (1.0,),
+) -> Tensor:
+    """Embeds boxes as crops of CLIP's own size, stretched to a square, averaged over several enlargements.
+
+    Source: ViLD (arXiv:2104.13921), Sec. 3.2: crops of 1x and 1.5x, their unit embeddings added and normalised.
+
+    Args:
+        clip: The frozen model.
+        images_B3HW: Canvases as the detector sees them.
+        boxes: For each canvas its boxes (r, 4) in canvas pixels.
+        pixels: Normalisation of the canvases; CLIP's own may be another one.
+        enlarge: Sides of the crops relative to the boxes.
+
+    Returns:
+        Unit embeddings (R, D): the first canvas' boxes, then the second's.
+    """
+    size = (int(images_B3HW.shape[2]), int(images_B3HW.shape[3]))
+    own = Preprocess(mean=clip.image_mean, std=clip.image_std)
+    total = images_B3HW.new_zeros(sum(map(len, boxes)), clip.embed_dim)
+    if not len(total):
+        return total
+    for factor in enlarge:
+        around = [enlarge_boxes(box, factor=factor, size=size) if factor != 1.0 else box for box in boxes]
+        crops = roi_align(images_B3HW.float(), join_boxes(around), clip.image_size, 1.0, sampling_ratio=2, aligned=True)
+        total = total + clip.encode_image(_change_pixels(crops, pixels, own)).float()
+    return F.normalize(total, dim=1)
+
+
+def _change_pixels(images_B3HW: Tensor, old: Preprocess, new: Preprocess) -> Tensor:
+    if old == new:
+        return images_B3HW
+    mean, std, new_mean, new_std = (
+        images_B3HW.new_tensor(values)[:, None, None] for values in (old.mean, old.std, new.mean, new.std)
+    )
+    return (images_B3HW * std + mean - new_mean) / new_std

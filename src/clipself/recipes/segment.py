@@ -1,0 +1,87 @@
+"""Settings of segmentation training, published and our own.
+
+A recipe gives everything but data and output; a caller replaces what differs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from clipself.choices import pick
+from clipself.segmentation.config import SegmentTrainConfig
+
+UNSET: Final = Path("")
+
+
+def small_catseg() -> SegmentTrainConfig:
+    """CAT-Seg at half its width on a frozen small CLIP: minutes on a CPU."""
+    return SegmentTrainConfig(
+        data=UNSET, out=UNSET, method="catseg", image_size=320, crop=320, shortest=(320, 400), hidden=64,
+        classes_per_step=20, max_steps=300, batch_size=2, lr=5e-4, clip_norm=1.0, train_clip="none",
+    )  # fmt: skip
+
+
+def small_san() -> SegmentTrainConfig:
+    """SAN at half its width on a frozen small CLIP: minutes on a CPU."""
+    return SegmentTrainConfig(
+        data=UNSET, out=UNSET, method="san", crop=320, shortest=(320, 400), side_width=120, queries=40, clip_scale=1.0,
+        learn_positions=False, num_points=1024, max_steps=400, batch_size=4, lr=5e-4, clip_norm=1.0,
+    )  # fmt: skip
+
+
+def catseg_b() -> SegmentTrainConfig:
+    """CAT-Seg, second release, OpenAI ViT-B/16: COCO-Stuff 171, 80 000 steps of 4 pictures.
+
+    Two things differ on purpose: unlabelled pixels are left out (`ignored="negative"` is the release), and all
+    processes together make a batch of 4, so that four of them take `batch_size=1`.
+    """
+    return SegmentTrainConfig(
+        data=UNSET, out=UNSET, method="catseg", model="ViT-B-16", pretrained="openai", image_size=384, crop=384,
+        shortest=(384,), train_clip="queries-values", max_steps=80_000, batch_size=4, lr=2e-4, weight_decay=1e-4,
+        schedule="cosine", clip_norm=0.01, precision="fp32", workers=4, save_every=5000,
+    )  # fmt: skip
+
+
+def catseg_l() -> SegmentTrainConfig:
+    """CAT-Seg, second release, OpenAI ViT-L/14 at 336 px."""
+    return replace(catseg_b(), model="ViT-L-14-336", image_size=336)
+
+
+def catseg_v1_b() -> SegmentTrainConfig:
+    """CAT-Seg, first release, as CLIPSelf used it: a ResNet-101 beside CLIP, whose visual attention learns."""
+    return replace(catseg_b(), release=1, train_clip="visual-attention")
+
+
+def san_b() -> SegmentTrainConfig:
+    """SAN with OpenAI ViT-B/16: COCO-Stuff 171, 60 000 steps of 32 pictures."""
+    return SegmentTrainConfig(
+        data=UNSET, out=UNSET, method="san", model="ViT-B-16", pretrained="openai", crop=640,
+        shortest=tuple(range(320, 961, 64)), max_steps=60_000, batch_size=32, lr=1e-4, weight_decay=1e-4,
+        schedule="poly", clip_norm=0.01, precision="fp16", workers=4, save_every=5000,
+    )  # fmt: skip
+
+
+def san_l() -> SegmentTrainConfig:
+    """SAN with OpenAI ViT-L/14 at 336 px."""
+    return replace(san_b(), model="ViT-L-14-336")
+
+
+SEGMENT_RECIPES: Final[Mapping[str, Callable[[], SegmentTrainConfig]]] = {
+    "small-catseg": small_catseg,
+    "small-san": small_san,
+    "catseg-b": catseg_b,
+    "catseg-l": catseg_l,
+    "catseg-v1-b": catseg_v1_b,
+    "san-b": san_b,
+    "san-l": san_l,
+}
+
+
+def segment_recipe(name: str, **changes: Any) -> SegmentTrainConfig:
+    """A recipe by name with some settings replaced.
+
+    Raises:
+        ValueError: There is no such recipe.
+    """
+    return replace(pick(SEGMENT_RECIPES, name, what="recipe")(), **changes)

@@ -1,0 +1,90 @@
+"""What an evaluation found: one table of groups, one of classes, JSON for both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipself.files import write_json
+from clipself.metrics.confusion import SemanticScores
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationReport:
+    """Scores of one segmenter on one set.
+
+    Attributes:
+        title: What was evaluated.
+        images: How many.
+        names: Class names in the order of the scores.
+        scores: All numbers, in percent.
+        groups: Classes of each group, such as "seen" and "unseen".
+        settings: How it was done.
+        seconds_per_image: Time of the segmenter alone.
+    """
+
+    title: str
+    images: int
+    names: tuple[str, ...]
+    scores: SemanticScores
+    groups: Mapping[str, Sequence[int]]
+    settings: Mapping[str, Any]
+    seconds_per_image: float
+
+    def summary(self) -> dict[str, float]:
+        """mIoU, mAcc, fwIoU and pixel accuracy, and the first two of every group."""
+        scores = self.scores
+        row = {"mIoU": scores.miou, "mAcc": scores.macc, "fwIoU": scores.fwiou, "pAcc": scores.pacc}
+        for name, classes in self.groups.items():
+            row[f"mIoU {name}"], row[f"mAcc {name}"] = scores.mean_over(classes)
+        return row
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Every class that the ground truth holds, with its pixels."""
+        scores = self.scores
+        columns = zip(self.names, scores.iou_K.tolist(), scores.acc_K.tolist(), scores.pixels_K.tolist(), strict=True)
+        return [{"name": n, "IoU": iou, "acc": acc, "pixels": px} for n, iou, acc, px in columns if not math.isnan(iou)]
+
+    def to_table(self, *, classes: bool = False) -> str:
+        """The summary; with the classes below it where wanted, the best first."""
+        text = compare_reports([self])
+        if classes:
+            rows = sorted(self.per_class(), key=lambda row: -row["IoU"])
+            text += "\n" + "\n".join(f"  {row['IoU']:6.1f} {row['acc']:6.1f}  {row['name']}" for row in rows)
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a NaN becomes null."""
+        summary = {name: None if math.isnan(value) else value for name, value in self.summary().items()}
+        return {
+            "title": self.title,
+            "images": self.images,
+            "classes": len(self.names),
+            "classes_present": len(self.per_class()),
+            "scores": summary,
+            "per_class": self.per_class(),
+            "seconds_per_image": self.seconds_per_image,
+            "settings": dict(self.settings),
+        }
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the JSON."""
+        return write_json(path, self.to_json())
+
+
+def compare_reports(reports: Sequence[SegmentationReport]) -> str:
+    """One line a report, in percent.
+
+    Raises:
+        ValueError: There are no reports.
+    """
+    if not reports:
+        raise ValueError("there is nothing to compare")
+    columns = list(reports[0].summary())
+    width = max(len("model"), *(len(report.title) for report in reports))
+    lines = [f"{'model':<{width}}  " + "  ".join(f"{name:>12}" for name in columns)]
+    for report in reports:
+        row = report.summary()
+        lines.append(f"{report.title:<{width}}  " + "  ".join(f"{row[name]:12.2f}" for name in columns))
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Trained models as segmenters: a picture in, a class for every pixel out."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from clipself.data.semantic_training import shortest_size, to_pixels
+from clipself.ops.axes import pieces
+from clipself.segmentation.catseg import CatSeg
+from clipself.segmentation.catseg_inference import SIZE_DIVISOR, CatSegInference, score_picture
+from clipself.segmentation.decide import decide
+from clipself.segmentation.san import San
+
+LONGEST = 2560
+"""Longest side that a picture is brought to, in pixels (the published value)."""
+
+
+class Segmenter(Protocol):
+    """Anything that names every pixel of a picture."""
+
+    names: tuple[str, ...]
+
+    def label(self, image: Image.Image) -> Tensor:
+        """Index of each pixel's class (H, W), at the picture's own size."""
+
+
+def resize_shortest(image: Image.Image, shortest: int) -> Image.Image:
+    """Brings the shortest side to a length; bilinear, as the published evaluation does."""
+    height, width = shortest_size((image.height, image.width), shortest, longest=LONGEST)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+class CatSegSegmenter:
+    """CAT-Seg with a vocabulary; another vocabulary is another segmenter, so no text can be stale.
+
+    Args:
+        model: The model, put into evaluation mode.
+        names: Class names.
+        how: Windows or one pass.
+        shortest: Shortest side that pictures are brought to first; None leaves them.
+    """
+
+    def __init__(
+        self, model: CatSeg, names: Sequence[str], *, how: CatSegInference, shortest: int | None = 640
+    ) -> None:
+        self.model, self.names, self.how, self.shortest = model.eval(), tuple(names), how, shortest
+        with torch.no_grad():
+            self.texts_TPD = model.embed_names(names)
+
+    @torch.no_grad()
+    def label(self, image: Image.Image) -> Tensor:
+        """The class of every pixel (H, W)."""
+        return decide(self.score(image)).labels_HW
+
+    def score(self, image: Image.Image) -> Iterator[Tensor]:
+        """Probabilities (k, H, W) of one group of classes after another."""
+        resized = image if self.shortest is None else resize_shortest(image, self.shortest)
+        pixels = to_pixels(resized).to(self.texts_TPD.device)
+        return score_picture(self.model, pixels, self.texts_TPD, size=(image.height, image.width), how=self.how)
+
+
+class SanSegmenter:
+    """SAN with a vocabulary.
+
+    Args:
+        model: The model, put into evaluation mode.
+        names: Class names.
+        shortest: Shortest side that pictures are brought to.
+        classes_at_once: Classes in one pass; bounds memory.
+    """
+
+    def __init__(self, model: San, names: Sequence[str], *, shortest: int = 640, classes_at_once: int = 64) -> None:
+        self.model, self.names = model.eval(), tuple(names)
+        self.shortest, self.classes_at_once = shortest, classes_at_once
+        self.texts_TD = model.embed_names(names)
+
+    @torch.no_grad()
+    def label(self, image: Image.Image) -> Tensor:
+        """The class of every pixel (H, W)."""
+        return decide(self.score(image)).labels_HW
+
+    @torch.no_grad()
+    def score(self, image: Image.Image) -> Iterator[Tensor]:
+        """Scores (k, H, W) of one group of classes after another.
+
+        The padding is cut off ahead of the resize; the masks are brought to the picture's size once for all classes.
+        """
+        pixels = to_pixels(resize_shortest(image, self.shortest)).to(self.texts_TD.device)
+        height, width = pixels.shape[1:]
+        padded = F.pad(self.model.normalize(pixels), (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR))
+        (found,) = self.model(padded[None], self.texts_TD)
+        masks = F.interpolate(found.masks_BQYX, size=padded.shape[1:], mode="bilinear", align_corners=False)
+        cut = masks[:, :, :height, :width]
+        masks_QHW = F.interpolate(cut, size=(image.height, image.width), mode="bilinear", align_corners=False)
+        soft, classes_QT = masks_QHW[0].sigmoid(), found.logits_BQK[0].softmax(-1)[:, :-1]
+        for part_Qk in pieces(classes_QT, self.classes_at_once, axis=1):
+            yield torch.einsum("qk,qhw->khw", part_Qk, soft)

@@ -1,0 +1,241 @@
+"""Training of CAT-Seg and SAN on the engine's loop."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from clipself.backbones.devices import pick_device
+from clipself.backbones.loading import load_clip
+from clipself.data.distill import EpochSampler
+from clipself.data.semantic import SemanticImages, SomeClasses, names_to_segment, open_semantic
+from clipself.data.semantic_training import Augmentation, SemanticCrops, collate_semantic
+from clipself.data.workers import plain_errors
+from clipself.engine.checkpoint import load_state
+from clipself.engine.distributed import World, join_world
+from clipself.engine.log import RunLog
+from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.optim import SCHEDULES
+from clipself.engine.precision import make_precision
+from clipself.engine.run_folder import loss_at_ends, open_run_folder
+from clipself.engine.settings import plain_values
+from clipself.files import write_json
+from clipself.segmentation.build import Model, build_model, save_segmenter
+from clipself.segmentation.catseg import CLIP_LR_SCALE, CatSeg, choose_learning
+from clipself.segmentation.config import SegmentTrainConfig
+from clipself.segmentation.methods import make_method
+from clipself.segmentation.san import San
+from clipself.structures import SemanticBatch
+from clipself.text.vocab import load_vocab
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentTrainResult:
+    """What a run left behind.
+
+    Attributes:
+        out: Its folder, which `segment evaluate` and `segment predict` take.
+        steps: Optimizer steps.
+        first_loss: Mean loss over the first tenth of the steps.
+        last_loss: Mean loss over the last tenth.
+    """
+
+    out: Path
+    steps: int
+    first_loss: float
+    last_loss: float
+
+    def to_table(self) -> str:
+        """A summary with what to run next."""
+        return (
+            f"{self.steps} steps, loss {self.first_loss:.4f} -> {self.last_loss:.4f}\nmodel  {self.out}\n"
+            f"next: clipself segment evaluate --models {self.out} --data FOLDER\n"
+            f"      clipself segment predict --model {self.out} --images PICTURE.jpg"
+        )
+
+
+def train_segmenter(config: SegmentTrainConfig | None = None, /, **options: Any) -> SegmentTrainResult:
+    """Trains a segmenter.
+
+    Args:
+        config: All settings; or give them as keywords.
+        options: Fields of `SegmentTrainConfig`.
+
+    Raises:
+        ValueError: A setting, the data or a checkpoint does not fit.
+        FileNotFoundError: A file or folder is missing.
+        FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
+        FloatingPointError: The loss became NaN or infinite.
+    """
+    config = config if config is not None else SegmentTrainConfig(**options)
+    with join_world(pick_device(config.device)) as world:
+        return _train(config, world)
+
+
+def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
+    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
+    data = open_training(config)
+    clip = load_clip(config.model, config.pretrained)
+    clip_hash = clip.weights_hash()
+    model = build_model(config, clip).to(world.device)
+    groups = parameter_groups(model, config)
+    learning = [parameter for group in groups for parameter in group["params"]]
+    method = make_method(config, model, data)
+    crops = SemanticCrops(
+        data,
+        Augmentation(crop=config.crop, shortest=config.shortest, flip=config.flip, colour=config.colour),
+        seed=config.seed,
+    )
+    model.train()
+    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
+    try:
+        loop: Loop[SemanticBatch] = Loop(
+            method=method,
+            model=model,
+            learning=learning,
+            optimizer=torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay),
+            config=LoopConfig(
+                total_steps=config.max_steps,
+                lr=config.lr,
+                warmup_steps=config.warmup_steps,
+                accumulate=config.accumulate,
+                clip_norm=config.clip_norm,
+                save_every=config.save_every,
+                evaluate_every=config.evaluate_every,
+            ),
+            precision=make_precision(config.precision, world.device),
+            world=world,
+            log=run_log,
+            state_path=state_path,
+            fingerprint=config.fingerprint(processes=world.size, images=len(data), clip=clip_hash),
+            evaluate=_make_evaluation(config, model, data.class_names) if config.evaluate_every else None,
+            schedule=SCHEDULES[config.schedule],
+            numbers=dict,
+        )
+        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
+        run_log.drop_after(start)
+        method.step = start * config.accumulate
+        if world.is_main:
+            write_json(config.out / "config.json", config.to_json())
+            millions = sum(parameter.numel() for parameter in learning) / 1e6
+            log.info(
+                "%s on %s: %.2f M parameters learn %d classes on %d pictures, %d steps",
+                config.method, config.model, millions, len(data.class_names), len(data), config.max_steps,
+            )  # fmt: skip
+        loop.run(plain_errors(_loader(crops, config, world, start)), start_step=start)
+        result = _finish(config, world, model, data.class_names, clip_hash)
+    finally:
+        run_log.close()
+    world.wait()
+    return result
+
+
+def open_training(config: SegmentTrainConfig) -> SemanticImages:
+    """The labelled set, with the classes that are not to be seen ignored."""
+    data = open_semantic(config.data, images=config.images, split="train")
+    return data if config.seen is None else SomeClasses(data, load_vocab(config.seen).names)
+
+
+def parameter_groups(model: Model, config: SegmentTrainConfig) -> list[dict[str, Any]]:
+    """What learns, at which share of the rate, with or without decay.
+
+    Norms and embeddings (positions, queries, background, padding) do not decay; CLIP's weights in CAT-Seg learn at a
+    hundredth of the rate, as published.
+    """
+    if isinstance(model, CatSeg):
+        head, backbone = choose_learning(model, config.train_clip)
+        scales = [(head, 1.0), (backbone, CLIP_LR_SCALE)]
+    else:
+        scales = [(model.learning(), 1.0)]
+    still = _without_decay(model)
+    groups = []
+    for parameters, scale in scales:
+        for decays in (True, False):
+            chosen = [parameter for parameter in parameters if (id(parameter) not in still) == decays]
+            decay = config.weight_decay if decays else 0.0
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale})
+    return groups
+
+
+def _without_decay(model: Model) -> set[int]:
+    norms = (nn.LayerNorm, nn.GroupNorm)
+    still = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
+    if isinstance(model, San):
+        side = model.side
+        tables = (side.query_embed, side.query_pos_embed, side.vit_model.pos_embed, model.clip.trunk.position_table)
+        still |= {id(table) for table in tables}
+    return still
+
+
+def _make_evaluation(config: SegmentTrainConfig, model: Model, seen: Sequence[str]) -> Any:
+    from clipself.segmentation.evaluate import score_segmenter
+    from clipself.segmentation.workflow import segmenter_of
+
+    assert config.evaluate_data is not None
+    data = open_semantic(config.evaluate_data, images=config.evaluate_images)
+    groups = split_groups(data.class_names, seen)
+
+    def evaluate(step: int) -> Mapping[str, Any]:
+        del step
+        try:
+            segmenter = segmenter_of(model, names_to_segment(data), crop=config.crop)
+            report = score_segmenter(segmenter, data, groups=groups, limit=config.evaluate_limit, progress=False)
+        finally:
+            model.train()
+        return report.summary()
+
+    return evaluate
+
+
+def split_groups(names: Sequence[str], seen: Sequence[str]) -> dict[str, list[str]]:
+    """Classes of an evaluation by whether training has seen them; one group alone is no group."""
+    known = set(seen)
+    groups = {
+        "seen": [name for name in names if name in known],
+        "unseen": [name for name in names if name not in known],
+    }
+    return groups if all(groups.values()) else {}
+
+
+def _loader(crops: SemanticCrops, config: SegmentTrainConfig, world: World, start: int) -> Any:
+    sampler: Any = EpochSampler(
+        len(crops),
+        batch_size=config.batch_size,
+        rank=world.rank,
+        world_size=world.size,
+        seed=config.seed,
+        start_batch=start * config.accumulate,
+    )
+    return DataLoader(
+        crops,
+        batch_sampler=sampler,
+        collate_fn=collate_semantic,
+        num_workers=config.workers,
+        pin_memory=world.device.type == "cuda",
+        persistent_workers=config.workers > 0,
+    )
+
+
+def _finish(
+    config: SegmentTrainConfig, world: World, model: Model, names: Sequence[str], clip_hash: str
+) -> SegmentTrainResult:
+    first_loss, last_loss = loss_at_ends(config.out)
+    result = SegmentTrainResult(
+        out=config.out,
+        steps=config.max_steps,
+        first_loss=first_loss,
+        last_loss=last_loss,
+    )
+    if world.is_main:
+        card = {"names": list(names), "clip_hash": clip_hash, "training": config.to_json(), "steps": config.max_steps}
+        save_segmenter(model.eval(), config.out, config=config, card=card)
+        write_json(config.out / "result.json", plain_values(result))
+    return result

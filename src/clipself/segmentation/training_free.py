@@ -1,0 +1,109 @@
+"""Segmentation without any training: cosines of the dense map with the class names, in windows.
+
+Source: MaskCLIP (arXiv:2112.01071), SCLIP (arXiv:2312.01597), ClearCLIP (arXiv:2407.12442), NACLIP (arXiv:2404.08181);
+they differ in how the last block is run (`clipself.backbones.READOUTS`) and share the protocol below.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.readouts import find_readout
+from clipself.data.semantic_training import shortest_size
+from clipself.ops.axes import pieces
+from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
+from clipself.segmentation.decide import Decision, decide
+from clipself.segmentation.text import embed_sentences
+from clipself.text.synonyms import split_synonyms
+from clipself.text.templates import load_templates
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingFreeSettings:
+    """The protocol; the defaults are the published ones.
+
+    Attributes:
+        readout: How the last block becomes a dense map.
+        templates: Sentences around the names.
+        shortest: Shortest side that pictures are brought to, in pixels; the aspect is kept.
+        window: Side of a window.
+        stride: Step from window to window.
+        logit_scale: Cosines are multiplied by it ahead of the softmax.
+        threshold: Pixels whose best probability is below become background; 0 where there is no background.
+        background: Name of the background class, whose own score takes part too.
+        classes_at_once: Scores in one pass; bounds memory.
+    """
+
+    readout: str = "value"
+    templates: str = "imagenet"
+    shortest: int = 336
+    window: int = 224
+    stride: int = 112
+    logit_scale: float = 40.0
+    threshold: float = 0.0
+    background: str = "background"
+    classes_at_once: int = 64
+
+    def __post_init__(self) -> None:
+        find_readout(self.readout)
+        if not 0.0 <= self.threshold < 1.0:
+            raise ValueError(f"threshold={self.threshold} is not in [0, 1); it is a probability")
+
+
+class TrainingFree:
+    """A dense CLIP as a segmenter.
+
+    Args:
+        clip: The model.
+        names: Class names; synonyms follow after commas and count as their class by the best of them.
+        settings: The protocol.
+
+    Raises:
+        ValueError: A threshold is set, but no name is the background's; or a window is no multiple of the patch.
+    """
+
+    def __init__(self, clip: DenseCLIP, names: Sequence[str], settings: TrainingFreeSettings) -> None:
+        if settings.window % clip.patch_size:
+            near = max(1, round(settings.window / clip.patch_size)) * clip.patch_size
+            raise ValueError(f"window={settings.window} is no multiple of the patch of {clip.patch_size}; try {near}")
+        self.clip, self.names, self.settings = clip, tuple(names), settings
+        spoken = [split_synonyms(name) for name in names]
+        firsts = [some[0] for some in spoken]
+        if settings.threshold and settings.background not in firsts:
+            raise ValueError(f"threshold={settings.threshold} needs a class {settings.background!r} among the names")
+        self.background = firsts.index(settings.background) if settings.threshold else None
+        self.class_of = torch.tensor([place for place, some in enumerate(spoken) for _ in some])
+        flat = [one for some in spoken for one in some]
+        with torch.no_grad():
+            each_SPD = embed_sentences(clip, flat, load_templates(settings.templates))
+            self.texts_SD = F.normalize(each_SPD.mean(1), dim=-1)
+
+    @torch.no_grad()
+    def label(self, image: Image.Image) -> Tensor:
+        """The class of every pixel (H, W)."""
+        found: Decision = decide(self.score(image), softmax=True, class_of=self.class_of)
+        if self.background is None:
+            return found.labels_HW
+        return found.labels_HW.where(found.scores_HW >= self.settings.threshold, self.background)
+
+    def score(self, image: Image.Image) -> Iterator[Tensor]:
+        """Logits (k, H, W) of one group of names after another, at the picture's own size."""
+        how, patch = self.settings, self.clip.patch_size
+        height, width = shortest_size((image.height, image.width), how.shortest, longest=10**6)
+        size = (max(patch, round(height / patch) * patch), max(patch, round(width / patch) * patch))
+        pixels = self.clip.preprocess(image, size=size)
+        windows = place_windows(size, window=(how.window,) * 2, stride=(how.stride,) * 2)
+        dense = [
+            self.clip.dense_map(window, readout=how.readout)
+            for window in pieces(cut_windows(pixels, windows), 4, axis=0)
+        ]
+        dense_VDyx = torch.cat(dense)
+        for texts_kD in pieces(self.texts_SD, how.classes_at_once, axis=0):
+            cosine = torch.einsum("vdyx,kd->vkyx", dense_VDyx, texts_kD)
+            merged = merge_windows(cosine, windows, size)
+            yield how.logit_scale * resize_map(merged, (image.height, image.width))
