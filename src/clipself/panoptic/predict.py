@@ -20,7 +20,7 @@ from clipself.panoptic.open_masks import open_masks
 from clipself.panoptic.segment import PanopticSegmenter, Rules, Segmented
 from clipself.text.vocab import VOCABS, load_vocab
 from clipself.viz.panels import lay_out
-from clipself.viz.segments import paint_segments
+from clipself.viz.panoptic_maps import paint_segments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

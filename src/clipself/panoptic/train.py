@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from clipself.data.preprocess import Preprocess
 from clipself.data.workers import plain_errors
 from clipself.engine.checkpoint import load_state
 from clipself.engine.distributed import World, join_world
-from clipself.engine.log import RunLog, read_metrics
+from clipself.engine.log import RunLog
 from clipself.engine.loop import Loop, LoopConfig
 from clipself.engine.optim import decay_groups
 from clipself.engine.precision import make_precision
+from clipself.engine.run_folder import loss_at_ends, open_run_folder
+from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.losses.mask_classification import MaskClassificationLoss, MaskPredictions, TermWeights
 from clipself.panoptic.config import TrainMasksConfig
@@ -126,8 +128,7 @@ def train_masks(config: TrainMasksConfig | None = None, /, **options: Any) -> Tr
 
 
 def _train(config: TrainMasksConfig, world: World) -> TrainMasksResult:
-    state_path = config.out / "training_state.pt"
-    _check_folder(config, state_path, world)
+    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     clip = load_clip(config.model, config.pretrained, device=world.device).requires_grad_(False)
     _check_size(config, clip)
     data = open_training(config)
@@ -232,18 +233,6 @@ def _make_loop(
     )
 
 
-def _check_folder(config: TrainMasksConfig, state_path: Path, world: World) -> None:
-    if world.is_main and not config.resume and not config.overwrite and state_path.exists():
-        raise FileExistsError(
-            f"{config.out} already holds a run; go on with it by resume (--resume), start anew in it by overwrite "
-            "(--overwrite), or choose another folder"
-        )
-    world.wait()
-    if world.is_main and config.overwrite and not config.resume:
-        state_path.unlink(missing_ok=True)
-        (config.out / "metrics.jsonl").unlink(missing_ok=True)
-
-
 def _check_size(config: TrainMasksConfig, clip: DenseCLIP) -> None:
     step = STEP * clip.patch_size
     if config.image_size % step:
@@ -259,14 +248,8 @@ def _finish(
     trained_names: Sequence[str],
     steps: int,
 ) -> TrainMasksResult:
-    losses = [record["loss"] for record in read_metrics(config.out)]
-    tenth = max(1, len(losses) // 10)
-    result = TrainMasksResult(
-        out=config.out,
-        steps=steps,
-        first_loss=sum(losses[:tenth]) / tenth if losses else float("nan"),
-        last_loss=sum(losses[-tenth:]) / tenth if losses else float("nan"),
-    )
+    first_loss, last_loss = loss_at_ends(config.out)
+    result = TrainMasksResult(out=config.out, steps=steps, first_loss=first_loss, last_loss=last_loss)
     if world.is_main:
         save_mask_model(
             config.out,
@@ -277,6 +260,5 @@ def _finish(
             trained_names=trained_names,
             card={"settings": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]},
         )
-        plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(result).items()}
-        write_json(config.out / "result.json", plain)
+        write_json(config.out / "result.json", plain_values(result))
     return result
