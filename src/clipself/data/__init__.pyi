@@ -12,6 +12,9 @@ from .labelled import CocoPanoptic as CocoPanoptic
 from .labelled import RegionSamples as RegionSamples
 from .labelled import open_labelled as open_labelled
 from .ov_split import write_split as write_split
+from .panoptic import PanopticFile as PanopticFile
+from .panoptic import PanopticWriter as PanopticWriter
+from .panoptic import ScenePanoptic as ScenePanoptic
 from .photographs import load_photo as load_photo
 from .prepare import ARCHIVES as ARCHIVES
 from .prepare import prepare as prepare
@@ -37,10 +40,13 @@ __all__ = [
     "EpochSampler",
     "ImageFolder",
     "IndexMaps",
+    "PanopticFile",
     "PanopticMaps",
+    "PanopticWriter",
     "Preprocess",
     "RegionSamples",
     "SceneMaps",
+    "ScenePanoptic",
     "SemanticCrops",
     "SomeClasses",
     "collate_distill",

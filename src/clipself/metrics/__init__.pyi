@@ -5,6 +5,8 @@ from .coco_ap import coco_ap as coco_ap
 from .confusion import ConfusionMatrix as ConfusionMatrix
 from .confusion import SemanticScores as SemanticScores
 from .lvis_ap import lvis_ap as lvis_ap
+from .mask_ap import MaskAP as MaskAP
+from .mask_ap import MaskPrecision as MaskPrecision
 from .panoptic_quality import LabelledSegment as LabelledSegment
 from .panoptic_quality import PanopticQuality as PanopticQuality
 from .panoptic_quality import PanopticScores as PanopticScores
@@ -15,6 +17,8 @@ __all__ = [
     "ConfusionMatrix",
     "DetectionScores",
     "LabelledSegment",
+    "MaskAP",
+    "MaskPrecision",
     "MeanClassAccuracy",
     "PanopticQuality",
     "PanopticScores",

@@ -1,13 +1,13 @@
 """Average precision of scored masks, by COCO's evaluator."""
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clipself.metrics.coco_ap import coco_ap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,36 +80,15 @@ class MaskAP:
         if not self.truth:
             nothing = float("nan")
             return MaskPrecision(ap=nothing, ap50=nothing, ap75=nothing, per_class=(nothing,) * self.num_classes)
-        if not self.found:
-            there = {row["category_id"] for row in self.truth}
-            rows = tuple(0.0 if label + 1 in there else float("nan") for label in range(self.num_classes))
-            return MaskPrecision(ap=0.0, ap50=0.0, ap75=0.0, per_class=rows)
-        precision_TRK = self._evaluate()
-        per_class_KT = np.where(precision_TRK > -1, precision_TRK, np.nan).mean(axis=1).T * 100
-        occurs = ~np.isnan(per_class_KT[:, 0])
+        categories = [{"id": label + 1, "name": str(label)} for label in range(self.num_classes)]
+        truth = {"images": self.images, "annotations": self.truth, "categories": categories}
+        scores = coco_ap(truth, self.found, iou_type="segm")
         return MaskPrecision(
-            ap=float(per_class_KT[occurs].mean()),
-            ap50=float(per_class_KT[occurs, 0].mean()),
-            ap75=float(per_class_KT[occurs, 5].mean()),
-            per_class=tuple(per_class_KT.mean(axis=1).tolist()),
+            ap=100 * scores.summary["AP"],
+            ap50=100 * scores.summary["AP50"],
+            ap75=100 * scores.summary["AP75"],
+            per_class=tuple(100 * scores.ap_per_class[label + 1] for label in range(self.num_classes)),
         )
-
-    def _evaluate(self) -> NDArray[np.float64]:
-        """Precision (IoU thresholds, recall steps, classes) of all sizes and at most 100 masks an image and class."""
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO()
-            categories = [{"id": label + 1, "name": str(label)} for label in range(self.num_classes)]
-            truth.dataset = {"images": self.images, "annotations": self.truth, "categories": categories}
-            truth.createIndex()
-            found = truth.loadRes(self.found)
-            evaluator = COCOeval(truth, found, "segm")
-            evaluator.evaluate()
-            evaluator.accumulate()
-        precision: NDArray[np.float64] = evaluator.eval["precision"][..., 0, -1]
-        return precision
 
 
 def encode_mask(mask_HW: NDArray[np.bool_]) -> dict[str, Any]:

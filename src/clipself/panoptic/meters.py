@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clipself.data.panoptic import PanopticTruth
 from clipself.metrics.accuracy import MeanClassAccuracy
+from clipself.metrics.confusion import ConfusionMatrix
 from clipself.metrics.mask_ap import MaskAP
 from clipself.metrics.panoptic_quality import PanopticQuality
 from clipself.panoptic.report import PanopticRow
 from clipself.panoptic.segment import Segmented
+
+VOID_LABEL = -1
 
 
 class PanopticMeters:
@@ -28,7 +30,7 @@ class PanopticMeters:
         self.quality = PanopticQuality(self.is_thing)
         self.mask_ap = MaskAP(count)
         self.accuracy = MeanClassAccuracy(count, topk=(1,))
-        self.confusion: NDArray[np.int64] = np.zeros((count, count + 1), dtype=np.int64)
+        self.confusion = ConfusionMatrix(count + 1, ignore_label=VOID_LABEL)  # the last class is no answer
         self.segments = 0
 
     def update(self, found: Segmented, truth: PanopticTruth, covering: Tensor) -> None:
@@ -46,7 +48,7 @@ class PanopticMeters:
             truth.segments,
         )
         self._add_instances(found, truth)
-        self._add_semantics(found.semantic_HW.cpu().numpy(), truth)
+        self._add_semantics(found.semantic_HW, truth)
         plain = [segment for segment in truth.segments if not segment.is_crowd]
         labels = torch.tensor([segment.label for segment in plain], dtype=torch.long)
         hit = covering >= 0
@@ -66,13 +68,9 @@ class PanopticMeters:
             crowd=[segment.is_crowd for segment in things],
         )
 
-    def _add_semantics(self, semantic_HW: NDArray[np.int64], truth: PanopticTruth) -> None:
-        count = len(self.is_thing)
-        labels_HW = truth.labels_HW(void=-1)
-        judged = labels_HW >= 0
-        answer = np.where(semantic_HW[judged] < 0, count, semantic_HW[judged])  # no answer has a column of its own
-        pairs = labels_HW[judged] * (count + 1) + answer
-        self.confusion += np.bincount(pairs, minlength=count * (count + 1)).reshape(count, count + 1)
+    def _add_semantics(self, semantic_HW: Tensor, truth: PanopticTruth) -> None:
+        answer = torch.where(semantic_HW < 0, len(self.is_thing), semantic_HW).cpu()
+        self.confusion.update(answer, torch.from_numpy(truth.labels_HW(void=VOID_LABEL)))
 
     def row(self, *, model: str, scores: str) -> PanopticRow:
         """The scores so far."""
@@ -83,24 +81,11 @@ class PanopticMeters:
             quality=self.quality.compute(),
             mask_ap=precision.ap,
             mask_ap50=precision.ap50,
-            miou=mean_iou(self.confusion),
+            miou=self.confusion.compute().miou,
             accuracy=accuracy.overall,
             class_accuracy=accuracy.mean,
             covered=100 * float(self.accuracy.counts.sum()) / self.segments if self.segments else float("nan"),
         )
-
-
-def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """Mean IoU in percent over the classes that occur; NaN where none does.
-
-    Args:
-        confusion: Pixels by true class (K rows) and answer (K columns, further ones are wrong answers).
-    """
-    square = confusion[:, : len(confusion)]
-    hits, truth = square.diagonal(), confusion.sum(1)
-    union = truth + square.sum(0) - hits
-    occurs = truth > 0
-    return float(100 * (hits[occurs] / union[occurs]).mean()) if occurs.any() else float("nan")
 
 
 def covering_masks(masks_QHW: Tensor, truth: PanopticTruth) -> Tensor:

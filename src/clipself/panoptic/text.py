@@ -9,7 +9,7 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.panoptic.scores import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
-from clipself.text.templates import load_templates
+from clipself.text.templates import load_templates, spoken_name
 
 SENTENCES_AT_ONCE = 256
 
@@ -32,6 +32,8 @@ def average_templates(prompts_TD: Tensor, *, names: int) -> Tensor:
 def embed_names(clip: DenseCLIP, names: Sequence[str], *, templates: str = "vild") -> TextRows:
     """Embeds classes; a name with commas is several names of one class.
 
+    Names are spoken: "sky-other-merged" is asked for as "sky", "floor_wood" as "floor wood".
+
     Args:
         clip: The model whose text tower speaks.
         names: One string a class.
@@ -43,7 +45,7 @@ def embed_names(clip: DenseCLIP, names: Sequence[str], *, templates: str = "vild
     if not names:
         raise ValueError("there are no names to look for; pass at least one")
     split = [split_synonyms(name) for name in names]
-    flat = [name for some in split for name in some]
+    flat = [spoken_name(name, drop_suffixes=True) for some in split for name in some]
     sentences = load_templates(templates)
     at_once = max(1, SENTENCES_AT_ONCE // len(sentences))
     rows = []

@@ -1,0 +1,264 @@
+"""Trains a mask generator: FC-CLIP's decoders on a frozen CLIP."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.devices import pick_device
+from clipself.backbones.loading import load_clip
+from clipself.data.distill import EpochSampler
+from clipself.data.mask_batches import MaskBatch, MaskDataset, make_mask_loader
+from clipself.data.panoptic import PanopticFile
+from clipself.data.preprocess import Preprocess
+from clipself.data.workers import plain_errors
+from clipself.engine.checkpoint import load_state
+from clipself.engine.distributed import World, join_world
+from clipself.engine.log import RunLog
+from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.optim import decay_groups
+from clipself.engine.precision import make_precision
+from clipself.engine.run_folder import loss_at_ends, open_run_folder
+from clipself.engine.settings import plain_values
+from clipself.files import write_json
+from clipself.losses.mask_classification import MaskClassificationLoss, MaskPredictions, TermWeights
+from clipself.panoptic.config import TrainMasksConfig
+from clipself.panoptic.mask_model import (
+    STEP,
+    MaskModel,
+    MaskModelConfig,
+    build_mask_model,
+    save_mask_model,
+    taps_of,
+)
+from clipself.panoptic.scores import TextRows
+from clipself.panoptic.text import embed_names
+from clipself.text.vocab import load_vocab
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainMasksResult:
+    """What a run left behind.
+
+    Attributes:
+        out: Its folder, which is the mask model's too.
+        steps: Optimizer steps made in all.
+        first_loss: Mean loss over the first tenth of the steps.
+        last_loss: Mean loss over the last tenth.
+    """
+
+    out: Path
+    steps: int
+    first_loss: float
+    last_loss: float
+
+    def to_table(self) -> str:
+        """A summary with what to run next."""
+        return (
+            f"{self.steps} steps, loss {self.first_loss:.3f} -> {self.last_loss:.3f}\nmask model  {self.out}\n"
+            f"next: clipself panoptic evaluate --masks {self.out} --scores clip generator both "
+            "--annotations FILE --images FOLDER"
+        )
+
+
+class MaskClassification:
+    """The method: the CLIP is frozen, its taps feed the decoders, every layer's masks are matched and scored.
+
+    Args:
+        model: Pyramid and heads.
+        clip: The frozen CLIP.
+        text: Names of the training classes.
+        taps: Blocks that are read.
+        loss: Matching and terms.
+    """
+
+    def __init__(
+        self, model: MaskModel, clip: DenseCLIP, text: TextRows, *, taps: Sequence[int], loss: MaskClassificationLoss
+    ) -> None:
+        self.model, self.clip, self.text, self.taps, self.loss = model, clip, text, taps, loss
+
+    def count(self, batch: MaskBatch) -> int:
+        """Images: a micro-batch counts by their number."""
+        return len(batch.names)
+
+    def images(self, batch: MaskBatch) -> int:
+        """Images of the batch."""
+        return len(batch.names)
+
+    def names(self, batch: MaskBatch) -> Sequence[str]:
+        """Files of the batch."""
+        return batch.names
+
+    def loss_sum(self, model: nn.Module, batch: MaskBatch) -> Tensor:
+        """The loss of the micro-batch times its images; the loop divides by those of all processes."""
+        batch = batch.to(self.clip.device)
+        with torch.no_grad():
+            taps = self.clip.taps(batch.images_B3HW, self.taps, readout="qk")
+        predictions: list[MaskPredictions] = model(batch.images_B3HW, taps, self.text, all_layers=True)
+        with torch.autocast(batch.images_B3HW.device.type, enabled=False):
+            return self.loss(predictions, batch.targets) * len(batch.names)
+
+
+def train_masks(config: TrainMasksConfig | None = None, /, **options: Any) -> TrainMasksResult:
+    """Trains a mask model on panoptic labels.
+
+    Args:
+        config: All settings; or give them as keywords.
+        options: Fields of `TrainMasksConfig`.
+
+    Returns:
+        Where the model is and how the loss went.
+
+    Raises:
+        ValueError: A setting, an annotation or the CLIP does not fit.
+        FileNotFoundError: A file or folder is missing.
+        FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
+        FloatingPointError: The loss became NaN or infinite.
+    """
+    config = config if config is not None else TrainMasksConfig(**options)
+    with join_world(pick_device(config.device)) as world:
+        return _train(config, world)
+
+
+def _train(config: TrainMasksConfig, world: World) -> TrainMasksResult:
+    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
+    clip = load_clip(config.model, config.pretrained, device=world.device).requires_grad_(False)
+    _check_size(config, clip)
+    data = open_training(config)
+    names = data.class_names
+    shape = shape_of(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = build_mask_model(shape, clip).to(world.device)
+    text = embed_names(clip, names, templates=config.templates).to(world.device)
+    dataset = MaskDataset(
+        data,
+        preprocess=Preprocess(mean=clip.image_mean, std=clip.image_std),
+        side=config.image_size,
+        scales=config.jitter,
+        flip=config.flip,
+        seed=config.seed,
+    )
+    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
+    try:
+        method = MaskClassification(model, clip, text, taps=taps_of(shape, clip), loss=make_loss(config))
+        loop = _make_loop(config, world, method, len(dataset), run_log, state_path)
+        torch.manual_seed(config.seed + world.rank)  # points of the loss; a resumed run restores the state
+        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
+        run_log.drop_after(start)
+        if world.is_main:
+            write_json(config.out / "config.json", config.to_json())
+            log.info("%s", describe(config, model, dataset, loop.config.total_steps))
+        sampler = EpochSampler(
+            len(dataset),
+            batch_size=config.batch_size,
+            rank=world.rank,
+            world_size=world.size,
+            seed=config.seed,
+            start_batch=start * config.accumulate,
+        )
+        model.train()
+        loader: Any = make_mask_loader(dataset, sampler, workers=config.workers)
+        loop.run(plain_errors(loader), start_step=start)
+        result = _finish(config, world, method, shape, data.occurring(), loop.config.total_steps)
+    finally:
+        run_log.close()
+    world.wait()
+    return result
+
+
+def open_training(config: TrainMasksConfig) -> PanopticFile:
+    """The labelled pictures, without those that hold a class to be kept unseen."""
+    without = () if config.without is None else load_vocab(config.without).names
+    return PanopticFile(config.annotations, config.images, segments=config.segments, without=without)
+
+
+def shape_of(config: TrainMasksConfig) -> MaskModelConfig:
+    """The decoders' shape among the settings."""
+    return MaskModelConfig(
+        taps=config.taps, image_size=config.image_size, channels=config.channels, pixel_layers=config.pixel_layers,
+        pixel_hidden=config.pixel_hidden, layers=config.layers, hidden=config.hidden, queries=config.queries,
+        heads=config.heads, templates=config.templates,
+    )  # fmt: skip
+
+
+def make_loss(config: TrainMasksConfig) -> MaskClassificationLoss:
+    """The loss of the settings."""
+    weights = TermWeights(classes=config.class_weight, mask=config.mask_weight, dice=config.dice_weight)
+    return MaskClassificationLoss(weights=weights, no_object=config.no_object, num_points=config.num_points)
+
+
+def describe(config: TrainMasksConfig, model: MaskModel, dataset: MaskDataset, steps: int) -> str:
+    """One line that says what will train on what."""
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return (
+        f"{millions:.1f} M parameters learn on {len(dataset)} pictures at {config.image_size} px, {steps} steps; "
+        f"{config.model} stays frozen"
+    )
+
+
+def _make_loop(
+    config: TrainMasksConfig, world: World, method: MaskClassification, length: int, run_log: RunLog, state_path: Path
+) -> Loop[MaskBatch]:
+    per_epoch = max(1, length // (config.batch_size * world.size * config.accumulate))
+    total = config.max_steps or max(1, round(config.epochs * per_epoch))
+    learning = list(method.model.parameters())
+    groups: Any = decay_groups(learning, weight_decay=config.weight_decay)
+    return Loop(
+        method=method,
+        model=method.model,
+        learning=learning,
+        optimizer=torch.optim.AdamW(groups, lr=config.lr),
+        config=LoopConfig(
+            total_steps=total,
+            lr=config.lr,
+            warmup_steps=min(config.warmup_steps, total // 10),
+            accumulate=config.accumulate,
+            clip_norm=config.clip_norm,
+            save_every=config.save_every,
+        ),
+        precision=make_precision(config.precision, world.device),
+        world=world,
+        log=run_log,
+        state_path=state_path,
+        fingerprint=config.fingerprint(processes=world.size, images=length, clip=method.clip.weights_hash("image")),
+        numbers=dict,
+    )
+
+
+def _check_size(config: TrainMasksConfig, clip: DenseCLIP) -> None:
+    step = STEP * clip.patch_size
+    if config.image_size % step:
+        near = max(1, round(config.image_size / step)) * step
+        raise ValueError(f"image_size={config.image_size} is no multiple of two patches ({step} pixels); try {near}")
+
+
+def _finish(
+    config: TrainMasksConfig,
+    world: World,
+    method: MaskClassification,
+    shape: MaskModelConfig,
+    trained_names: Sequence[str],
+    steps: int,
+) -> TrainMasksResult:
+    first_loss, last_loss = loss_at_ends(config.out)
+    result = TrainMasksResult(out=config.out, steps=steps, first_loss=first_loss, last_loss=last_loss)
+    if world.is_main:
+        save_mask_model(
+            config.out,
+            method.model.eval(),
+            shape,
+            clip=method.clip,
+            clip_source=(config.model, config.pretrained),
+            trained_names=trained_names,
+            card={"settings": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]},
+        )
+        write_json(config.out / "result.json", plain_values(result))
+    return result

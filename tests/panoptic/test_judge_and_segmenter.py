@@ -1,0 +1,173 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+from PIL import Image
+from tests.support.panoptic import draw_world
+from tests.support.tiny import tiny_openai_clip
+from torch import Tensor
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.panoptic.judge import ClipJudge, pool_dense, scale_of
+from clipself.panoptic.masks import MaskSet
+from clipself.panoptic.segment import Mixture, PanopticSegmenter, Rules, mix_scores, seen_by
+from clipself.panoptic.text import embed_names
+from clipself.text.templates import load_templates
+
+NAMES = ["red box", "green box, lime box", "blue ground"]
+IS_THING = [True, True, False]
+
+
+class FixedMasks:
+    """A generator that always says the same."""
+
+    def __init__(self, masks: Tensor, *, logits: Tensor | None = None, trained: Sequence[str] = ()) -> None:
+        self.masks, self.logits, self.trained_names = masks, logits, tuple(trained)
+
+    def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
+        return MaskSet(masks_QYX=self.masks, void_Q=torch.zeros(len(self.masks)), logits_QK=self.logits)
+
+
+def world_masks() -> tuple[Image.Image, Tensor]:
+    picture, ids, labels = draw_world(0)
+    return picture, torch.stack([torch.where(torch.from_numpy(ids == one), 20.0, -20.0) for one in labels])
+
+
+@pytest.fixture(scope="module")
+def clip() -> DenseCLIP:
+    return tiny_openai_clip()
+
+
+def test_names_are_averaged_over_sentences_and_synonyms_stay_apart(clip: DenseCLIP) -> None:
+    text = embed_names(clip, NAMES, templates="vild")
+    assert text.counts == (1, 2, 1)
+    assert text.rows_SD.shape == (4, 32)
+    sentences = [template.replace("{}", "red box") for template in load_templates("vild")]
+    assert len(sentences) == 14
+    with torch.no_grad():
+        mean = torch.nn.functional.normalize(clip.encode_text(sentences), dim=-1).mean(0)
+    torch.testing.assert_close(text.rows_SD[0], mean / mean.norm(), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="no names to look for"):
+        embed_names(clip, [])
+
+
+def test_pooling_is_the_mean_of_the_patches_of_a_mask(clip: DenseCLIP) -> None:
+    picture = draw_world(0)[0]
+    judge = ClipJudge(clip, NAMES, image_size=64)
+    masks = torch.full((2, 6, 8), -5.0)  # at the grid's own size: a patch is a cell
+    masks[0, 1, 2], masks[0, 3, 3] = 5.0, 5.0
+    masks[1] = -5.0  # nowhere: pooled by cover, which is even
+    dense = clip.dense_map(clip.preprocess(picture, size=(48, 64))[None])[0]
+    pooled = pool_dense(judge, picture, masks)
+    torch.testing.assert_close(pooled[0], (dense[:, 1, 2] + dense[:, 3, 3]) / 2, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pooled[1], dense.flatten(1).mean(1), atol=1e-4, rtol=1e-3)
+    logits = judge(picture, masks)
+    assert logits.shape == (2, 3)
+    assert float(logits.detach().abs().max()) <= scale_of(clip) + 1e-4
+
+
+def test_a_mask_smaller_than_a_patch_is_judged_by_its_patch(clip: DenseCLIP) -> None:
+    picture = draw_world(0)[0]
+    judge = ClipJudge(clip, NAMES, image_size=64)
+    masks = torch.full((1, 48, 64), -20.0)
+    masks[0, 17, 42] = 20.0  # in the patch of row 2, column 5
+    dense = clip.dense_map(clip.preprocess(picture, size=(48, 64))[None])[0]
+    torch.testing.assert_close(pool_dense(judge, picture, masks)[0], dense[:, 2, 5], atol=1e-4, rtol=1e-3)
+
+
+def test_a_crop_sees_nothing_outside_its_mask(clip: DenseCLIP) -> None:
+    picture, masks = world_masks()
+    judge = ClipJudge(clip, NAMES, by="crops", image_size=64)
+    before = judge(picture, masks)
+    changed = Image.new("RGB", picture.size, (255, 255, 255))
+    mask = Image.fromarray((masks[1] > 0).numpy())
+    changed.paste(picture, (0, 0), mask)
+    torch.testing.assert_close(judge(changed, masks)[1], before[1], atol=1e-4, rtol=1e-4)
+    assert float((judge(changed, masks)[0] - before[0]).abs().max()) > 1e-3
+    assert judge(picture, torch.full((1, 48, 64), -9.0)).isfinite().all()  # a mask without a pixel
+
+
+def test_every_way_gives_one_row_a_mask(clip: DenseCLIP) -> None:
+    picture, masks = world_masks()
+    for by in ("masks", "crops", "tokens"):
+        judge = ClipJudge(clip, NAMES, by=by, image_size=64)
+        assert judge(picture, masks).shape == (3, 3)
+        assert judge(picture, masks[:0]).shape == (0, 3)
+    with pytest.raises(ValueError, match="unknown way to judge masks 'pool'"):
+        ClipJudge(clip, NAMES, by="pool")
+    with pytest.raises(ValueError, match="smaller than one patch"):
+        ClipJudge(clip, NAMES, image_size=4)
+
+
+def test_rows_of_the_table_take_the_scores_they_name() -> None:
+    inside, outside = torch.tensor([[4.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 4.0]])
+    masks = MaskSet(masks_QYX=torch.zeros(1, 2, 2), void_Q=torch.tensor([0.25]), logits_QK=inside)
+    plain = MaskSet(masks_QYX=torch.zeros(1, 2, 2), void_Q=torch.tensor([0.25]))
+    only_clip = mix_scores(masks, outside, mixture=Mixture(alpha=1, beta=1), seen=[True, False, True])
+    torch.testing.assert_close(only_clip[0, :3].exp(), outside[0].softmax(-1) * 0.75)
+    torch.testing.assert_close(only_clip, mix_scores(plain, outside, mixture=Mixture(alpha=1, beta=1), seen=[True] * 3))
+    only_masks = mix_scores(masks, None, mixture=Mixture(alpha=0, beta=0), seen=[True] * 3)
+    torch.testing.assert_close(only_masks[0, :3].exp(), inside[0].softmax(-1) * 0.75)
+    assert float(only_masks[0, 3].exp()) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="only the CLIP can judge them"):
+        mix_scores(plain, outside, mixture=Mixture(alpha=0.4, beta=0.8), seen=[True] * 3)
+
+
+def test_classes_count_as_seen_by_any_synonym() -> None:
+    generator = FixedMasks(torch.zeros(1, 2, 2), trained=["lime box,moss", "sky"])
+    assert seen_by(generator, NAMES) == [False, True, False]
+
+
+def test_overlapping_masks_share_the_picture_out(clip: DenseCLIP) -> None:
+    picture, masks = world_masks()
+    everything = torch.full((1, 48, 64), 3.0)
+    segmenter = PanopticSegmenter(
+        FixedMasks(torch.cat([masks, everything])), ClipJudge(clip, NAMES, image_size=64), NAMES, IS_THING
+    )
+    found = segmenter(picture)
+    ids, counts = found.panoptic.ids_HW.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    assert int(counts.sum()) == 48 * 64
+    assert set(ids.tolist()) - {0} == {segment.id for segment in found.panoptic.segments}
+    assert found.semantic_HW.shape == (48, 64)
+
+
+@pytest.mark.parametrize("masks", [pytest.param(0, id="none-at-all"), pytest.param(2, id="none-with-a-pixel")])
+def test_a_picture_without_masks_is_void(clip: DenseCLIP, masks: int) -> None:
+    segmenter = PanopticSegmenter(
+        FixedMasks(torch.full((masks, 12, 16), -9.0)), ClipJudge(clip, NAMES, image_size=64), NAMES, IS_THING
+    )
+    found = segmenter(Image.new("RGB", (64, 48)))
+    assert not found.panoptic.ids_HW.any()
+    assert found.panoptic.segments == ()
+    assert found.panoptic.ids_HW.shape == found.semantic_HW.shape == (48, 64)
+    assert not found.instances.masks_NHW.any()
+
+
+def test_no_mask_above_the_threshold_leaves_void(clip: DenseCLIP) -> None:
+    picture, masks = world_masks()
+    judge = ClipJudge(clip, NAMES, image_size=64)
+    segmenter = PanopticSegmenter(FixedMasks(masks), judge, NAMES, IS_THING, rules=Rules(object_threshold=1.0))
+    assert segmenter(picture).panoptic.segments == ()
+
+
+@pytest.mark.parametrize("count", [1, 1300])
+def test_one_name_and_a_thousand(clip: DenseCLIP, count: int) -> None:
+    picture, masks = world_masks()
+    names = [f"thing number {place}" for place in range(count)]
+    judge = ClipJudge(clip, names, image_size=64, templates="simple")
+    logits = torch.zeros(3, count)
+    generator = FixedMasks(masks, logits=logits, trained=names[: count // 2])
+    segmenter = PanopticSegmenter(generator, judge, names, [True] * count, scores="both")
+    found = segmenter(picture)
+    assert found.log_scores_QK1.shape == (3, count + 1)
+    assert torch.isfinite(found.log_scores_QK1).all()
+    assert len(found.panoptic.segments) == 3
+    assert len(found.instances.scores_N) == min(100, 3 * count)
+
+
+def test_names_kinds_and_judge_must_belong_together(clip: DenseCLIP) -> None:
+    judge = ClipJudge(clip, NAMES, image_size=64)
+    with pytest.raises(ValueError, match="make all three from one list"):
+        PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), judge, NAMES, [True])
+    with pytest.raises(ValueError, match="unknown mixture of scores 'clip only'"):
+        PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), judge, NAMES, IS_THING, scores="clip only")
