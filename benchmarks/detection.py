@@ -1,4 +1,4 @@
-"""Processor seconds an image beside torchvision's Faster R-CNN, in training and prediction, and memory over many images.
+"""Processor seconds an image beside torchvision's Faster R-CNN, training and predicting, and memory over many images.
 
 Random weights throughout: only time and memory are looked at. `fasterrcnn_resnet50_fpn_v2` trains its whole network
 (ResNet-50, four convolutions and a layer in the box head); F-ViT trains its heads on a frozen tower, at the published

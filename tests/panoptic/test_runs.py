@@ -177,7 +177,7 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
         )  # fmt: skip
     with pytest.raises(ValueError, match="the smaller one first"):
         TrainMasksConfig(annotations=place, images=place, out=place, jitter=(2.0, 1.0))
-    with pytest.raises(ValueError, match="unknown recipe 'smal'"):
+    with pytest.raises(ValueError, match="unknown recipe 'smalls'"):
         panoptic_recipe("smalls")
     assert all(recipe().lr > 0 for recipe in PANOPTIC_RECIPES.values())
     with pytest.raises(ValueError, match="name one of them"):
