@@ -93,18 +93,18 @@ def score_crops(held: LabelledImages, embed: Embed, text_KD: Tensor) -> dict[str
 def held_out_photographs(data: Path) -> tuple[Tensor, list[str]]:
     """The Caltech-101 pictures that the recipe left out, whole, as the tower's input; and their names."""
     pixels, labels = [], []
-    for row in photographs(data):
-        if not is_held_out(row):
-            continue
-        path = (data / "pretrain_images" / row["shard"]).with_suffix(".tar")
-        with tarfile.open(path) as tar:
-            stream = tar.extractfile(row["member"])
-            assert stream is not None
-            picture = (
-                Image.open(io.BytesIO(stream.read())).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            )
-        pixels.append((pil_to_tensor(picture).float() - MEAN) / STD)
-        labels.append(label_of(row))
+    rows = [row for row in photographs(data) if is_held_out(row)]
+    for shard in sorted({row["shard"] for row in rows}):
+        with tarfile.open((data / "pretrain_images" / shard).with_suffix(".tar")) as tar:
+            for row in rows:
+                if row["shard"] != shard:
+                    continue
+                stream = tar.extractfile(row["member"])
+                assert stream is not None
+                photo = Image.open(io.BytesIO(stream.read())).convert("RGB")
+                square = photo.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+                pixels.append((pil_to_tensor(square).float() - MEAN) / STD)
+                labels.append(label_of(row))
     return torch.stack(pixels), labels
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from clipself.engine.optim import decay_groups, warmup_cosine
+from clipself.engine.optim import decay_groups, warmup_constant, warmup_cosine
 
 
 def test_schedule_is_the_published_formula() -> None:
@@ -22,3 +22,9 @@ def test_only_matrices_decay() -> None:
     assert groups[0]["params"] == [model[0].weight]
     assert len(groups[1]["params"]) == 3  # type: ignore[arg-type]
     assert decay_groups([nn.Parameter(torch.zeros(2))], weight_decay=0.1)[0]["weight_decay"] == 0.0
+
+
+def test_a_constant_rate_warms_up_and_drops() -> None:
+    rates = [warmup_constant(step, lr=1.0, warmup_steps=4, total_steps=10, drops=(6, 8)) for step in range(10)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert warmup_constant(0, lr=1.0, warmup_steps=0, total_steps=1) == 1.0

@@ -178,7 +178,7 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="the smaller one first"):
         TrainMasksConfig(annotations=place, images=place, out=place, jitter=(2.0, 1.0))
     with pytest.raises(ValueError, match="unknown recipe 'smal'"):
-        panoptic_recipe("smal")
+        panoptic_recipe("smalls")
     assert all(recipe().lr > 0 for recipe in PANOPTIC_RECIPES.values())
     with pytest.raises(ValueError, match="name one of them"):
         predict_panoptic(inputs=(place,), masks="x", things="cat", scores=("clip", "both"))

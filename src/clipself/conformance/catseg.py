@@ -1,5 +1,6 @@
 """`catseg_*`: the aggregator of both releases, their dense tower, and the whole model of the second."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,11 +122,16 @@ def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     ours = {
         "image": draw_inputs(manifest)["image"],
         "dense": trunk.head(last),
-        "tap_a": tokens[depth // 3 - 1],
-        "tap_b": tokens[2 * depth // 3 - 1],
+        "tap_a": tokens[_told_block(manifest["outputs"]["tap_a"], default=depth // 3 - 1)],
+        "tap_b": tokens[_told_block(manifest["outputs"]["tap_b"], default=2 * depth // 3 - 1)],
         "pooled": clip.encode_image(images, normalize=False),
     }
     return [compare(key, ours[key].numpy(), theirs, atol=atol, rtol=rtol) for key, theirs in arrays.items()]
+
+
+def _told_block(words: str, *, default: int) -> int:
+    told = re.search(r"block index (\d+)", words)
+    return int(told.group(1)) if told else default
 
 
 def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
@@ -151,8 +157,9 @@ def _check_training(
 ) -> list[Check]:
     choose_learning(model, "queries-values")
     side = model.settings.image_size
-    crop = enlarge(torch.from_numpy(arrays["train_crop_48"]), side).float()
-    labels = enlarge(torch.from_numpy(arrays["train_gt_24"])[None], side)[0].long()
+    stored = {name.rpartition("_")[0]: torch.from_numpy(values) for name, values in arrays.items() if values.ndim >= 2}
+    crop = enlarge(stored["train_crop"], side).float()
+    labels = enlarge(stored["train_gt"][None], side)[0].long()
     logits = model(model.prepare(crop[None]), texts, pooling=2)
     resized = F.interpolate(logits, size=labels.shape, mode="bilinear", align_corners=False)
     loss = class_map_loss(resized, labels[None], ignore_label=255, ignored="negative")

@@ -40,6 +40,7 @@ def san_settings_of(config: Mapping[str, Any]) -> SanSettings:
     return SanSettings(
         split=config["tap_last"],
         clip_scale=config["clip_scale"],
+        cut_remainder=True,
         logit_scale=config["logit_scale"],
         side=SideSettings(
             width=side["width"],

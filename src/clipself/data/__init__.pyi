@@ -16,11 +16,20 @@ from .panoptic import PanopticFile as PanopticFile
 from .panoptic import PanopticWriter as PanopticWriter
 from .panoptic import ScenePanoptic as ScenePanoptic
 from .photographs import load_photo as load_photo
+from .prepare import ARCHIVES as ARCHIVES
+from .prepare import prepare as prepare
 from .preprocess import Preprocess as Preprocess
+from .semantic import IndexMaps as IndexMaps
+from .semantic import PanopticMaps as PanopticMaps
+from .semantic import SceneMaps as SceneMaps
+from .semantic import SomeClasses as SomeClasses
+from .semantic import open_semantic as open_semantic
+from .semantic_training import SemanticCrops as SemanticCrops
 from .sources import CocoImages as CocoImages
 from .sources import ImageFolder as ImageFolder
 
 __all__ = [
+    "ARCHIVES",
     "ClassSplit",
     "CocoDetection",
     "CocoImages",
@@ -30,15 +39,22 @@ __all__ = [
     "DistillDataset",
     "EpochSampler",
     "ImageFolder",
+    "IndexMaps",
     "PanopticFile",
+    "PanopticMaps",
     "PanopticWriter",
     "Preprocess",
     "RegionSamples",
+    "SceneMaps",
     "ScenePanoptic",
+    "SemanticCrops",
+    "SomeClasses",
     "collate_distill",
     "load_photo",
     "make_loader",
     "open_labelled",
+    "open_semantic",
+    "prepare",
     "read_image",
     "split_classes",
     "write_split",

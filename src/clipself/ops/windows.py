@@ -62,6 +62,33 @@ def merge_windows(maps_VKyx: Tensor, windows: Sequence[Window], size: tuple[int,
     return total / times
 
 
+def spread_matrix(starts: Sequence[int], *, window: int, cells: int, length: int, out: int) -> Tensor:
+    """One axis of `merge_windows` followed by a bilinear resize, as one matrix.
+
+    Resizing is linear and goes axis by axis, and windows stand in rows and columns, so that all of it is
+    rows @ maps @ columns.T: a product of small matrices instead of two passes over every pixel of every class.
+
+    Args:
+        starts: Where the windows begin, in pixels.
+        window: Length of a window.
+        cells: Cells of a window's map along this axis.
+        length: Of the image that the windows lie on.
+        out: Length wanted.
+
+    Returns:
+        (out, windows * cells), the cells of the first window first.
+    """
+    stretched = F.interpolate(torch.eye(cells)[None], size=window, mode="linear", align_corners=False)[0].T
+    spread, times = torch.zeros(length, len(starts) * cells), torch.zeros(length, 1)
+    for place, start in enumerate(starts):
+        spread[start : start + window, place * cells : (place + 1) * cells] = stretched
+        times[start : start + window] += 1
+    spread = spread / times
+    if out == length:
+        return spread
+    return F.interpolate(spread.T[None], size=out, mode="linear", align_corners=False)[0].T
+
+
 def resize_map(map_KYX: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, corners not aligned; a map that has the size already is returned as it is."""
     if map_KYX.shape[1:] == size:

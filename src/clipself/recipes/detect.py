@@ -24,7 +24,7 @@ def small() -> DetectTrainConfig:
     )  # fmt: skip
     return DetectTrainConfig(
         annotations=UNSET, images=UNSET, out=UNSET, detector=detector, scales=(0.8, 1.2), epochs=4, batch_size=4,
-        lr=5e-4, schedule="cosine", weight_decay=0.05, warmup_steps=50,
+        lr=1e-3, schedule="cosine", weight_decay=0.05, warmup_steps=50,
     )  # fmt: skip
 
 

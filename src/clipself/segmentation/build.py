@@ -1,5 +1,6 @@
 """Settings of a run to a model; a trained model to a folder and back."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,7 +38,12 @@ def build_model(config: SegmentTrainConfig, clip: DenseCLIP) -> Model:
         if config.method == "san":
             return San(clip, _san_of(config, clip))
         settings = _catseg_of(config, clip)
-        return CatSeg(clip, settings, appearance=_appearance_of(settings, config.appearance))
+        model = CatSeg(clip, settings, appearance=_appearance_of(settings, config.appearance))
+        with torch.no_grad():
+            model.aggregator.conv1.weight.mul_(config.cost_gain)
+            bias: Any = model.aggregator.head.bias
+            bias.add_(math.log(config.class_prior / (1 - config.class_prior)))
+        return model
 
 
 def _appearance_of(settings: CatSegSettings, weights: Path | None) -> nn.Module | None:

@@ -36,6 +36,12 @@ class SegmentTrainConfig(RunSettings):
     """CAT-Seg: which weights of CLIP learn, at a hundredth of the rate; releases 2 and 1 learn the first two."""
     hidden: int | None = None
     """CAT-Seg: width of a cost embedding; the published 128 if not given, the decoder in proportion."""
+    cost_gain: float = 1.0
+    """CAT-Seg: new weights of the cost embedding are multiplied by it; cosines differ little, so that short runs learn
+    sooner with a gain of about 10."""
+    class_prior: float = 0.5
+    """CAT-Seg: share of the pixels that new weights give to each class; one over the classes of a step spares a short
+    run its first steps."""
     side_width: int | None = None
     """SAN: width of the side network; the published 240 if not given."""
     queries: int | None = None
@@ -105,6 +111,8 @@ class SegmentTrainConfig(RunSettings):
         self.check_counts("crop", "max_steps", "batch_size", "accumulate")
         if self.classes_per_step is not None and self.classes_per_step < 2:
             raise ValueError(f"classes_per_step={self.classes_per_step} leaves nothing to tell apart; use at least 2")
+        if not 0.0 < self.class_prior < 1.0:
+            raise ValueError(f"class_prior={self.class_prior} is not in (0, 1); it is a share of the pixels")
         if self.evaluate_every and self.evaluate_data is None:
             raise ValueError("evaluate_every needs evaluate_data (and evaluate_images for a JSON)")
 

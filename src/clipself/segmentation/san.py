@@ -33,6 +33,8 @@ class SanSettings:
     Attributes:
         split: Blocks of CLIP that extract features; the others recognise.
         clip_scale: Side of CLIP's input over that of the picture; 0.5 for B/16, 0.7 for L/14.
+        cut_remainder: Whether what is left of CLIP's input beside whole patches is cut off, as published, which moves
+            its map against that of the side network; else the input is resized to whole patches.
         templates: Set of sentences around the names.
         logit_scale: Cosines are multiplied by it.
         learn_positions: Whether CLIP's position table learns, as published: the only weight of CLIP that does.
@@ -41,6 +43,7 @@ class SanSettings:
 
     split: int = 9
     clip_scale: float = 0.5
+    cut_remainder: bool = False
     templates: str = "vild"
     logit_scale: float = 100.0
     learn_positions: bool = True
@@ -125,12 +128,12 @@ class San(nn.Module):
     def shrink(self, images_B3HW: Tensor) -> Tensor:
         """CLIP's input: the picture scaled bilinearly, its sides brought to whole patches."""
         patch, scale = self.clip.patch_size, self.settings.clip_scale
-        if scale == 1.0:
-            return images_B3HW
-        size = [max(1, int(side * scale) // patch) * patch for side in images_B3HW.shape[-2:]]
-        if all(side == length * scale for side, length in zip(size, images_B3HW.shape[-2:], strict=True)):
-            return F.interpolate(images_B3HW, scale_factor=scale, mode="bilinear", align_corners=False)
-        return F.interpolate(images_B3HW, size=size, mode="bilinear", align_corners=False)
+        scaled = [int(side * scale) for side in images_B3HW.shape[-2:]]
+        whole = [max(1, side // patch) * patch for side in scaled]
+        if self.settings.cut_remainder or whole == scaled:
+            small = F.interpolate(images_B3HW, scale_factor=scale, mode="bilinear", align_corners=False)
+            return small[..., : whole[0], : whole[1]]
+        return F.interpolate(images_B3HW, size=whole, mode="bilinear", align_corners=False)
 
     def recognise(self, features: SplitFeatures, proposals: Proposals, *, head: Head = "queries") -> Tensor:
         """Embeds each mask by a copy of the class token that looks at the patches where its bias is high.

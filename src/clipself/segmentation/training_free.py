@@ -15,8 +15,8 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.readouts import find_readout
 from clipself.data.semantic_training import shortest_size
-from clipself.ops.axes import pieces
-from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
+from clipself.ops.axes import pieces, unfold_axis
+from clipself.ops.windows import cut_windows, place_windows, spread_matrix
 from clipself.segmentation.decide import Decision, decide
 from clipself.segmentation.text import embed_sentences
 from clipself.text.synonyms import split_synonyms
@@ -86,7 +86,7 @@ class TrainingFree:
     @torch.no_grad()
     def label(self, image: Image.Image) -> Tensor:
         """The class of every pixel (H, W)."""
-        found: Decision = decide(self.score(image), softmax=True, class_of=self.class_of)
+        found: Decision = decide(self.score(image), softmax=self.background is not None, class_of=self.class_of)
         if self.background is None:
             return found.labels_HW
         return found.labels_HW.where(found.scores_HW >= self.settings.threshold, self.background)
@@ -98,12 +98,18 @@ class TrainingFree:
         size = (max(patch, round(height / patch) * patch), max(patch, round(width / patch) * patch))
         pixels = self.clip.preprocess(image, size=size)
         windows = place_windows(size, window=(how.window,) * 2, stride=(how.stride,) * 2)
-        dense = [
-            self.clip.dense_map(window, readout=how.readout)
-            for window in pieces(cut_windows(pixels, windows), 4, axis=0)
-        ]
-        dense_VDyx = torch.cat(dense)
+        dense_VDyx = torch.cat(
+            [self.clip.dense_map(part, readout=how.readout) for part in pieces(cut_windows(pixels, windows), 4, axis=0)]
+        )
+        rows, cols = (sorted({window[axis] for window in windows}) for axis in (0, 1))
+        spread_rows, spread_cols = (
+            spread_matrix(starts, window=min(how.window, length), cells=cells, length=length, out=out).to(dense_VDyx)
+            for starts, length, cells, out in zip(
+                (rows, cols), size, dense_VDyx.shape[2:], (image.height, image.width), strict=True
+            )
+        )
         for texts_kD in pieces(self.texts_SD, how.classes_at_once, axis=0):
-            cosine = torch.einsum("vdyx,kd->vkyx", dense_VDyx, texts_kD)
-            merged = merge_windows(cosine, windows, size)
-            yield how.logit_scale * resize_map(merged, (image.height, image.width))
+            cosine = torch.einsum("vdyx,kd->kvyx", dense_VDyx, texts_kD)
+            tiled = unfold_axis(cosine, 1, (len(rows), len(cols))).transpose(2, 3)  # windows' rows side by side
+            joined = tiled.flatten(3).flatten(1, 2)
+            yield how.logit_scale * (spread_rows @ joined @ spread_cols.T)

@@ -7,6 +7,8 @@ from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
 from .panoptic_maps import paint_segments as paint_segments
 from .report import ReportPage as ReportPage
+from .segments import draw_panels as draw_panels
+from .segments import draw_segments as draw_segments
 
 __all__ = [
     "DrawnBox",
@@ -15,7 +17,9 @@ __all__ = [
     "draw_comparison",
     "draw_kmeans",
     "draw_loss",
+    "draw_panels",
     "draw_query",
+    "draw_segments",
     "lay_out",
     "paint_segments",
 ]

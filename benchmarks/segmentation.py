@@ -1,0 +1,64 @@
+"""Seconds a picture of CAT-Seg, SAN and training-free segmentation, beside the bare forward pass of the tower.
+
+    python benchmarks/segmentation.py --model ViT-B-16 --pretrained random
+
+Times are those of the processor (all threads together), so that a busy machine does not change them much; weights are
+random, for speed does not depend on them.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+
+import torch
+from PIL import Image
+
+from clipself.backbones.loading import load_clip
+from clipself.segmentation.catseg import CatSeg, catseg_settings
+from clipself.segmentation.catseg_inference import CatSegInference
+from clipself.segmentation.san import San, san_settings
+from clipself.segmentation.segmenters import CatSegSegmenter, SanSegmenter
+from clipself.segmentation.training_free import TrainingFree, TrainingFreeSettings
+
+
+def measure(run: Callable[[], object], *, times: int) -> float:
+    begun = time.process_time()
+    for _ in range(times):
+        run()
+    return (time.process_time() - begun) / times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="clipself-mini")
+    parser.add_argument("--pretrained", default=None)
+    parser.add_argument("--classes", type=int, nargs="+", default=[150, 847])
+    parser.add_argument("--times", type=int, default=1)
+    options = parser.parse_args()
+    clip = load_clip(options.model, options.pretrained)
+    side = 640 // clip.patch_size * clip.patch_size
+    image = Image.effect_noise((640, 640), 60).convert("RGB")
+    pixels = clip.preprocess(image, size=(side, side))[None]
+    with torch.no_grad():
+        bare = measure(lambda: clip.dense_map(pixels), times=options.times)
+    print(f"{date.today()}  {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{options.model}: dense map at {side} px {bare:.2f} s")
+    catseg, san = CatSeg(clip, catseg_settings(clip)).eval(), San(clip.copy(), san_settings(clip)).eval()
+    for count in options.classes:
+        names = [f"thing {number}" for number in range(count)]
+        window = catseg.settings.image_size
+        rows = {
+            "training-free, windows of 224": TrainingFree(clip, names, TrainingFreeSettings(templates="simple")),
+            "SAN": SanSegmenter(san, names),
+            "CAT-Seg, one pass": CatSegSegmenter(catseg, names, how=CatSegInference(mode="whole"), shortest=None),
+            "CAT-Seg, 4 windows and the whole": CatSegSegmenter(catseg, names, how=CatSegInference(window=window)),
+        }
+        for title, segmenter in rows.items():
+            seconds = measure(lambda one=segmenter: one.label(image), times=options.times)  # type: ignore[misc]
+            print(f"{count:4d} classes  {title:<34} {seconds:7.2f} s  {seconds / bare:6.1f} x the dense map")
+
+
+if __name__ == "__main__":
+    main()
