@@ -38,11 +38,13 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         ours |= {f"aux{place}_logits": one.logits_BQK, f"aux{place}_masks": one.masks_BQYX}
     atol, rtol = tolerance_of(manifest, default=1e-3)
     words = manifest.get("outputs", {})
+    outputs = [key for key in arrays if key not in drawn]
+    unknown = [key for key in outputs if key not in ours]
     return [
         compare(key, thin_out(ours[key], words.get(key, "")).numpy(), arrays[key], atol=atol, rtol=rtol)
-        for key in arrays
+        for key in outputs
         if key in ours
-    ]
+    ] + [Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=0.0) for key in unknown]
 
 
 def build(config: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> FcClipHeads:
