@@ -77,15 +77,13 @@ def kept(path: Path, report: Any) -> dict[str, Any]:
 
 
 def sweep_alpha(base: DistillConfig, work: Path, *, held_out: int) -> dict[str, dict[str, Any]]:
-    """Blends of the base run's student with the original; crops tell what whole images lose."""
+    """Blends of the base run's student with the original."""
     original, student = load_clip(base.model), load_clip(work / "runs/base/student")
     rows = {}
     for alpha in ALPHAS:
         blended = blend_clips(student, original, alpha).eval()
-        modes = (*DENSE, "crops")
-        rows[f"{alpha:.1f}"] = kept(
-            work / "alpha" / f"{alpha:.1f}.json",
-            lambda blended=blended, modes=modes: score(blended, held_out, modes=modes),
+        rows[f"{alpha:.2f}"] = kept(
+            work / "alpha" / f"{alpha:.2f}.json", lambda blended=blended: score(blended, held_out)
         )
     return rows
 
