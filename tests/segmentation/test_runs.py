@@ -1,6 +1,8 @@
 """Whole runs through the command line: train, resume, evaluate, the table without training, predict."""
 
 import json
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from PIL import Image
 from safetensors.torch import load_file
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
@@ -35,6 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes(folder / "scenes", train=6, val=2, size=(96, 96))
     save_clip(tiny_openai_clip(layers=6), folder / "openai")
     save_clip(tiny_openai_clip(seed=1, layers=6), folder / "other")
+    save_clip(tiny_eva_clip(layers=6), folder / "eva")
     return folder
 
 
@@ -115,6 +119,30 @@ def test_a_run_goes_on_where_its_state_ends(monkeypatch: pytest.MonkeyPatch) -> 
     assert run(f"{train} --out resumed --resume") == 0
     first, second = weights("through"), weights("resumed")
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _process(rank: int, port: int, words: str) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    tiny_eva_clip(layers=6)  # makes the name known to this process
+    assert run(words) == 0
+
+
+@pytest.mark.parametrize("learns", ["queries-values", "visual-attention"])
+def test_two_processes_equal_one_with_the_double_batch(learns: str, tmp_path: Path) -> None:
+    """On an EVA tower, whose last queries the dense map does not read: no process may wait for their gradient."""
+    words = f"segment train --model ./eva {DATA} --image-size 64 --hidden 16 --train-clip {learns} {SMALL}"
+    words += " --classes-per-step 94 --max-steps 3 --eps 1e-3"  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
+    assert run(f"{words} --batch-size 4 --out {tmp_path / 'one'}") == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_process, args=(port, f"{words} --out {tmp_path / 'two'}"), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    losses = [[record["loss"] for record in read_metrics(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    first, second = weights(str(tmp_path / "one")), weights(str(tmp_path / "two"))
+    assert max((first[name] - second[name]).abs().max().item() for name in first) < 1e-5
 
 
 def test_the_table_without_training(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP, to_map
-from clipself.backbones.readouts import find_readout, read_last_block
+from clipself.backbones.readouts import find_readout, read_last_block, unread_parameters
 from clipself.backbones.trainable import train_queries_and_values, train_visual_attention
 from clipself.segmentation.aggregator import AggregatorSettings, CostAggregator
 from clipself.segmentation.text import Synonyms, embed_sentences
@@ -179,10 +179,12 @@ def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Param
     for parameter in head:
         parameter.requires_grad_(True)
     backbone: list[nn.Parameter] = []
+    trunk = model.clip.trunk
+    unread = unread_parameters(trunk, readout=find_readout(model.settings.readout))
     if train_clip == "queries-values":
-        backbone = train_queries_and_values(model.clip.clip)
+        backbone = train_queries_and_values(model.clip.clip, unread=unread)
     elif train_clip == "visual-attention":
-        backbone = train_visual_attention(model.clip.trunk, model.clip.trunk.position_table)
+        backbone = train_visual_attention(trunk, trunk.position_table, unread=unread)
     if model.appearance is not None and train_clip != "none":
         residual = [parameter for parameter in model.appearance.parameters()]
         for parameter in residual:

@@ -76,6 +76,8 @@ class SegmentTrainConfig(RunSettings):
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-4
     """Decay of everything but norms and embeddings."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     """How the rate falls."""
     warmup_steps: int = 0

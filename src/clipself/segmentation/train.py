@@ -100,7 +100,7 @@ def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
             method=method,
             model=model,
             learning=learning,
-            optimizer=torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay),
+            optimizer=torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, eps=config.eps),
             config=LoopConfig(
                 total_steps=config.max_steps,
                 lr=config.lr,
