@@ -133,7 +133,7 @@ def _process(rank: int, port: int, words: str) -> None:
 def test_two_processes_equal_one_with_the_double_batch(learns: str, tmp_path: Path) -> None:
     """On an EVA tower, whose last queries the dense map does not read: no process may wait for their gradient."""
     words = f"segment train --model ./eva {DATA} --image-size 64 --hidden 16 --train-clip {learns} {SMALL}"
-    words += " --classes-per-step 94 --max-steps 3 --eps 1e-3"  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
+    words += " --classes-per-step 94 --max-steps 3 --eps 1e-3"  # a small eps blows up the last bits of tiny gradients
     assert run(f"{words} --batch-size 4 --out {tmp_path / 'one'}") == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
