@@ -90,7 +90,11 @@ def test_training_sees_base_boxes_alone(tmp_path: Path) -> None:
     assert train.ids == [1]
     assert train.boxes(0).tolist() == [[0, 0, 10, 10], [30, 30, 31, 31]]
     assert [train.classes.names[label] for label in train.labels(0)] == ["person", "car"]
+    counted = {name: int(n) for name, n in zip(train.classes.names, train.images_of_classes(), strict=True) if n}
+    assert counted == {"person": 1, "car": 1}
     test = CocoDetection(path, tmp_path, split="ov-coco", train=False)
+    counted = {name: int(n) for name, n in zip(test.classes.names, test.images_of_classes(), strict=True) if n}
+    assert counted == {"person": 1, "cat": 2, "car": 1}
     assert test.ids == [1, 2]
     assert [test.classes.names[label] for label in test.labels(0)] == ["person", "cat", "car"]
     assert CocoDetection(path, tmp_path, split="ov-coco", keep_empty=True).ids == [1, 2]

@@ -138,7 +138,7 @@ def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dic
 
 def test_masks_and_evaluation_while_training(settings: dict[str, Any], tmp_path: Path) -> None:
     settings |= {
-        "detector": tiny_settings(mask_convs=1, score_threshold=0.001), "evaluate_every": 3,
+        "detector": tiny_settings(mask_convs=1, score_threshold=0.001, federated_classes=2), "evaluate_every": 3,
         "evaluate_annotations": settings["annotations"], "evaluate_images": settings["images"], "evaluate_limit": 2,
     }  # fmt: skip
     train_detector(out=tmp_path / "run", **settings)

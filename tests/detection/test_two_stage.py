@@ -9,7 +9,7 @@ from torchvision.ops import nms, roi_align
 
 from clipself.detection.fusion import fuse_scores
 from clipself.detection.postprocess import select_detections
-from clipself.detection.regions import STDS, mask_targets, sample_regions
+from clipself.detection.regions import STDS, RegionTargets, mask_targets, sample_regions
 from clipself.detection.settings import DetectorSettings, settings_from_json
 from clipself.detection.two_stage import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
@@ -247,3 +247,24 @@ def test_settings_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="these annotations hold none; use mask_convs=0"):
         tiny_detector(mask_convs=1)(tiny_batch(BOXES, LABELS))
     assert isinstance(tiny_detector(), TwoStage)
+
+
+def test_federated_classes_are_those_of_the_image_and_never_novel_ones() -> None:
+    detector = tiny_detector(federated_classes=2)
+    batch = tiny_batch(BOXES, LABELS)
+    with pytest.raises(ValueError, match="federated_classes needs class_weights_K"):
+        detector(batch)
+    detector.class_weights_K = torch.tensor([5.0, 5.0, 5.0, 5.0, 0.0])
+    targets = [
+        RegionTargets(
+            boxes=torch.zeros(2, 4), labels=torch.tensor(labels), deltas=torch.zeros(0, 4), truth=torch.zeros(0)
+        )
+        for labels in ([0, 1], [4, 4])
+    ]
+    seen = detector.compared_classes(targets, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    assert seen[0].tolist() == seen[1].tolist() == [True, True, False, False, True]
+    assert seen[2].tolist() == seen[3].tolist()
+    assert int(seen[2].sum()) == 3  # two base classes by chance, and the background
+    assert not seen[:, 3].any()  # the fourth class is novel
+    losses = detector(batch)
+    assert all(loss.isfinite() for loss in losses.values())

@@ -19,6 +19,19 @@ def test_unseen_columns_do_not_exist() -> None:
         assert value == pytest.approx(expected, abs=1e-5)
 
 
+def test_each_row_may_see_columns_of_its_own() -> None:
+    logits = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    seen = torch.tensor([[True, False, True, True], [False, True, False, True]])
+    labels = torch.tensor([0, 3])
+    together = masked_cross_entropy(logits, labels, seen_K=seen)
+    apart = [
+        masked_cross_entropy(logits[row : row + 1], labels[row : row + 1], seen_K=seen[row]).item() for row in (0, 1)
+    ]
+    assert together.tolist() == pytest.approx(apart, abs=1e-6)
+    with pytest.raises(ValueError, match="label 1 is a class held out"):
+        masked_cross_entropy(logits, torch.tensor([1, 1]), seen_K=seen)
+
+
 def test_a_novel_label_is_refused_not_infinite() -> None:
     seen = torch.tensor([True, False, True])
     with pytest.raises(ValueError, match="label 1 is a class held out of training"):

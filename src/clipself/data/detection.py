@@ -215,6 +215,12 @@ class CocoDetection:
         """Place of each box's class in `classes` (r,)."""
         return torch.from_numpy(self._labels[self._start[index] : self._start[index + 1]].astype(np.int64))
 
+    def images_of_classes(self) -> Tensor:
+        """How many images hold each class of `classes`, (K,)."""
+        images = np.repeat(np.arange(len(self)), np.diff(self._start))
+        pairs = np.unique(np.stack([images, self._labels]), axis=1)
+        return torch.from_numpy(np.bincount(pairs[1], minlength=len(self.classes.ids)))
+
     def segments(self, index: int) -> list[Any]:
         """COCO segmentation of each box."""
         return self._segments[int(self._start[index]) : int(self._start[index + 1])]

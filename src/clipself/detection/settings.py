@@ -59,6 +59,9 @@ class DetectorSettings:
     """Embedding of the background: of the word "background", or a learned vector that starts there."""
     background_weight: float = 0.6
     """Weight of background regions in the class loss (OV-LVIS: 0.9)."""
+    federated_classes: int = 0
+    """Classes that an image's regions are told apart from: its own and others drawn by the root of their number of
+    images, as Detic does on LVIS with 50; 0 for all, as F-ViT does."""
     templates: str = "detection"
     """Sentences around the names: detection, imagenet, simple, or a text file with one sentence a line."""
     fusion: Literal["fvit", "fvlm", "single", "none"] = "fvit"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.devices import pick_device
@@ -141,6 +142,8 @@ def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
         cache_dir=default_cache_dir(),
     )  # fmt: skip
     detector = build_detector(clip, settings, vocabulary, seed=config.seed)
+    if settings.federated_classes:
+        detector.class_weights_K = F.pad(source.images_of_classes().float().sqrt(), (0, 1))
     dataset = DetectionDataset(
         source, preprocess=pixels_of(settings, clip), side=settings.image_size, scales=config.scales,
         flip=config.flip, seed=config.seed, views=config.views,

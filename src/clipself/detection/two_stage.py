@@ -19,6 +19,7 @@ from clipself.detection.settings import DetectorSettings
 from clipself.detection.vocabulary import Vocabulary
 from clipself.layers.pyramid import FeaturePyramid, TapPyramid
 from clipself.layers.region_heads import MaskHead, RegionHead
+from clipself.losses.federated import federated_columns
 from clipself.losses.masked_cross_entropy import masked_cross_entropy
 from clipself.ops.deltas import decode_boxes
 from clipself.ops.levels import join_boxes, pool_levels
@@ -93,6 +94,8 @@ class TwoStage(nn.Module):
         self.background = nn.Parameter(vocabulary.texts_KD[-1].clone()) if settings.background == "learned" else None
         self.vocabulary = vocabulary
         self.cache: FeatureCache | None = None
+        self.class_weights_K: Tensor | None = None
+        """Weights (K,) of the draw of `settings.federated_classes`."""
 
     def head_dim(self, joint_dim: int) -> int:
         """Width of the box head's embedding."""
@@ -146,7 +149,8 @@ class TwoStage(nn.Module):
         with torch.autocast(self.device.type, enabled=False):
             pooled = self.pool(maps, [target.boxes for target in targets], BINS)
         embeddings_RD, deltas_R4 = self.box_head(pooled)
-        losses |= self.region_losses(targets, embeddings_RD.float(), deltas_R4.float())
+        seen_RK = self.compared_classes(targets, generators)
+        losses |= self.region_losses(targets, embeddings_RD.float(), deltas_R4.float(), seen_RK=seen_RK)
         if self.mask_head is not None:
             losses["masks"] = self.mask_loss(self.mask_head, maps, targets, batch)
         step = Step(
@@ -156,12 +160,12 @@ class TwoStage(nn.Module):
         return losses | self.extra_losses(step)
 
     def region_losses(
-        self, targets: Sequence[RegionTargets], embeddings_RD: Tensor, deltas_R4: Tensor
+        self, targets: Sequence[RegionTargets], embeddings_RD: Tensor, deltas_R4: Tensor, *, seen_RK: Tensor
     ) -> dict[str, Tensor]:
         """Classes of all sampled regions and offsets of the matched ones; both divided by the image's sample."""
         logits_RK = self.classify(embeddings_RD)
         losses_R = masked_cross_entropy(
-            logits_RK, torch.cat([target.labels for target in targets]), seen_K=self.vocabulary.base_K,
+            logits_RK, torch.cat([target.labels for target in targets]), seen_K=seen_RK,
             background_weight=self.settings.background_weight,
         )  # fmt: skip
         counts = [len(target.labels) for target in targets]
@@ -173,6 +177,20 @@ class TwoStage(nn.Module):
             classes = classes + loss_r.sum() / count
             offsets = offsets + (deltas_r4[: len(target.deltas)] - target.deltas).abs().sum() / count
         return {"classes": classes, "boxes": offsets}
+
+    def compared_classes(self, targets: Sequence[RegionTargets], generators: Sequence[torch.Generator]) -> Tensor:
+        """Columns (R, K) that each region's class loss sees: all base classes, or a draw of them for each image."""
+        base_K, number = self.vocabulary.base_K, self.settings.federated_classes
+        if not number:
+            return base_K.expand(sum(len(target.labels) for target in targets), -1)
+        if self.class_weights_K is None:
+            raise ValueError("federated_classes needs class_weights_K; set it to the root of each class' images")
+        weights_K = self.class_weights_K.to(base_K.device) * base_K
+        columns = [
+            federated_columns(target.labels, weights_K=weights_K, number=number, generator=generator)
+            for target, generator in zip(targets, generators, strict=True)
+        ]
+        return torch.cat([one.expand(len(target.labels), -1) for one, target in zip(columns, targets, strict=True)])
 
     def mask_loss(
         self, head: MaskHead, maps: Sequence[Tensor], targets: Sequence[RegionTargets], batch: DetectionBatch

@@ -1,5 +1,6 @@
 from .class_maps import class_map_loss as class_map_loss
 from .cosine import cosine_loss as cosine_loss
+from .federated import federated_columns as federated_columns
 from .info_nce import info_nce as info_nce
 from .mask_classification import MaskClassificationLoss as MaskClassificationLoss
 from .mask_classification import MaskPredictions as MaskPredictions
@@ -12,6 +13,7 @@ __all__ = [
     "TermWeights",
     "class_map_loss",
     "cosine_loss",
+    "federated_columns",
     "info_nce",
     "masked_cross_entropy",
 ]

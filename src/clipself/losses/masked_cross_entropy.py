@@ -16,7 +16,7 @@ def masked_cross_entropy(
     Args:
         logits_RK: Scores (R, K); the last column is the background.
         labels_R: Column of each row's class.
-        seen_K: Columns that take part, boolean; the background must.
+        seen_K: Columns that take part, boolean, (K,) or (R, K) where rows differ; the background must.
         background_weight: Weight of the rows whose label is the background.
 
     Returns:
@@ -25,9 +25,9 @@ def masked_cross_entropy(
     Raises:
         ValueError: The background is unseen, or a label is an unseen class, whose loss would be infinite.
     """
-    if not bool(seen_K[-1]):
+    if not bool(seen_K[..., -1].all()):
         raise ValueError("the last column is the background and must take part; set seen_K[-1] to True")
-    wrong = ~seen_K[labels_R]
+    wrong = ~seen_K.expand(logits_RK.shape).gather(1, labels_R[:, None])[:, 0]
     if bool(wrong.any()):
         label = int(labels_R[wrong][0])
         raise ValueError(
