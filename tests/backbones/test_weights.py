@@ -11,6 +11,7 @@ from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.export import blend_clips, save_clip, sweep_blends
 from clipself.backbones.loading import blank_clip, load_clip, named_config
+from clipself.backbones.unfilled import unfilled
 from clipself.backbones.weights import (
     from_official_eva,
     is_official_eva,
@@ -212,3 +213,20 @@ def test_blends_that_make_no_sense() -> None:
         blend_clips(tiny_openai_clip(), tiny_eva_clip(), 0.5)
     with pytest.raises(ValueError, match="text tower comes from"):
         blend_clips(tiny_openai_clip(1), tiny_openai_clip(0), 0.5)
+
+
+def test_unfilled_modules_draw_nothing_but_keep_their_constants() -> None:
+    before = torch.get_rng_state()
+    with unfilled():
+        tower = torch.nn.TransformerEncoderLayer(16, 2)
+        torch.nn.init.trunc_normal_(tower.linear1.weight)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(tower.norm1.weight, torch.ones(16))
+    assert torch.equal(tower.self_attn.out_proj.bias, torch.zeros(16))
+    torch.nn.Linear(2, 2)
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_weights_are_those_of_the_seed() -> None:
+    first, again, other = (load_clip("ViT-S-32", "random", seed=seed).weights_hash("image") for seed in (0, 0, 1))
+    assert first == again != other

@@ -48,7 +48,9 @@ def tiny_eva_clip(seed: int = 0, *, layers: int = 3) -> DenseCLIP:
 def _build(name: str, config: dict[str, Any], seed: int) -> DenseCLIP:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        clip = build_clip(name, config, identity=TowerIdentity(image=f"{name}@{seed}", text=f"{name}@{seed}"))
+        clip = build_clip(
+            name, config, identity=TowerIdentity(image=f"{name}@{seed}", text=f"{name}@{seed}"), random=True
+        )
         # The stock towers start almost linear (deviations of 0.02); give them weights that a test can tell apart.
         for parameter in clip.clip.visual.parameters():  # type: ignore[union-attr]
             if parameter.ndim >= 2:

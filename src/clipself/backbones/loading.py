@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
+from clipself.backbones.unfilled import unfilled
 from clipself.backbones.weights import is_openai, load_strictly, read_state_dict
 
 log = logging.getLogger(__name__)
@@ -144,8 +146,18 @@ def build_clip(
     mean: tuple[float, float, float] = OPENAI_DATASET_MEAN,
     std: tuple[float, float, float] = OPENAI_DATASET_STD,
     folder: Path | None = None,
+    random: bool = False,
 ) -> DenseCLIP:
-    """Makes the stock open_clip model of a configuration, with random weights.
+    """Makes the stock open_clip model of a configuration.
+
+    Args:
+        name: What it is called from now on.
+        model_cfg: open_clip's configuration.
+        identity: Where the weights come from.
+        mean: Of the input normalisation.
+        std: Of the input normalisation.
+        folder: Where the tokenizer's own files lie.
+        random: Whether weights are drawn; otherwise they mean nothing until a checkpoint fills them.
 
     Raises:
         ValueError: The configuration is not one of a CLIP with a dense readout.
@@ -159,7 +171,8 @@ def build_clip(
         arguments["vision_cfg"]["timm_model_pretrained"] = False
     if "hf_model_name" in arguments["text_cfg"] or "multimodal_cfg" in arguments:
         raise ValueError(f"{name} has a text tower that open_clip fetches from elsewhere; CLIP and CustomTextCLIP only")
-    stock: nn.Module = (CustomTextCLIP if custom_text else CLIP)(**arguments)
+    with nullcontext() if random else unfilled():
+        stock: nn.Module = (CustomTextCLIP if custom_text else CLIP)(**arguments)
     return DenseCLIP(
         stock,
         name=name,
@@ -233,7 +246,8 @@ def _load_named(name: str, pretrained: str | Path | None, *, ignore: Collection[
     if str(pretrained) == "random":
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return build_clip(name, config, identity=TowerIdentity(image=f"{name}@random", text=f"{name}@random"))
+            release = f"{name}@random"
+            return build_clip(name, config, identity=TowerIdentity(image=release, text=release), random=True)
     if Path(pretrained).is_file():
         return clip_from_state_dict(name, read_state_dict(pretrained), source=str(pretrained), ignore=ignore)
     if str(pretrained) not in tags:
