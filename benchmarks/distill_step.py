@@ -177,20 +177,8 @@ def measure(model: str, size: int, crops: int, steps: int, device: torch.device,
 
 def memory_alone(model: str, size: int, crops: int, which: str, device: str) -> float:
     """Peak memory of one variant in a process of its own, above what the models take."""
-    words = [
-        "--models",
-        model,
-        "--sizes",
-        str(size),
-        "--crops",
-        str(crops),
-        "--steps",
-        "1",
-        "--only",
-        which,
-        "--device",
-        device,
-    ]
+    words = ["--models", model, "--sizes", str(size), "--crops", str(crops), "--steps", "0", "--only", which]
+    words += ["--device", device]  # one step shows the peak
     done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
     _, peak, _, idle = done.stdout.split()[-4:]
     return float(peak) - float(idle)
