@@ -1,0 +1,47 @@
+"""The stem of the packaged model: folded norms give the stages' own numbers, whatever happens to the weights."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipself.backbones.mini_tower import EfficientStem
+
+
+def plainly(stem: EfficientStem, images: Tensor) -> Tensor:
+    out: Tensor = stem.blocks(stem.bn1(stem.conv_stem(images)))
+    return out
+
+
+@pytest.fixture
+def stem() -> EfficientStem:
+    made = EfficientStem()
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in made.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+    return made
+
+
+@torch.no_grad()
+def test_folded_norms_change_no_number_and_no_name(stem: EfficientStem) -> None:
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    names = list(stem.state_dict())
+    expected = plainly(stem, images)
+    assert stem(images).shape == (2, 112, 4, 6)
+    torch.testing.assert_close(stem(images), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+    assert list(stem.state_dict()) == names
+
+
+@torch.no_grad()
+def test_a_changed_weight_or_a_copy_is_folded_anew(stem: EfficientStem) -> None:
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    before, twin = stem(images), deepcopy(stem)
+    twin.bn1.weight.mul_(2)
+    other = EfficientStem()
+    other.load_state_dict(twin.state_dict())
+    assert not torch.allclose(twin(images), before)
+    torch.testing.assert_close(twin(images), plainly(twin, images), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(other(images), twin(images))
+    torch.testing.assert_close(stem(images), before)
