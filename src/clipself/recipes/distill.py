@@ -18,7 +18,7 @@ def modern() -> DistillConfig:
     """Small inputs, a higher rate and native precision: minutes on a CPU or one GPU."""
     return DistillConfig(
         data=UNSET, out=UNSET, image_size=320, epochs=6, batch_size=4, lr=2e-4, weight_decay=0.05, warmup_steps=100,
-        flip=0.5, clip_norm=1.0, alpha=1.0,
+        flip=0.5, clip_norm=1.0, alpha=0.7,
     )  # fmt: skip
 
 
