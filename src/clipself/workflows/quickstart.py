@@ -51,7 +51,7 @@ def quickstart(
     model: str = "clipself-mini",
     scenes: int = 300,
     held_out: int = 60,
-    steps: int = 200,
+    steps: int = 120,
     seed: int = 0,
 ) -> QuickstartResult:
     """Refines a model on unlabelled generated scenes and photographs, and writes a report with pictures.
