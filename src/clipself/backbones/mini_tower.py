@@ -46,7 +46,7 @@ class EfficientStem(nn.Module):
         """Stem features at stride 16; channels go last inside, which CPUs convolve up to twice as fast."""
         images, layers = images_B3HW.contiguous(memory_format=torch.channels_last), self._layers()
         if images.device.type == "cpu" and not torch.compiler.is_compiling():
-            parts = images.split(max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
+            parts = torch.split(images, max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
             return torch.cat([layers(part) for part in parts]).contiguous()
         features: Tensor = layers(images)
         return features.contiguous()
