@@ -19,7 +19,7 @@ class QuickstartConfig:
     """Generated scenes to distil on; their labels are not used."""
     held_out: int = 60
     """Scenes of another seed to measure on."""
-    steps: int = 120
+    steps: int = 240
     """Optimizer steps."""
     seed: int = 0
     """Seed of the run."""

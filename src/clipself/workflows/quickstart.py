@@ -51,7 +51,7 @@ def quickstart(
     model: str = "clipself-mini",
     scenes: int = 300,
     held_out: int = 60,
-    steps: int = 120,
+    steps: int = 240,
     seed: int = 0,
 ) -> QuickstartResult:
     """Refines a model on unlabelled generated scenes and photographs, and writes a report with pictures.
@@ -94,7 +94,7 @@ def quickstart_config(data: Path, out: Path, *, model: str, steps: int, seed: in
     """The modern recipe at the quickstart's size: coarse grids, whose cells hold whole things, at a high rate."""
     return distill_recipe(
         "modern", data=data, out=out, model=model, image_size=IMAGE_SIZE, max_steps=steps, seed=seed, overwrite=True,
-        workers=1, save_every=0, batch_size=8, max_split=4, lr=1e-3,
+        workers=1, save_every=0, batch_size=4, max_split=4, lr=1e-3,
     )  # fmt: skip
 
 
