@@ -108,7 +108,9 @@ def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
 
 def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
     """With batch norm, which spans the processes."""
-    settings |= {"max_steps": 4, "eps": 1e-3}  # a small one blows the last bits of tiny gradients up to whole steps
+    # Two steps: later the last bits may turn the order of two proposals, and other regions are drawn.
+    # eps: a small one blows the last bits of tiny gradients up to whole steps.
+    settings |= {"max_steps": 2, "eps": 0.1}
     train_detector(out=tmp_path / "one", **settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
