@@ -1,6 +1,5 @@
 """Which parameters learn: chosen by object, never by a match on names."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,28 +78,20 @@ def _split_one(attention: Any) -> dict[str, nn.Parameter]:
     return {part: getattr(held, f"original{place}") for place, part in enumerate("qkv")}
 
 
-def train_queries_and_values(clip: nn.Module, *, unread: Sequence[nn.Parameter] = ()) -> list[nn.Parameter]:
+def train_queries_and_values(clip: nn.Module) -> list[nn.Parameter]:
     """Freezes a CLIP but for the query and value matrices of every attention in both towers.
 
-    Source: CAT-Seg, second release. Keys, biases, output projections, norms, MLPs and positions stay as they are. Part
-    of a fused matrix learns, or decays, even where the loss does not see it, as in the release.
-
-    Args:
-        clip: Both towers.
-        unread: Parameters that no loss will reach (`unread_parameters`); many processes would wait for their gradients.
+    Source: CAT-Seg, second release. Keys, biases, output projections, norms, MLPs and positions stay as they are; so do
+    matrices that no gradient reaches, but those are returned all the same, as the release hands them to its optimizer.
     """
     clip.requires_grad_(False)
-    idle = {id(parameter) for parameter in unread}
     learning = [parts[name] for parts in split_attention(clip) for name in ("q", "v")]
-    learning = [parameter for parameter in learning if id(parameter) not in idle]
     for parameter in learning:
         parameter.requires_grad_(True)
     return learning
 
 
-def train_visual_attention(
-    trunk: Trunk, positions: nn.Parameter, *, unread: Sequence[nn.Parameter] = ()
-) -> list[nn.Parameter]:
+def train_visual_attention(trunk: Trunk, positions: nn.Parameter) -> list[nn.Parameter]:
     """Freezes the tower but for all of its attention weights and biases and its position table.
 
     Source: CAT-Seg, first release, which CLIPSelf used.
@@ -108,13 +99,10 @@ def train_visual_attention(
     Args:
         trunk: The view of the tower.
         positions: Its position table.
-        unread: Parameters that no loss will reach (`unread_parameters`); they stay frozen.
     """
     trunk.tower.requires_grad_(False)
     for block in trunk.blocks:
         attention: nn.Module = block.attn  # type: ignore[assignment]
         attention.requires_grad_(True)
     positions.requires_grad_(True)
-    for parameter in unread:
-        parameter.requires_grad_(False)
     return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]

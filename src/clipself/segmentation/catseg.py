@@ -182,9 +182,12 @@ def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Param
     trunk = model.clip.trunk
     unread = unread_parameters(trunk, readout=find_readout(model.settings.readout))
     if train_clip == "queries-values":
-        backbone = train_queries_and_values(model.clip.clip, unread=unread)
+        backbone = train_queries_and_values(model.clip.clip)
     elif train_clip == "visual-attention":
-        backbone = train_visual_attention(trunk, trunk.position_table, unread=unread)
+        backbone = train_visual_attention(trunk, trunk.position_table)
+    for parameter in unread:  # many processes would wait for a gradient that never comes
+        parameter.requires_grad_(False)
+    backbone = [parameter for parameter in backbone if parameter.requires_grad]
     if model.appearance is not None and train_clip != "none":
         residual = [parameter for parameter in model.appearance.parameters()]
         for parameter in residual:
