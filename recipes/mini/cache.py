@@ -9,6 +9,7 @@ from teachers import imagenet_network
 from tqdm import tqdm
 
 from clipself.backbones.mini_tower import STEM_CHANNELS, STEM_STAGES
+from clipself.engine.precision import make_precision
 
 GRID, CLASSES = 10, 1000
 
@@ -44,7 +45,7 @@ def build_cache(data: Path, work: Path, *, limit: int | None = None, batch_size:
 
 @torch.no_grad()
 def _read(network: torch.nn.Module, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with make_precision("auto", torch.device("cpu")).autocast():
         stem = network.blocks[:STEM_STAGES](network.bn1(network.conv_stem(pixels)))
         top = network.bn2(network.conv_head(network.blocks[STEM_STAGES:](stem)))
         logits = network.classifier(network.global_pool(top))

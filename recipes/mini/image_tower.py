@@ -19,6 +19,7 @@ import clipself.backbones.mini_tower  # noqa: F401  registers the tower
 from clipself.backbones.readouts import find_readout, read_last_block
 from clipself.backbones.timm_vit import TimmVitTrunk
 from clipself.backbones.trunk import Sequence
+from clipself.engine.precision import make_precision
 
 STEPS, SAVE_EVERY = 3500, 100
 COSINE_WEIGHT = 1.0
@@ -126,7 +127,7 @@ def train_image_tower(
         index = rows_of_step(step, batch_size=batch_size, total=total)
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with make_precision("auto", torch.device("cpu")).autocast():
             both = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
         scale = model.logit_scale.exp().clamp(max=100)
         seen = torch.from_numpy(classes[index]), torch.from_numpy(index), targets

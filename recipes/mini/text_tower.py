@@ -16,6 +16,8 @@ from phrases import JOINT, TEMPLATES
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipself.engine.precision import make_precision
+
 STEPS = 3000
 
 MERGES = 8000
@@ -122,7 +124,7 @@ def loss_of(tower: Any, tokens: Tensor, targets: Tensor) -> Tensor:
     whole = tower.attn_mask  # the stock tower wants its full context; short batches train many times faster
     tower.attn_mask = whole[:longest, :longest]
     try:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with make_precision("auto", torch.device("cpu")).autocast():
             embeddings = tower(tokens[:, :longest])
     finally:
         tower.attn_mask = whole

@@ -215,16 +215,26 @@ def test_blends_that_make_no_sense() -> None:
         blend_clips(tiny_openai_clip(1), tiny_openai_clip(0), 0.5)
 
 
-def test_unfilled_modules_draw_nothing_but_keep_their_constants() -> None:
+def test_unfilled_modules_leave_the_random_state_but_keep_their_constants() -> None:
     before = torch.get_rng_state()
     with unfilled():
         tower = torch.nn.TransformerEncoderLayer(16, 2)
-        torch.nn.init.trunc_normal_(tower.linear1.weight)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(tower.norm1.weight, torch.ones(16))
     assert torch.equal(tower.self_attn.out_proj.bias, torch.zeros(16))
     torch.nn.Linear(2, 2)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_truncated_normal_ends_whatever_the_memory_held() -> None:
+    """It draws again until every number lies within the bounds."""
+    weight = torch.full((5, 300), 1e9)
+    with unfilled():
+        torch.nn.init.trunc_normal_(weight)
+        assert weight.abs().max() <= 2
+        torch.nn.init.trunc_normal_(weight.fill_(1e9), mean=3.0, a=1.0, b=2.0)
+        assert weight.min() >= 1
+        assert weight.max() <= 2
 
 
 def test_random_weights_are_those_of_the_seed() -> None:

@@ -1,17 +1,14 @@
 """Whole runs of tiny detectors: they learn, and are equal however they are cut, killed, resumed or spread."""
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from tests.support.detection import BASE, NAMES, tiny_settings, write_blocks
+from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
@@ -99,10 +96,7 @@ def test_workers_and_a_feature_cache_change_nothing_but_the_work(settings: dict[
     assert losses[0] == pytest.approx(losses[1], abs=0.1)  # from then on a proposal may change places with its equal
 
 
-def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def _train(settings: dict[str, Any], out: Path) -> None:
     train_detector(out=out, **settings)
 
 
@@ -112,10 +106,7 @@ def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any],
     # eps: a small one blows the last bits of tiny gradients up to whole steps.
     settings |= {"max_steps": 2, "eps": 0.1}
     train_detector(out=tmp_path / "one", **settings)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_process, args=(port, {**settings, "batch_size": 2}, tmp_path / "two"), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    in_two_processes(_train, {**settings, "batch_size": 2}, tmp_path / "two")
     losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from tests.support.pictures import draw_pictures, write_coco
+from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
@@ -101,12 +100,9 @@ def test_accumulation_equals_one_larger_batch(settings: dict[str, Any], tmp_path
     assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6
 
 
-def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def _distill_together(settings: dict[str, Any], out: Path) -> None:
     with join_world(torch.device("cpu")) as world:
-        assert world.any(rank == 1)  # a stop asked of one process is a stop of all
+        assert world.any(world.rank == 1)  # a stop asked of one process is a stop of all
         assert not world.any(False)
         distill(out=out, **settings)
 
@@ -114,10 +110,7 @@ def _process(rank: int, port: int, settings: dict[str, Any], out: Path) -> None:
 def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
     settings |= {"max_steps": 6, "eps": 1e-3, "device": "cpu"}  # eps: as above
     distill(out=tmp_path / "one", **settings)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_process, args=(port, {**settings, "batch_size": 2}, tmp_path / "two"), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    in_two_processes(_distill_together, {**settings, "batch_size": 2}, tmp_path / "two")
     losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6

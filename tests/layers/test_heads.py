@@ -1,18 +1,16 @@
 """Pyramids, heads and the batch norm over processes."""
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from tests.support.processes import in_two_processes
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from clipself.engine.distributed import join_world
 from clipself.layers import AnchorHead, BatchNorm, FeaturePyramid, MaskHead, RegionHead, TapPyramid, make_norm
 
 
@@ -100,13 +98,9 @@ def test_unknown_norm() -> None:
         make_norm("bach", 4)
 
 
-def _normalise(rank: int, port: int, path: Path, pieces: list[Tensor]) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    done = _forward_backward(pieces[rank])
-    torch.save(done, path / f"{rank}.pt")
-    dist.destroy_process_group()
+def _normalise(path: Path, pieces: list[Tensor]) -> None:
+    with join_world(torch.device("cpu")) as world:
+        torch.save(_forward_backward(pieces[world.rank]), path / f"{world.rank}.pt")
 
 
 def _forward_backward(piece: Tensor) -> dict[str, Any]:
@@ -121,11 +115,7 @@ def _forward_backward(piece: Tensor) -> dict[str, Any]:
 
 def test_batch_norm_over_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     whole = random(4, 3, 5, 2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    args = (port, tmp_path, [whole[:2], whole[2:]])
-    mp.spawn(_normalise, args=args, nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    in_two_processes(_normalise, tmp_path, [whole[:2], whole[2:]])
     pieces = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     norm = nn.BatchNorm2d(3).train()
     with torch.no_grad():

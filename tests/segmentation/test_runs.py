@@ -1,8 +1,6 @@
 """Whole runs through the command line: train, resume, evaluate, the table without training, predict."""
 
 import json
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from PIL import Image
 from safetensors.torch import load_file
+from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.export import save_clip
@@ -121,10 +119,7 @@ def test_a_run_goes_on_where_its_state_ends(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def _process(rank: int, port: int, words: str) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+def _train(words: str) -> None:
     tiny_eva_clip(layers=6)  # makes the name known to this process
     assert run(words) == 0
 
@@ -135,10 +130,7 @@ def test_two_processes_equal_one_with_the_double_batch(learns: str, tmp_path: Pa
     words = f"segment train --model ./eva {DATA} --image-size 64 --hidden 16 --train-clip {learns} {SMALL}"
     words += " --classes-per-step 94 --max-steps 3 --eps 1e-3"  # a small eps blows up the last bits of tiny gradients
     assert run(f"{words} --batch-size 4 --out {tmp_path / 'one'}") == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_process, args=(port, f"{words} --out {tmp_path / 'two'}"), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    in_two_processes(_train, f"{words} --out {tmp_path / 'two'}")
     losses = [[record["loss"] for record in read_metrics(tmp_path / name)] for name in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     first, second = weights(str(tmp_path / "one")), weights(str(tmp_path / "two"))
