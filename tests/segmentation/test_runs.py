@@ -228,6 +228,15 @@ def test_a_gain_and_a_prior_change_two_tensors_of_a_new_model() -> None:
         replace(plain, class_prior=1.0)
 
 
+def test_a_readout_can_be_chosen_and_a_release_has_its_own() -> None:
+    plain = segment_recipe("small-catseg", data=Path(), out=Path(), image_size=64, readout=None)
+    clip = tiny_openai_clip(layers=6)
+    readouts = [build_model(replace(plain, **how), clip).settings for how in ({}, {"readout": "value"}, {"release": 1})]
+    assert [settings.readout for settings in readouts] == ["catseg", "value", "value"]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="did you mean 'value'"):
+        build_model(replace(plain, readout="valu"), clip)
+
+
 def test_published_recipes_state_the_published_numbers() -> None:
     catseg, san = segment_recipe("catseg-b"), segment_recipe("san-b")
     assert (catseg.max_steps, catseg.batch_size, catseg.lr, catseg.clip_norm, catseg.crop) == (

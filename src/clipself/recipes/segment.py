@@ -17,9 +17,9 @@ UNSET: Final = Path("")
 def small_catseg() -> SegmentTrainConfig:
     """CAT-Seg at a quarter of its width on a frozen small CLIP: minutes on a CPU."""
     return SegmentTrainConfig(
-        data=UNSET, out=UNSET, method="catseg", image_size=256, crop=256, shortest=(256, 320), hidden=32,
-        cost_gain=10.0, class_prior=0.06, classes_per_step=16, max_steps=200, batch_size=2, lr=3e-3,
-        warmup_steps=20, clip_norm=1.0, train_clip="none",
+        data=UNSET, out=UNSET, method="catseg", image_size=256, crop=256, shortest=(256, 320),
+        readout="value", hidden=32, cost_gain=10.0, class_prior=0.06, classes_per_step=16, max_steps=200, batch_size=2,
+        lr=3e-3, warmup_steps=20, clip_norm=1.0, train_clip="none",
     )  # fmt: skip
 
 

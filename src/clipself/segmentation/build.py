@@ -57,6 +57,8 @@ def _appearance_of(settings: CatSegSettings, weights: Path | None) -> nn.Module 
 
 def _catseg_of(config: SegmentTrainConfig, clip: DenseCLIP) -> CatSegSettings:
     settings = catseg_settings(clip, image_size=config.image_size, release=config.release)
+    if config.readout is not None:
+        settings = replace(settings, readout=config.readout)
     if config.hidden is None:
         return settings
     scale = config.hidden / settings.aggregator.hidden

@@ -34,6 +34,9 @@ class SegmentTrainConfig(RunSettings):
     """CAT-Seg release 1: weights of the ResNet-101, torchvision's names; random if not given."""
     train_clip: Literal["queries-values", "visual-attention", "none"] = "none"
     """CAT-Seg: which weights of CLIP learn, at a hundredth of the rate; releases 2 and 1 learn the first two."""
+    readout: str | None = None
+    """CAT-Seg: how CLIP's last block becomes the map whose cosines are refined; the release's own if not given. A
+    backbone refined by CLIPSelf wants "value", which it was refined with."""
     hidden: int | None = None
     """CAT-Seg: width of a cost embedding; the published 128 if not given, the decoder in proportion."""
     cost_gain: float = 1.0
