@@ -102,14 +102,15 @@ def _train(settings: dict[str, Any], out: Path) -> None:
 
 def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
     """With batch norm, which spans the processes."""
-    # Two steps: later the last bits may turn the order of two proposals, and other regions are drawn.
-    # eps: a small one blows the last bits of tiny gradients up to whole steps.
-    settings |= {"max_steps": 2, "eps": 0.1}
+    # Every proposal is sampled: of a part of them, two whose scores differ in the last bits would decide which.
+    all_of_them = tiny_settings(norm="batch", proposals_before=2000, proposals_after=2000, roi_samples=8000)
+    settings |= {"detector": all_of_them, "max_steps": 4, "eps": 1e-3}  # eps: a small one blows last bits up to steps
     train_detector(out=tmp_path / "one", **settings)
     in_two_processes(_train, {**settings, "batch_size": 2}, tmp_path / "two")
     losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
+    # Last bits may still turn a pair in the suppression. Unshared gradients or norms differ by 1e-3 and more.
+    assert losses[0] == pytest.approx(losses[1], abs=5e-4)
+    assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 2e-4
 
 
 def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dict[str, Any], tmp_path: Path) -> None:
