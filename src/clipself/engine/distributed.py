@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any, Final
 
 import torch
@@ -14,6 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE: Final = timedelta(hours=3)
 """How long processes wait for each other: one of them evaluates thousands of images while the others stand still."""
+
+_BUFFERS: Final = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
+"""Buffers are equal in all processes already; newer versions of torch call the option by the first name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +62,10 @@ class World:
         """The module whose backward pass averages gradients over the processes; call this one, never what it wraps."""
         if self.size == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        options: dict[str, Any] = {_BUFFERS: False}
+        if self.device.type == "cuda":
+            options["device_ids"] = [self.device]
+        return DistributedDataParallel(module, **options)
 
 
 @contextmanager
