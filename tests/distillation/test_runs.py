@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.support.pictures import draw_pictures, write_coco
 from tests.support.processes import in_two_processes
-from tests.support.tiny import tiny_openai_clip
+from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
@@ -137,6 +137,20 @@ def test_the_method_is_the_paper_spelled_out() -> None:
             pooled = half.flatten(1).mean(1)
             total += 1 - float(pooled @ crop) / (math.sqrt(float(pooled @ pooled)) * math.sqrt(float(crop @ crop)))
     assert float(method.loss_sum(method.student, batch).detach()) == pytest.approx(total, abs=1e-5)
+
+
+def test_a_student_goes_on_where_an_earlier_one_ended(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings |= {"lr": 1e-12}  # so small that nothing moves
+    first = distill(out=tmp_path / "first", **{**settings, "lr": 1e-2})
+    second = distill(out=tmp_path / "second", student=first.student, **settings)
+    assert second.first_loss < 0.8 * first.first_loss
+    assert largest_difference(student_of(first.out), student_of(second.out)) < 1e-9
+    original, student, blended = (load_clip(at) for at in (settings["model"], first.student, second.blended))
+    name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    mean = 0.5 * (student.clip.state_dict()[name] + original.clip.state_dict()[name])  # of what both began with
+    torch.testing.assert_close(blended.clip.state_dict()[name], mean)
+    with pytest.raises(ValueError, match="not one architecture"):
+        ClipSelf(tiny_openai_clip(), student=tiny_eva_clip())
 
 
 def test_teacher_cache_changes_nothing_but_the_work(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def blend_clips(student: DenseCLIP, original: DenseCLIP, alpha: float) -> DenseC
     """
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha={alpha} is not in [0, 1]; it is the share of the student")
-    _check_relatives(student, original)
+    check_relatives(student, original)
     blended = student.copy()
     ours, theirs = student.clip.state_dict(), original.clip.state_dict()
     mixed = {
@@ -111,7 +111,12 @@ def sweep_blends(student: DenseCLIP, original: DenseCLIP, alphas: Sequence[float
         yield alpha, blend_clips(student, original, alpha)
 
 
-def _check_relatives(student: DenseCLIP, original: DenseCLIP) -> None:
+def check_relatives(student: DenseCLIP, original: DenseCLIP) -> None:
+    """Refuses a student that cannot have come from this original.
+
+    Raises:
+        ValueError: They are not one architecture, or their text towers come from two releases.
+    """
     ours, theirs = student.clip.state_dict(), original.clip.state_dict()
     differing = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     differing += [name for name in theirs if name not in ours]
@@ -119,11 +124,11 @@ def _check_relatives(student: DenseCLIP, original: DenseCLIP) -> None:
         name = differing[0]
         shapes = [tuple(state[name].shape) if name in state else None for state in (ours, theirs)]
         raise ValueError(
-            f"{student.name} and {original.name} are not one architecture, so they cannot be blended: {name} is "
-            f"{shapes[0]} in the student and {shapes[1]} in the original"
+            f"{student.name} and {original.name} are not one architecture, so one cannot have become the other: {name} "
+            f"is {shapes[0]} in the student and {shapes[1]} in the original"
         )
     if None not in (student.identity.text, original.identity.text) and student.identity.text != original.identity.text:
         raise ValueError(
             f"the student's text tower comes from {student.identity.text!r}, the original's from "
-            f"{original.identity.text!r}; blend a student with the model it was distilled from"
+            f"{original.identity.text!r}; a student goes with the model it was distilled from"
         )

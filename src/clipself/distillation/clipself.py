@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import check_relatives
 from clipself.backbones.trainable import train_last_blocks
 from clipself.distillation.teacher_cache import TeacherCache
 from clipself.losses.cosine import cosine_loss
@@ -21,24 +22,28 @@ class ClipSelf:
 
     Args:
         original: The CLIP to refine; it becomes the teacher, frozen, in evaluation mode.
+        student: Where the student starts, an earlier refinement of the same CLIP; None starts at the teacher.
         trainable_blocks: Last student blocks that learn; None for all.
         readout: How the student's last block becomes a dense map.
         cache: Disk cache of teacher embeddings.
 
     Raises:
-        ValueError: There are fewer blocks than asked for, or the readout is unknown.
+        ValueError: There are fewer blocks than asked for, the readout is unknown, or the student is of another CLIP.
     """
 
     def __init__(
         self,
         original: DenseCLIP,
         *,
+        student: DenseCLIP | None = None,
         trainable_blocks: int | None = None,
         readout: str = "value",
         cache: TeacherCache | None = None,
     ) -> None:
         self.teacher = original.eval().requires_grad_(False)
-        self.student = original.copy()
+        if student is not None:
+            check_relatives(student, original)
+        self.student = student or original.copy()
         self.student.requires_grad_(False)
         depth = self.student.trunk.depth
         blocks = depth if trainable_blocks is None else trainable_blocks

@@ -19,6 +19,8 @@ class DistillConfig(RunSettings):
     """open_clip name, "clipself-mini", or an export folder."""
     pretrained: str | None = None
     """open_clip tag or checkpoint file for a named model."""
+    student: Path | None = None
+    """Export folder that the student starts from, the student of an earlier run; the model itself if not given."""
     regions: Literal["patches", "proposals"] = "patches"
     """Random m x n grids of image patches (no annotation), or the boxes of `annotations` or `proposals`."""
     annotations: Path | None = None

@@ -88,7 +88,8 @@ def distill(config: DistillConfig | None = None, /, **options: Any) -> DistillRe
 
 def as_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Strings of path settings as paths."""
-    names = {"data", "out", "annotations", "proposals", "teacher_cache", "evaluate_annotations", "evaluate_images"}
+    names = {"data", "out", "student", "annotations", "proposals", "teacher_cache", "evaluate_annotations",
+             "evaluate_images"}  # fmt: skip
     return {name: Path(value) if name in names and value is not None else value for name, value in options.items()}
 
 
@@ -111,6 +112,7 @@ def _distill(config: DistillConfig, world: World) -> DistillResult:
     )
     method = ClipSelf(
         original,
+        student=None if config.student is None else load_clip(str(config.student), device=world.device),
         trainable_blocks=config.trainable_blocks,
         readout=config.readout,
         cache=_open_cache(config, original, dataset, world),
@@ -187,7 +189,10 @@ def _make_loop(
         log=run_log,
         state_path=state_path,
         fingerprint=config.fingerprint(
-            processes=world.size, images=len(dataset), teacher=method.teacher.weights_hash()
+            processes=world.size,
+            images=len(dataset),
+            teacher=method.teacher.weights_hash(),
+            student=None if config.student is None else method.student.weights_hash(),
         ),
         evaluate=_make_evaluation(config, method) if config.evaluate_every else None,
         compile=config.compile,
