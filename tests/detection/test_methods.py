@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from tests.support.detection import BASE, NAMES, tiny_batch, tiny_settings
-from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
+from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.words import WordEncoder
 from clipself.data.preprocess import Preprocess
 from clipself.detection.baron import draw_bags, neighbours
 from clipself.detection.crops import embed_boxes
+from clipself.detection.features import FrozenClip
 from clipself.detection.methods import METHODS, build_detector
 from clipself.detection.two_stage import Step, TwoStage
 from clipself.detection.vocabulary import make_vocabulary
@@ -53,6 +54,36 @@ def test_every_method_trains_every_parameter_and_detects(
     assert found.scores.isfinite().all()
 
 
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_stands_on_a_resnet_too(method: str) -> None:
+    clip = tiny_resnet_clip()
+    vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
+    detector = build_detector(clip, tiny_settings(method=method, fusion="fvlm", distill_regions=3, words=3), vocabulary)
+    assert detector.strides == (4.0, 8.0, 16.0, 32.0)
+    losses = detector.train()(tiny_batch(BOXES, LABELS))
+    torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+    before = clip.weights_hash()  # with the running statistics of its norms
+    ((found, _),) = detector.eval().detect(torch.randn(1, 3, 64, 64), [(64, 64)])
+    assert found.scores.isfinite().all()
+    assert clip.weights_hash() == before
+
+
+@torch.no_grad()
+def test_a_region_of_everything_is_the_image_embedding_of_a_resnet() -> None:
+    """F-VLM: at the size of pre-training RoIAlign of the whole canvas gives the last stage back, cell by cell."""
+    clip = tiny_resnet_clip()
+    backbone = FrozenClip(clip, taps=())
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+    regions_RD = backbone.embed_regions(backbone(images), [whole.expand(70, 4), whole])
+    expected = clip.encode_image(images, normalize=False)
+    torch.testing.assert_close(regions_RD[[0, 69, 70]], expected[[0, 0, 1]], atol=1e-5, rtol=1e-4)
+    assert backbone.embed_regions(backbone(images), [whole[:0], whole[:0]]).shape == (0, 32)
+
+
 @pytest.mark.parametrize("recipe", ["small", "small-fvlm", "small-vild", "small-baron"])
 def test_recipes_name_methods_that_there_are(recipe: str) -> None:
     assert detect_recipe(recipe).detector.method in METHODS
@@ -68,6 +99,9 @@ def test_published_recipes_state_the_published_numbers() -> None:
     assert (lvis.detector.image_size, lvis.detector.taps, lvis.epochs) == (896, (6, 10, 14, 23), 48)
     assert (lvis.detector.beta, lvis.detector.score_threshold, lvis.detector.max_detections) == (0.4, 0.0001, 300)
     assert lvis.drop_epochs == (32, 44)
+    fvlm = detect_recipe("ov-coco-fvlm-rn50")
+    assert (fvlm.model, fvlm.pretrained, fvlm.detector.fusion) == ("RN50", "openai", "fvlm")
+    assert (fvlm.detector.alpha, fvlm.detector.beta, fvlm.detector.background_weight) == (0.35, 0.65, 0.9)
 
 
 def test_words_of_real_texts_give_the_text_embedding() -> None:

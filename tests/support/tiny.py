@@ -17,6 +17,17 @@ def tiny_openai_clip(seed: int = 0, *, layers: int = 2) -> DenseCLIP:
     return _build("tiny-openai", config, seed)
 
 
+def tiny_resnet_clip(seed: int = 0) -> DenseCLIP:
+    """ResNet with one bottleneck a stage: stages of 64 to 512 channels, native 64 px (2 x 2), 8 heads."""
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64}
+    config = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": vision, "text_cfg": TEXT_CFG}
+    clip = _build("tiny-resnet", config, seed)
+    for name, parameter in clip.clip.visual.named_parameters():  # type: ignore[union-attr]
+        if name.endswith("bn3.weight"):  # new ones are 0, which would switch the bottlenecks off
+            torch.nn.init.ones_(parameter)
+    return clip
+
+
 def tiny_eva_clip(seed: int = 0, *, layers: int = 3) -> DenseCLIP:
     """EVA-02 tower shrunk to width 64: rotary positions, inner norms, SwiGLU; patch 16, native 224 px."""
     from timm.models import register_model

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.models.eva import Eva
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.eva import EvaTrunk
 from clipself.backbones.readouts import Readout, find_readout, read_last_block
+from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.timm_vit import TimmVitTrunk
 from clipself.backbones.trunk import Sequence, Trunk
 from clipself.backbones.vit import OpenClipTrunk
@@ -26,6 +28,7 @@ TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
     VisionTransformer: OpenClipTrunk,
     Eva: EvaTrunk,
     TimmVisionTransformer: TimmVitTrunk,
+    ModifiedResNet: ResNetTrunk,
 }
 """Stock tower class -> the view of it; a new family is one line here and one file."""
 
@@ -101,6 +104,20 @@ class DenseCLIP(nn.Module):
             self._trunk = view_trunk(self.clip.visual)
             self._trunk.grad_checkpointing = checkpointing
         return self._trunk
+
+    @property
+    def num_taps(self) -> int:
+        """How many taps there are: blocks of a transformer, stages of a convolutional tower."""
+        return len(self.trunk.stage_strides) or self.trunk.depth
+
+    def require_transformer(self, purpose: str) -> None:
+        """Refuses a convolutional tower.
+
+        Raises:
+            ValueError: It is one.
+        """
+        if self.trunk.pools_by_attention:
+            raise ValueError(f"{purpose} needs a vision transformer, such as ViT-B-16; {self.name} is a ResNet")
 
     @property
     def device(self) -> torch.device:
@@ -208,18 +225,21 @@ class DenseCLIP(nn.Module):
 
         Args:
             images_B3HW: Normalised images, sides multiples of the patch.
-            blocks: 0-based indices, ascending.
+            blocks: 0-based indices, ascending; of the stages for a convolutional tower.
             readout: How the last block runs if it is among them; "qk" is the ordinary attention.
 
         Returns:
-            One map (B, C, Y, X) for each index.
+            One map (B, C, Y, X) for each index; stages of a convolutional tower have their own sizes and channels.
 
         Raises:
             ValueError: An index is outside the trunk or they do not ascend.
         """
         trunk, wanted = self.trunk, list(blocks)
-        if wanted != sorted(set(wanted)) or not wanted or wanted[0] < 0 or wanted[-1] >= trunk.depth:
-            raise ValueError(f"taps {wanted} must ascend within 0..{trunk.depth - 1}, the blocks of this trunk")
+        if wanted != sorted(set(wanted)) or not wanted or wanted[0] < 0 or wanted[-1] >= self.num_taps:
+            raise ValueError(f"taps {wanted} must ascend within 0..{self.num_taps - 1}, the blocks of this trunk")
+        if trunk.stage_strides:
+            stages = trunk.stages(images_B3HW)
+            return [stages[index] for index in wanted]
         sequence, maps = trunk.embed(images_B3HW), []
         for index, block in enumerate(list(trunk.blocks)[: wanted[-1] + 1]):
             last = index == trunk.depth - 1

@@ -125,6 +125,8 @@ def mix_last_block(
         return projected if part == "v" else trunk.rotate(projected, sequence)
 
     out = trunk.merge_heads(block, join_heads(mix(heads, sequence.grid)))
+    if trunk.pools_by_attention:
+        return out
     if residual:
         out = (tokens[:, :1] if residual == "class" else tokens) + out
     if feed_forward:

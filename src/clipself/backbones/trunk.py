@@ -35,8 +35,14 @@ class Trunk(ABC):
     """A view of a stock vision tower; it owns no parameters and changes none of the tower's code.
 
     A new family is one subclass in one file and one line in `dense_clip.TRUNKS`.
+
+    Attributes:
+        pools_by_attention: Whether the tower is convolutional and its one block an attention pool without residual.
+        stage_strides: Strides of a convolutional tower's stages, finest first; none for a transformer.
     """
 
+    pools_by_attention = False
+    stage_strides: tuple[int, ...] = ()
     tower: nn.Module
     blocks: nn.ModuleList
     patch_size: int
@@ -96,6 +102,19 @@ class Trunk(ABC):
             block: One of `blocks`.
             part: "query_key", "merge", "feed_forward"; a part fused with another one has no parameters of its own.
         """
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels of a convolutional tower's stages; none for a transformer."""
+        return ()
+
+    def stages(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Maps of a convolutional tower's stages, finest first; none for a transformer."""
+        return []
+
+    def read_tap(self, tap_BCYX: Tensor) -> Tensor:
+        """Last tap, as `DenseCLIP.taps` gives it -> the joint space (B, P, D), not normalised."""
+        return self.head(tap_BCYX.flatten(2).mT)
 
     def rotate(self, heads_BhND: Tensor, sequence: Sequence) -> Tensor:
         """Rotary positions on queries or keys; trunks without them return the heads as they are."""

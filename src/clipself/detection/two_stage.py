@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.detection.feature_cache import FeatureCache
@@ -22,7 +21,7 @@ from clipself.layers.region_heads import MaskHead, RegionHead
 from clipself.losses.federated import federated_columns
 from clipself.losses.masked_cross_entropy import masked_cross_entropy
 from clipself.ops.deltas import decode_boxes
-from clipself.ops.levels import join_boxes, pool_levels
+from clipself.ops.levels import pool_levels
 from clipself.structures import DetectionBatch
 
 BINS, MASK_BINS = 7, 14
@@ -76,11 +75,16 @@ class TwoStage(nn.Module):
         self.settings = settings
         self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout)
         self.patch_size = float(clip.patch_size)
-        strides = tuple(self.patch_size / factor for factor in TapPyramid.FACTORS)
+        trunk, dim, norm = clip.trunk, clip.embed_dim, settings.norm
+        strides = tuple(map(float, trunk.stage_strides)) or tuple(
+            self.patch_size / factor for factor in TapPyramid.FACTORS
+        )
         self.strides = strides
-        width, dim, norm = clip.trunk.width, clip.embed_dim, settings.norm
-        self.taps = TapPyramid(width=width, norm=norm)
-        self.pyramid = FeaturePyramid(inputs=[width] * len(strides), channels=settings.channels, norm=norm)
+        # The stages of a convolutional tower are a pyramid already.
+        self.taps = nn.Identity() if trunk.stage_strides else TapPyramid(width=trunk.width, norm=norm)
+        self.pyramid = FeaturePyramid(
+            inputs=trunk.stage_widths or [trunk.width] * len(strides), channels=settings.channels, norm=norm
+        )
         self.proposer = ProposalNetwork(settings, strides=(*strides, 2 * strides[-1]))
         self.box_head = RegionHead(
             channels=settings.channels, bins=BINS, convs=settings.box_convs, layers=settings.box_layers,
@@ -281,9 +285,6 @@ class TwoStage(nn.Module):
         )  # fmt: skip
 
     def clip_logits(self, features: Features, proposals: Sequence[Tensor]) -> Tensor:
-        """The frozen CLIP's logits: RoIAlign with one bin on the dense map, cosine with the texts."""
-        assert features.dense is not None
-        regions_RD = roi_align(
-            features.dense.float(), join_boxes(proposals), 1, 1.0 / self.patch_size, sampling_ratio=-1, aligned=True
-        )[..., 0, 0]
+        """The frozen CLIP's logits: cosines of the texts with its own embeddings of the regions."""
+        regions_RD = self.backbone.embed_regions(features, proposals)
         return cosine_logits(regions_RD, self.texts(), self.settings.clip_temperature)

@@ -40,6 +40,7 @@ class ClipSelf:
         readout: str = "value",
         cache: TeacherCache | None = None,
     ) -> None:
+        original.require_transformer("self-distillation")
         self.teacher = original.eval().requires_grad_(False)
         if student is not None:
             check_relatives(student, original)

@@ -182,6 +182,7 @@ def taps_of(config: MaskModelConfig, clip: DenseCLIP) -> tuple[int, ...]:
     Raises:
         ValueError: They do not ascend within the trunk.
     """
+    clip.require_transformer("the pyramid of the mask decoders")
     depth = clip.trunk.depth
     taps = config.taps if config.taps is not None else tuple(sorted({depth // 2, max(0, depth - 2)}))
     if list(taps) != sorted(set(taps)) or not taps or not 0 <= taps[0] <= taps[-1] < depth:

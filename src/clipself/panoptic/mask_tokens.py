@@ -32,6 +32,7 @@ def embed_mask_tokens(
     Returns:
         Embeddings (B, Q, D), not normalised.
     """
+    clip.require_transformer("judging by mask tokens")
     trunk, count = clip.trunk, masks_BQYX.shape[1]
     sequence = trunk.embed(images_B3HW)
     allowed_BQP = patches_of(masks_BQYX, size=images_B3HW.shape[-2:], patch=clip.patch_size)

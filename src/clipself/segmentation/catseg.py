@@ -204,6 +204,7 @@ def catseg_settings(clip: DenseCLIP, *, image_size: int | None = None, release: 
         image_size: Another square, in pixels.
         release: 2, or 1 with ResNet-101 beside CLIP.
     """
+    clip.require_transformer("CAT-Seg")
     side = image_size or 24 * clip.patch_size
     depth = clip.trunk.depth
     sizes = AggregatorSettings(text_channels=clip.embed_dim, guidance_channels=clip.embed_dim)

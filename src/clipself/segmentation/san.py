@@ -248,6 +248,7 @@ def semantic_scores(predictions: MaskPredictions, *, size: tuple[int, int]) -> T
 
 def san_settings(clip: DenseCLIP) -> SanSettings:
     """The published settings carried to a CLIP: three quarters of its blocks extract, four taps evenly among them."""
+    clip.require_transformer("SAN")
     trunk = clip.trunk
     split = max(1, trunk.depth * 3 // 4)
     taps = [round(split * place / 3) for place in range(4)]

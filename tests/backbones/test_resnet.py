@@ -1,0 +1,86 @@
+"""ResNets of CLIP: the attention pool as the one block, the stages as taps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from tests.support.tiny import tiny_resnet_clip
+from torch import Tensor
+
+from clipself.backbones.loading import load_clip
+from clipself.backbones.resnet import ResNetTrunk
+from clipself.backbones.unfilled import unfilled
+from clipself.distillation.clipself import ClipSelf
+from clipself.segmentation.catseg import catseg_settings
+from clipself.segmentation.san import san_settings
+
+
+def images(side: int = 64, *, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_image_embeddings_are_the_stock_towers() -> None:
+    clip = tiny_resnet_clip()
+    expected = clip.clip.encode_image(images())  # type: ignore[operator]
+    torch.testing.assert_close(clip.encode_image(images(), normalize=False), expected)
+
+
+@torch.no_grad()
+def test_the_dense_map_is_each_pixels_own_value_and_qk_is_the_pools_attention() -> None:
+    clip = tiny_resnet_clip()
+    visual = clip.clip.visual
+    last = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(images())))))  # type: ignore
+    pool = visual.attnpool  # type: ignore[union-attr]
+    dense = clip.dense_map(images(), normalize=False)
+    assert dense.shape == (2, 32, 2, 2)
+    for place, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        token = last[:, :, y, x] + pool.positional_embedding[1 + place]  # type: ignore
+        torch.testing.assert_close(dense[:, :, y, x], pool.c_proj(pool.v_proj(token)))  # type: ignore
+    # Queries of all tokens give what the stock pool gives, token by token: it returns the first one alone.
+    trunk = clip.trunk
+    everything = trunk.run_block(trunk.blocks[0], trunk.embed(images()))
+    torch.testing.assert_close(everything[:, 0], clip.clip.encode_image(images()))  # type: ignore[operator]
+    ordinary = clip.dense_map(images(), readout="qk", normalize=False)
+    torch.testing.assert_close(ordinary.flatten(2).mT, everything[:, 1:])
+
+
+@torch.no_grad()
+def test_any_size_and_the_stages_as_taps() -> None:
+    clip = tiny_resnet_clip()
+    wide = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    assert clip.dense_map(wide).shape == (1, 32, 2, 3)
+    assert clip.encode_image(wide).shape == (1, 32)
+    assert isinstance(clip.trunk, ResNetTrunk)
+    assert clip.trunk.stage_widths == (64, 128, 256, 512)
+    taps = clip.taps(wide, (0, 1, 2, 3))
+    assert [tuple(tap.shape[1:]) for tap in taps] == [(64, 16, 24), (128, 8, 12), (256, 4, 6), (512, 2, 3)]
+    torch.testing.assert_close(F.normalize(clip.trunk.read_tap(taps[-1]), dim=-1), clip.dense_map(wide).flatten(2).mT)
+    with pytest.raises(ValueError, match="do not divide into patches of 32"):
+        clip.dense_map(torch.zeros(1, 3, 60, 64))
+
+
+def test_a_file_with_the_published_names_loads_strictly(tmp_path: Path) -> None:
+    with unfilled():
+        stock = load_clip("RN50", "random")
+    assert sum(parameter.numel() for parameter in stock.parameters()) == 102_007_137  # as released
+    state = {name: tensor.half() for name, tensor in stock.clip.state_dict().items()}
+    save_file(state, tmp_path / "RN50.safetensors")
+    loaded = load_clip("RN50", str(tmp_path / "RN50.safetensors"))
+    name = "visual.attnpool.v_proj.weight"
+    torch.testing.assert_close(loaded.clip.state_dict()[name].half(), state[name])
+    del state[name]
+    save_file(state, tmp_path / "short.safetensors")
+    with pytest.raises(ValueError, match=r"visual\.attnpool\.v_proj\.weight"):
+        load_clip("RN50", str(tmp_path / "short.safetensors"))
+
+
+def test_what_needs_blocks_refuses_a_resnet() -> None:
+    with pytest.raises(ValueError, match="self-distillation needs a vision transformer"):
+        ClipSelf(tiny_resnet_clip())
+    with pytest.raises(ValueError, match="CAT-Seg needs"):
+        catseg_settings(tiny_resnet_clip())
+    with pytest.raises(ValueError, match="SAN needs"):
+        san_settings(tiny_resnet_clip())
