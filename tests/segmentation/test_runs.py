@@ -22,6 +22,7 @@ from clipself.engine.log import read_metrics
 from clipself.recipes.segment import SEGMENT_RECIPES, segment_recipe
 from clipself.segmentation.build import build_model, load_segmenter
 from clipself.segmentation.config import SegmentTrainConfig
+from clipself.segmentation.san import San
 
 DATA = "--data scenes/annotations/panoptic_train.json --images scenes/train --seen scenes/base.txt"
 SMALL = "--crop 64 --shortest 64 --batch-size 2 --workers 0 --lr 1e-3 --clip-norm 1 --warmup-steps 0 --device cpu"
@@ -235,6 +236,15 @@ def test_a_readout_can_be_chosen_and_a_release_has_its_own() -> None:
     assert [settings.readout for settings in readouts] == ["catseg", "value", "value"]  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="did you mean 'value'"):
         build_model(replace(plain, readout="valu"), clip)
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 100.0), (30.0, 30.0)])
+def test_san_scales_cosines_as_published_or_as_told(given: float | None, used: float) -> None:
+    config = segment_recipe("small-san", data=Path(), out=Path(), crop=64, side_width=40, logit_scale=given)
+    model = build_model(config, tiny_openai_clip(layers=6))
+    assert isinstance(model, San)
+    masks, texts = torch.eye(32)[None, :2], torch.eye(32)[:3]
+    torch.testing.assert_close(model.classify(masks, texts)[0, :, :3], used * torch.eye(2, 3))
 
 
 def test_published_recipes_state_the_published_numbers() -> None:

@@ -18,7 +18,7 @@ def small_catseg() -> SegmentTrainConfig:
     """CAT-Seg at a quarter of its width on a frozen small CLIP: minutes on a CPU."""
     return SegmentTrainConfig(
         data=UNSET, out=UNSET, method="catseg", image_size=256, crop=256, shortest=(256, 320),
-        readout="value", hidden=32, cost_gain=10.0, class_prior=0.06, classes_per_step=16, max_steps=200, batch_size=2,
+        readout="value", hidden=32, cost_gain=10.0, class_prior=0.06, classes_per_step=16, max_steps=1200, batch_size=2,
         lr=3e-3, warmup_steps=20, clip_norm=1.0, train_clip="none",
     )  # fmt: skip
 
@@ -27,7 +27,8 @@ def small_san() -> SegmentTrainConfig:
     """SAN at half its width on a frozen small CLIP: minutes on a CPU."""
     return SegmentTrainConfig(
         data=UNSET, out=UNSET, method="san", crop=256, shortest=(256, 320), side_width=120, queries=40, clip_scale=1.0,
-        learn_positions=False, num_points=1024, max_steps=200, batch_size=4, lr=2e-3, warmup_steps=20, clip_norm=1.0,
+        logit_scale=30.0, learn_positions=False, num_points=1024, max_steps=900, batch_size=4, lr=1e-3, warmup_steps=20,
+        clip_norm=1.0,
     )  # fmt: skip
 
 

@@ -82,6 +82,8 @@ def _san_of(config: SegmentTrainConfig, clip: DenseCLIP) -> SanSettings:
     if config.queries is not None:
         side = replace(side, queries=config.queries)
     scale = settings.clip_scale if config.clip_scale is None else config.clip_scale
+    if config.logit_scale is not None:
+        settings = replace(settings, logit_scale=config.logit_scale)
     return replace(settings, side=side, clip_scale=scale, learn_positions=config.learn_positions)
 
 

@@ -51,6 +51,8 @@ class SegmentTrainConfig(RunSettings):
     """SAN: masks proposed; the published 100 if not given."""
     clip_scale: float | None = None
     """SAN: side of CLIP's input over that of the picture; the published 0.5 (0.7 for patches of 14) if not given."""
+    logit_scale: float | None = None
+    """SAN: factor of the cosines of masks and names; the published 100 if not given, that of OpenAI's CLIPs."""
     learn_positions: bool = True
     """SAN: whether CLIP's position table learns, as published; without it the backward pass is shorter."""
     image_size: int | None = None
