@@ -1,6 +1,5 @@
 """Trains a detector: frozen backbone, base classes only."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.text import default_cache_dir
 from clipself.data.detection import CocoDetection, DetectionDataset, make_detection_loader
-from clipself.data.distill import EpochSampler
 from clipself.data.workers import plain_errors
 from clipself.detection.checkpoint import FROZEN, save_detector
 from clipself.detection.config import DetectTrainConfig
@@ -24,18 +22,16 @@ from clipself.detection.pixels import pixels_of
 from clipself.detection.settings import DetectorSettings
 from clipself.detection.two_stage import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
-from clipself.engine.checkpoint import load_state
+from clipself.engine.begin import begin_run, loop_config
 from clipself.engine.distributed import World, join_world
 from clipself.engine.log import RunLog
-from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.loop import Loop
 from clipself.engine.optim import SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
 from clipself.engine.run_folder import loss_at_ends, open_run_folder
 from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.structures import DetectionBatch
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,15 +148,8 @@ def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
     run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
     try:
         loop = _make_loop(config, world, detector, dataset, run_log, state_path)
-        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
-        run_log.drop_after(start)
-        if world.is_main:
-            write_json(config.out / "config.json", config.to_json())
-            log.info("%s", describe(config, detector, dataset, loop.config.total_steps))
-        sampler = EpochSampler(
-            len(dataset), batch_size=config.batch_size, rank=world.rank, world_size=world.size, seed=config.seed,
-            start_batch=start * config.accumulate,
-        )  # fmt: skip
+        summary = describe(config, detector, dataset, loop.config.total_steps)
+        start, sampler = begin_run(loop, config, images=len(dataset), summary=summary)
         pin = world.device.type == "cuda"
         loader: Any = make_detection_loader(dataset, sampler, workers=config.workers, pin_memory=pin)
         detector.train()
@@ -207,13 +196,10 @@ def _make_loop(
         model=detector,
         learning=learning,
         optimizer=torch.optim.AdamW(groups, lr=config.lr, eps=config.eps),
-        config=LoopConfig(
+        config=loop_config(
+            config,
             total_steps=total,
-            lr=config.lr,
             warmup_steps=min(config.warmup_steps, total // 10),
-            accumulate=config.accumulate,
-            clip_norm=config.clip_norm,
-            save_every=config.save_every,
             evaluate_every=config.evaluate_every,
         ),
         precision=make_precision(config.precision, world.device),

@@ -1,6 +1,5 @@
 """The main job: from a CLIP and a folder of images to refined weights."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +11,23 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.export import blend_clips, save_clip
 from clipself.backbones.loading import load_clip
-from clipself.data.distill import DistillDataset, EpochSampler, make_loader
+from clipself.data.distill import DistillDataset, make_loader
 from clipself.data.preprocess import Preprocess
 from clipself.data.sources import CocoImages, ImageFolder, ImageSource
 from clipself.data.workers import plain_errors
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.teacher_cache import TeacherCache
-from clipself.engine.checkpoint import load_state
+from clipself.engine.begin import begin_run, loop_config
 from clipself.engine.distributed import World, join_world
 from clipself.engine.log import RunLog
-from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.loop import Loop
 from clipself.engine.optim import decay_groups
 from clipself.engine.precision import make_precision
 from clipself.engine.run_folder import loss_at_ends, open_run_folder
 from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.structures import DistillBatch
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,19 +117,8 @@ def _distill(config: DistillConfig, world: World) -> DistillResult:
     run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
     try:
         loop = _make_loop(config, world, method, dataset, run_log, state_path)
-        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
-        run_log.drop_after(start)
-        if world.is_main:
-            write_json(config.out / "config.json", config.to_json())
-            log.info("%s", describe(config, method, dataset, loop.config.total_steps))
-        sampler = EpochSampler(
-            len(dataset),
-            batch_size=config.batch_size,
-            rank=world.rank,
-            world_size=world.size,
-            seed=config.seed,
-            start_batch=start * config.accumulate,
-        )
+        summary = describe(config, method, dataset, loop.config.total_steps)
+        start, sampler = begin_run(loop, config, images=len(dataset), summary=summary)
         loader: Any = make_loader(dataset, sampler, workers=config.workers, pin_memory=world.device.type == "cuda")
         loop.run(plain_errors(loader), start_step=start)
         if method.cache is not None:
@@ -175,15 +161,7 @@ def _make_loop(
         model=method.student,
         learning=method.learning,
         optimizer=torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps),
-        config=LoopConfig(
-            total_steps=total,
-            lr=config.lr,
-            warmup_steps=warmup,
-            accumulate=config.accumulate,
-            clip_norm=config.clip_norm,
-            save_every=config.save_every,
-            evaluate_every=config.evaluate_every,
-        ),
+        config=loop_config(config, total_steps=total, warmup_steps=warmup, evaluate_every=config.evaluate_every),
         precision=make_precision(config.precision, world.device),
         world=world,
         log=run_log,

@@ -1,6 +1,5 @@
 """Trains a mask generator: FC-CLIP's decoders on a frozen CLIP."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,14 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.data.distill import EpochSampler
 from clipself.data.mask_batches import MaskBatch, MaskDataset, make_mask_loader
 from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess
 from clipself.data.workers import plain_errors
-from clipself.engine.checkpoint import load_state
+from clipself.engine.begin import begin_run, loop_config
 from clipself.engine.distributed import World, join_world
 from clipself.engine.log import RunLog
-from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.loop import Loop
 from clipself.engine.optim import decay_groups
 from clipself.engine.precision import make_precision
 from clipself.engine.run_folder import loss_at_ends, open_run_folder
@@ -39,8 +37,6 @@ from clipself.panoptic.mask_model import (
 from clipself.panoptic.scores import TextRows
 from clipself.panoptic.text import embed_names
 from clipself.text.vocab import load_vocab
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,19 +147,8 @@ def _train(config: TrainMasksConfig, world: World) -> TrainMasksResult:
         method = MaskClassification(model, clip, text, taps=taps_of(shape, clip), loss=make_loss(config))
         loop = _make_loop(config, world, method, len(dataset), run_log, state_path)
         torch.manual_seed(config.seed + world.rank)  # points of the loss; a resumed run restores the state
-        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
-        run_log.drop_after(start)
-        if world.is_main:
-            write_json(config.out / "config.json", config.to_json())
-            log.info("%s", describe(config, model, dataset, loop.config.total_steps))
-        sampler = EpochSampler(
-            len(dataset),
-            batch_size=config.batch_size,
-            rank=world.rank,
-            world_size=world.size,
-            seed=config.seed,
-            start_batch=start * config.accumulate,
-        )
+        summary = describe(config, model, dataset, loop.config.total_steps)
+        start, sampler = begin_run(loop, config, images=len(dataset), summary=summary)
         model.train()
         loader: Any = make_mask_loader(dataset, sampler, workers=config.workers)
         loop.run(plain_errors(loader), start_step=start)
@@ -216,14 +201,7 @@ def _make_loop(
         model=method.model,
         learning=learning,
         optimizer=torch.optim.AdamW(groups, lr=config.lr),
-        config=LoopConfig(
-            total_steps=total,
-            lr=config.lr,
-            warmup_steps=min(config.warmup_steps, total // 10),
-            accumulate=config.accumulate,
-            clip_norm=config.clip_norm,
-            save_every=config.save_every,
-        ),
+        config=loop_config(config, total_steps=total, warmup_steps=min(config.warmup_steps, total // 10)),
         precision=make_precision(config.precision, world.device),
         world=world,
         log=run_log,

@@ -1,6 +1,5 @@
 """Training of CAT-Seg and SAN on the engine's loop."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ from torch.utils.data import DataLoader
 
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.data.distill import EpochSampler
 from clipself.data.semantic import SemanticImages, SomeClasses, names_to_segment, open_semantic
 from clipself.data.semantic_training import Augmentation, SemanticCrops, collate_semantic
 from clipself.data.workers import plain_errors
-from clipself.engine.checkpoint import load_state
+from clipself.engine.begin import begin_run, loop_config
 from clipself.engine.distributed import World, join_world
 from clipself.engine.log import RunLog
-from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.loop import Loop
 from clipself.engine.optim import SCHEDULES
 from clipself.engine.precision import make_precision
 from clipself.engine.run_folder import loss_at_ends, open_run_folder
@@ -32,8 +30,6 @@ from clipself.segmentation.methods import make_method
 from clipself.segmentation.san import San
 from clipself.structures import SemanticBatch
 from clipself.text.vocab import load_vocab
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,13 +97,10 @@ def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
             model=model,
             learning=learning,
             optimizer=torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, eps=config.eps),
-            config=LoopConfig(
+            config=loop_config(
+                config,
                 total_steps=config.max_steps,
-                lr=config.lr,
                 warmup_steps=config.warmup_steps,
-                accumulate=config.accumulate,
-                clip_norm=config.clip_norm,
-                save_every=config.save_every,
                 evaluate_every=config.evaluate_every,
             ),
             precision=make_precision(config.precision, world.device),
@@ -119,17 +112,14 @@ def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
             schedule=SCHEDULES[config.schedule],
             numbers=dict,
         )
-        start = loop.restore(load_state(state_path)) if config.resume and state_path.exists() else 0
-        run_log.drop_after(start)
+        millions = sum(parameter.numel() for parameter in learning) / 1e6
+        summary = (
+            f"{config.method} on {config.model}: {millions:.2f} M parameters learn {len(data.class_names)} classes on "
+            f"{len(data)} pictures, {config.max_steps} steps"
+        )
+        start, sampler = begin_run(loop, config, images=len(data), summary=summary)
         method.step = start * config.accumulate
-        if world.is_main:
-            write_json(config.out / "config.json", config.to_json())
-            millions = sum(parameter.numel() for parameter in learning) / 1e6
-            log.info(
-                "%s on %s: %.2f M parameters learn %d classes on %d pictures, %d steps",
-                config.method, config.model, millions, len(data.class_names), len(data), config.max_steps,
-            )  # fmt: skip
-        loop.run(plain_errors(_loader(crops, config, world, start)), start_step=start)
+        loop.run(plain_errors(_loader(crops, sampler, config, world)), start_step=start)
         result = _finish(config, world, model, data.class_names, clip_hash)
     finally:
         run_log.close()
@@ -205,15 +195,7 @@ def split_groups(names: Sequence[str], seen: Sequence[str]) -> dict[str, list[st
     return groups if all(groups.values()) else {}
 
 
-def _loader(crops: SemanticCrops, config: SegmentTrainConfig, world: World, start: int) -> Any:
-    sampler: Any = EpochSampler(
-        len(crops),
-        batch_size=config.batch_size,
-        rank=world.rank,
-        world_size=world.size,
-        seed=config.seed,
-        start_batch=start * config.accumulate,
-    )
+def _loader(crops: SemanticCrops, sampler: Any, config: SegmentTrainConfig, world: World) -> Any:
     return DataLoader(
         crops,
         batch_sampler=sampler,
