@@ -235,7 +235,7 @@ def test_a_readout_can_be_chosen_and_a_release_has_its_own() -> None:
     readouts = [build_model(replace(plain, **how), clip).settings for how in ({}, {"readout": "value"}, {"release": 1})]
     assert [settings.readout for settings in readouts] == ["catseg", "value", "value"]  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="did you mean 'value'"):
-        build_model(replace(plain, readout="valu"), clip)
+        build_model(replace(plain, readout="valuex"), clip)
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, 100.0), (30.0, 30.0)])
