@@ -67,6 +67,18 @@ def test_version_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> Non
     assert "did you mean 'distill'" in capsys.readouterr().err
 
 
+def test_a_family_of_commands_is_listed_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["detect"], ["detect", "--help"]):
+        assert main(words) == 0
+        listed = capsys.readouterr().out
+        assert "  detect train" in listed
+        assert "segment" not in listed
+    assert main(["detect", "trian", "--out", "run"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown command 'detect trian'; did you mean 'detect train'?" in said
+    assert "segment" not in said
+
+
 def test_distil_evaluate_blend_convert_show(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(DISTILL.split()) == 0
     assert main([*EVALUATE.split(), "--models", "./model", "run/blended", "--out", "scores"]) == 0

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
@@ -61,6 +61,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if name is None:
+        family = [name for name in COMMANDS if name.split()[0] == words[0]]
+        if family and set(words[1:]) <= {"-h", "--help"}:
+            print(usage(family))
+            return 0
         return _fail(unknown(words))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("clipself").setLevel(logging.INFO)
@@ -77,10 +81,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(fault) or type(fault).__name__)
 
 
-def usage() -> str:
-    """The commands with a line each."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
+def usage(names: Collection[str] = COMMANDS) -> str:
+    """These commands with a line each; all of them if not given."""
+    width = max(map(len, names))
+    lines = [f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names]
     about = "CLIP vision transformers that understand regions and pixels."
     more = "clipself COMMAND --help shows every option with its default."
     return "\n".join(["usage: clipself COMMAND [options]", "", about, "", *lines, "", more])
@@ -88,10 +92,13 @@ def usage() -> str:
 
 def unknown(words: Sequence[str]) -> str:
     """What to say about a command that is not there."""
-    said = " ".join(words[:2])
-    near = get_close_matches(said, COMMANDS, n=1, cutoff=0.4) or get_close_matches(words[0], COMMANDS, n=1, cutoff=0.4)
+    family = [name for name in COMMANDS if name.split()[0] == words[0]]
+    names, said = (family, " ".join(words[:2])) if family else (list(COMMANDS), words[0])
+    near = get_close_matches(" ".join(words[:2]), names, n=1, cutoff=0.4) or get_close_matches(
+        words[0], names, n=1, cutoff=0.4
+    )
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown command {words[0]!r}{hint} The commands: {', '.join(COMMANDS)}"
+    return f"unknown command {said!r}{hint} The commands: {', '.join(names)}"
 
 
 def _fail(message: str) -> int:
