@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipself.viz.colours import class_colour
 from clipself.viz.panoptic_maps import paint_segments
-from clipself.viz.segments import class_colour
 
 
 def test_segments_are_coloured_named_and_outlined_and_void_is_dark() -> None:

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clipself.viz.segments import class_colour, draw_legend, draw_panels, draw_segments
+from clipself.viz.colours import class_colour, text_on
+from clipself.viz.segments import draw_legend, draw_panels, draw_segments
 
 
 def test_classes_have_their_colours_and_a_line_between_them() -> None:
@@ -38,3 +39,9 @@ def test_panels_name_what_is_in_them() -> None:
     legend = draw_legend([0, 2], names, width=panel.width)
     lower = panel.crop((0, panel.height - legend.height, panel.width, panel.height))
     assert np.array_equal(np.asarray(lower), np.asarray(legend))
+
+
+def test_text_stands_out_on_every_colour() -> None:
+    for index in range(24):
+        colour, text = class_colour(index), text_on(class_colour(index))
+        assert sum(abs(a - b) for a, b in zip(colour, text, strict=True)) > 240

@@ -18,7 +18,8 @@ from clipself.detection.results import to_coco
 from clipself.files import write_text
 from clipself.structures import Detections
 from clipself.text.templates import spoken_name
-from clipself.viz.boxes import BASE, NOVEL, DrawnBox, class_colour, draw_boxes
+from clipself.viz.boxes import BASE, NOVEL, DrawnBox, draw_boxes
+from clipself.viz.colours import class_colour
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

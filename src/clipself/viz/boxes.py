@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from clipself.viz.colours import text_on
+
 NOVEL: Final = (214, 39, 40)
 BASE: Final = (31, 119, 180)
 
@@ -50,16 +52,8 @@ def draw_boxes(image: Image.Image, boxes: Sequence[DrawnBox]) -> Image.Image:
         x = min(max(0, drawn.box[0]), max(0, picture.width - width))
         y = drawn.box[1] - height if drawn.box[1] >= height else drawn.box[1]
         pen.rectangle((x, y, x + width, y + height), fill=drawn.colour)
-        pen.text((x + 3 - left, y + 3 - top), drawn.text, fill=(255, 255, 255), font=font)
+        pen.text((x + 3 - left, y + 3 - top), drawn.text, fill=text_on(drawn.colour), font=font)
     return picture
-
-
-def class_colour(place: int) -> tuple[int, int, int]:
-    """A colour for each class, neighbours far apart in hue."""
-    import colorsys
-
-    red, green, blue = colorsys.hsv_to_rgb((place * 0.618034) % 1.0, 0.75, 0.8)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _tint(picture: Image.Image, mask: dict[str, Any], colour: tuple[int, int, int]) -> Image.Image:

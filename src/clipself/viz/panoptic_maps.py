@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from clipself.viz.segments import class_colour, segment_edges
+from clipself.viz.colours import class_colour
+from clipself.viz.segments import segment_edges
 
 LEAST_NAMED = 0.004
 """Segments below this share of the picture go without a name."""

@@ -1,6 +1,5 @@
 """Label maps laid over pictures, with a legend."""
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,19 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from clipself.files import write_atomically
+from clipself.viz.colours import class_colour
 from clipself.viz.panels import INK, MARGIN, PAPER, lay_out
 
-GOLDEN_ANGLE = 0.61803398875
-"""Turn between the hues of neighbouring classes, so that any few of them stand apart."""
 UNLABELLED = (0, 0, 0)
-
-
-def class_colour(index: int) -> tuple[int, int, int]:
-    """A colour for a class, always the same."""
-    hue = (0.07 + index * GOLDEN_ANGLE) % 1.0
-    value = (1.0, 0.8, 0.62)[index % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, (0.75, 0.55, 0.95)[index // 3 % 3], value)
-    return int(255 * red), int(255 * green), int(255 * blue)
 
 
 def draw_segments(image: Image.Image, labels_HW: Tensor, *, classes: int, opacity: float = 0.6) -> Image.Image:
