@@ -73,9 +73,9 @@ def test_a_family_of_commands_is_listed_alone(capsys: pytest.CaptureFixture[str]
         listed = capsys.readouterr().out
         assert "  detect train" in listed
         assert "segment" not in listed
-    assert main(["detect", "trian", "--out", "run"]) == 2
+    assert main(["detect", "trains", "--out", "run"]) == 2
     said = capsys.readouterr().err
-    assert "unknown command 'detect trian'; did you mean 'detect train'?" in said
+    assert "unknown command 'detect trains'; did you mean 'detect train'?" in said
     assert "segment" not in said
 
 

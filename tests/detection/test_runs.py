@@ -119,7 +119,7 @@ def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dic
     detector = Detector.from_checkpoint(tmp_path / "run", device="cpu")
     assert detector.trained_names == list(BASE)
     assert detector.model.vocabulary.names == NAMES
-    with pytest.raises(ValueError, match="was trained on another backbone than"):
+    with pytest.raises(ValueError, match="was trained on another CLIP than"):
         Detector.from_checkpoint(tmp_path / "run", clip=tiny_openai_clip(5, layers=4), device="cpu")
     with pytest.raises(FileNotFoundError, match=r"no detector\.json with detector\.safetensors in"):
         Detector.from_checkpoint(tmp_path / "nothing", device="cpu")

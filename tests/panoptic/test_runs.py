@@ -185,10 +185,10 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError, match="`clipself panoptic train` writes them"):
         load_mask_model(tmp_path)
     held = json.loads((trained / "mask_model.json").read_text())
-    held["clip"]["image_weights"] = "another"
+    held["clip"] = {"model": str(place / "clip"), "pretrained": None, "image_weights": "another"}
     (tmp_path / "mask_model.json").write_text(json.dumps(held))
     (tmp_path / "mask_model.safetensors").write_bytes((trained / "mask_model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="was trained on other weights"):
+    with pytest.raises(ValueError, match="was trained on another CLIP than"):
         load_mask_model(tmp_path)
     with pytest.raises(ValueError, match="only the CLIP can judge them"):
         evaluate_panoptic(

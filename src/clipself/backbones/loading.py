@@ -133,7 +133,7 @@ def named_config(name: str) -> dict[str, Any]:
         names = [*PACKAGED, *ALIASES, *open_clip.list_models()]
         near = get_close_matches(name, names, n=4, cutoff=0.3)
         raise ValueError(
-            f"unknown model {name!r}; the nearest names are {near}, or pass a folder that holds {CONFIG_NAME}"
+            f"unknown model {name!r}; the nearest names are {near}, and there is no such folder with {CONFIG_NAME}"
         )
     return dict(deepcopy(config))
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.loading import load_clip
+from clipself.backbones.stands_on import find_clip, name_clip
 from clipself.detection.methods import build_detector
 from clipself.detection.settings import settings_from_json
 from clipself.detection.two_stage import TwoStage
@@ -53,8 +53,7 @@ def save_detector(
         {
             "format": "clipself detector 1",
             "settings": detector.settings.to_json(),
-            "model": model,
-            "pretrained": pretrained,
+            **name_clip(model, pretrained, folder=folder),
             "backbone_hash": detector.backbone.clip.weights_hash("image"),
             "names": list(vocabulary.names),
             "base": [name for name, base in zip(vocabulary.names, vocabulary.base_K.tolist(), strict=False) if base],
@@ -86,13 +85,15 @@ def load_detector(
 
     card = read_json(folder / CARD)
     settings = settings_from_json(card["settings"])
-    if clip is None:
-        clip = load_clip(card["model"], card["pretrained"], device=device)
-    if clip.weights_hash("image") != card["backbone_hash"]:
-        raise ValueError(
-            f"{folder} was trained on another backbone than {clip.name}: the digest of its weights is "
-            f"{clip.weights_hash('image')}, expected {card['backbone_hash']}; pass the {card['model']} of that time"
-        )
+    clip = find_clip(
+        card["model"],
+        card["pretrained"],
+        folder=folder,
+        digest=card["backbone_hash"],
+        part="image",
+        clip=clip,
+        device=device,
+    )
     vocabulary = make_vocabulary(
         clip, card["names"], base=card["base"], templates=settings.templates, cache_dir=cache_dir
     )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.loading import load_clip
+from clipself.backbones.stands_on import find_clip, name_clip
 from clipself.files import write_atomically, write_json
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.panoptic.fcclip import FcClipHeads
@@ -224,7 +224,7 @@ def save_mask_model(
     write_atomically(folder / WEIGHTS_NAME, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
     held = {
         "shape": asdict(config),
-        "clip": {"model": clip_source[0], "pretrained": clip_source[1], "image_weights": clip.weights_hash("image")},
+        "clip": {**name_clip(*clip_source, folder=folder), "image_weights": clip.weights_hash("image")},
         "trained_names": list(trained_names),
         **(card or {}),
     }
@@ -247,12 +247,15 @@ def load_mask_model(folder: str | Path, *, device: str | torch.device = "cpu") -
     held = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     shape = dict(held["shape"])
     config = MaskModelConfig(**{**shape, "taps": None if shape["taps"] is None else tuple(shape["taps"])})
-    clip = load_clip(held["clip"]["model"], held["clip"]["pretrained"], device=device)
-    if clip.weights_hash("image") != held["clip"]["image_weights"]:
-        raise ValueError(
-            f"{folder} was trained on other weights of {held['clip']['model']}; masks of a mask model are good only on "
-            "the CLIP it was trained on"
-        )
+    source = held["clip"]
+    clip = find_clip(
+        source["model"],
+        source["pretrained"],
+        folder=folder,
+        digest=source["image_weights"],
+        part="image",
+        device=device,
+    )
     model = build_mask_model(config, clip)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS_NAME), strict=True)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.loading import load_clip
+from clipself.backbones.stands_on import find_clip, name_clip
 from clipself.backbones.weights import read_state_dict
 from clipself.data.sources import read_json
 from clipself.files import write_atomically, write_json
@@ -114,8 +114,7 @@ def save_segmenter(model: Model, folder: str | Path, *, config: SegmentTrainConf
     held = {
         "format": "clipself segmenter 1",
         "method": config.method,
-        "model": config.model,
-        "pretrained": config.pretrained,
+        **name_clip(config.model, config.pretrained, folder=folder),
         "train_clip": config.train_clip,
         "crop": config.crop,
         "settings": asdict(model.settings),
@@ -144,13 +143,7 @@ def load_segmenter(folder: str | Path, *, clip: DenseCLIP | None = None, device:
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"no {CARD} with {WEIGHTS} in {folder}; pass a folder that `segment train` has written")
     card = read_json(folder / CARD)
-    if clip is None:
-        clip = load_clip(card["model"], card["pretrained"])
-    if clip.weights_hash() != card["clip_hash"]:
-        raise ValueError(
-            f"{folder} was trained on another CLIP than {clip.name}: the digest of its weights is "
-            f"{clip.weights_hash()}, expected {card['clip_hash']}; pass the {card['model']} of that time"
-        )
+    clip = find_clip(card["model"], card["pretrained"], folder=folder, digest=card["clip_hash"], clip=clip)
     model = _rebuild(card, clip)
     state = load_file(folder / WEIGHTS)
     own = own_state(model)
