@@ -27,7 +27,7 @@ def test_a_relative_backbone_is_found_from_anywhere_and_after_a_move(
     monkeypatch.chdir(tmp_path)
     shutil.move(project, tmp_path / "moved")
     for folder in (Path("moved/runs/heads"), tmp_path / "moved" / "runs" / "heads"):
-        clip = find_clip("../../refined", None, folder=folder, digest=digest, part="image")
+        clip = find_clip(named, folder=folder, digest=digest, part="image")
         assert clip.weights_hash("image") == digest
 
 
@@ -42,6 +42,6 @@ def test_names_and_tags_stay_as_they_are_and_files_are_paths(project: Path) -> N
 def test_a_backbone_that_is_gone_or_another_is_said(project: Path) -> None:
     folder, digest = project / "runs" / "heads", tiny_openai_clip().weights_hash()
     with pytest.raises(FileNotFoundError, match=r"stands on the CLIP at .*project/gone, which is not there"):
-        find_clip("../../gone", None, folder=folder, digest=digest)
+        find_clip({"model": "../../gone", "pretrained": None}, folder=folder, digest=digest)
     with pytest.raises(ValueError, match=f"was trained on another CLIP than .* expected {digest}"):
-        find_clip("x", None, folder=folder, digest=digest, clip=tiny_openai_clip(5))
+        find_clip({"model": "x", "pretrained": None}, folder=folder, digest=digest, clip=tiny_openai_clip(5))

@@ -1,6 +1,7 @@
 """Heads trained on a frozen CLIP are saved without it: how their folder names that CLIP, and finds it again."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ def name_clip(model: str, pretrained: str | None, *, folder: Path) -> dict[str, 
 
 
 def find_clip(
-    model: str,
-    pretrained: str | None,
+    named: Mapping[str, Any],
     *,
     folder: Path,
     digest: str,
@@ -38,8 +38,7 @@ def find_clip(
     """Loads the CLIP that a folder of heads stands on, and checks that it is the same one.
 
     Args:
-        model: As `name_clip` wrote it.
-        pretrained: As `name_clip` wrote it.
+        named: What `name_clip` said of it; may hold more.
         folder: Where the heads lie.
         digest: `weights_hash` of the CLIP that they were trained on.
         part: Tower that the digest is of.
@@ -51,12 +50,13 @@ def find_clip(
         ValueError: Its weights are not those of the training.
     """
     if clip is None:
-        model, tag = _found_from(folder, model), None if pretrained is None else _found_from(folder, pretrained)
-        clip = load_clip(model, tag, device=device)
+        tag = named["pretrained"]
+        tag = None if tag is None else _found_from(folder, tag)
+        clip = load_clip(_found_from(folder, named["model"]), tag, device=device)
     if clip.weights_hash(part) != digest:
         raise ValueError(
             f"{folder} was trained on another CLIP than {clip.name}: the digest of its weights is "
-            f"{clip.weights_hash(part)}, expected {digest}; pass the {model} of that time"
+            f"{clip.weights_hash(part)}, expected {digest}; pass the {named['model']} of that time"
         )
     return clip
 

@@ -61,9 +61,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if name is None:
-        family = [name for name in COMMANDS if name.split()[0] == words[0]]
-        if family and set(words[1:]) <= {"-h", "--help"}:
-            print(usage(family))
+        if (relatives := family(words[0])) and set(words[1:]) <= {"-h", "--help"}:
+            print(usage(relatives))
             return 0
         return _fail(unknown(words))
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -90,13 +89,16 @@ def usage(names: Collection[str] = COMMANDS) -> str:
     return "\n".join(["usage: clipself COMMAND [options]", "", about, "", *lines, "", more])
 
 
+def family(word: str) -> list[str]:
+    """The commands that begin with a word."""
+    return [name for name in COMMANDS if name.split()[0] == word]
+
+
 def unknown(words: Sequence[str]) -> str:
     """What to say about a command that is not there."""
-    family = [name for name in COMMANDS if name.split()[0] == words[0]]
-    names, said = (family, " ".join(words[:2])) if family else (list(COMMANDS), words[0])
-    near = get_close_matches(" ".join(words[:2]), names, n=1, cutoff=0.4) or get_close_matches(
-        words[0], names, n=1, cutoff=0.4
-    )
+    pair, relatives = " ".join(words[:2]), family(words[0])
+    names, said = (relatives, pair) if relatives else (list(COMMANDS), words[0])
+    near = get_close_matches(pair, names, n=1, cutoff=0.4) or get_close_matches(words[0], names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown command {said!r}{hint} The commands: {', '.join(names)}"
 

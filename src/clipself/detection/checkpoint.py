@@ -85,15 +85,7 @@ def load_detector(
 
     card = read_json(folder / CARD)
     settings = settings_from_json(card["settings"])
-    clip = find_clip(
-        card["model"],
-        card["pretrained"],
-        folder=folder,
-        digest=card["backbone_hash"],
-        part="image",
-        clip=clip,
-        device=device,
-    )
+    clip = find_clip(card, folder=folder, digest=card["backbone_hash"], part="image", clip=clip, device=device)
     vocabulary = make_vocabulary(
         clip, card["names"], base=card["base"], templates=settings.templates, cache_dir=cache_dir
     )

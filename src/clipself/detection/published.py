@@ -151,4 +151,4 @@ def import_published(
         raise ValueError("a detector of names needs a text tower; name its release with text_from (--text-from)")
     detector = load_published(weights, clip, settings, classes)
     backbone = save_clip(clip, Path(out) / "backbone", card={"from": str(weights)})
-    return save_detector(detector, out, model=str(backbone.resolve()), card={"from": str(weights)})
+    return save_detector(detector, out, model=str(backbone), card={"from": str(weights)})

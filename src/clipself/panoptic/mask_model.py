@@ -247,15 +247,8 @@ def load_mask_model(folder: str | Path, *, device: str | torch.device = "cpu") -
     held = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     shape = dict(held["shape"])
     config = MaskModelConfig(**{**shape, "taps": None if shape["taps"] is None else tuple(shape["taps"])})
-    source = held["clip"]
-    clip = find_clip(
-        source["model"],
-        source["pretrained"],
-        folder=folder,
-        digest=source["image_weights"],
-        part="image",
-        device=device,
-    )
+    named = held["clip"]
+    clip = find_clip(named, folder=folder, digest=named["image_weights"], part="image", device=device)
     model = build_mask_model(config, clip)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS_NAME), strict=True)

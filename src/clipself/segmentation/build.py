@@ -143,7 +143,7 @@ def load_segmenter(folder: str | Path, *, clip: DenseCLIP | None = None, device:
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"no {CARD} with {WEIGHTS} in {folder}; pass a folder that `segment train` has written")
     card = read_json(folder / CARD)
-    clip = find_clip(card["model"], card["pretrained"], folder=folder, digest=card["clip_hash"], clip=clip)
+    clip = find_clip(card, folder=folder, digest=card["clip_hash"], clip=clip)
     model = _rebuild(card, clip)
     state = load_file(folder / WEIGHTS)
     own = own_state(model)
