@@ -31,6 +31,13 @@ def test_a_relative_backbone_is_found_from_anywhere_and_after_a_move(
         assert clip.weights_hash("image") == digest
 
 
+def test_runs_on_another_disk_behind_a_link_find_their_backbone(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "deep" / "runs" / "heads").mkdir(parents=True)
+    (project / "linked").symlink_to(tmp_path / "disk" / "deep" / "runs")
+    folder, digest = Path("linked/heads"), tiny_openai_clip().weights_hash()
+    assert find_clip(name_clip("refined", None, folder=folder), folder=folder, digest=digest).num_taps == 2
+
+
 def test_names_and_tags_stay_as_they_are_and_files_are_paths(project: Path) -> None:
     folder = project / "runs" / "heads"
     assert name_clip("clipself-mini", None, folder=folder)["model"] == "clipself-mini"

@@ -65,7 +65,8 @@ def _seen_from(folder: Path, name: str) -> str:
     path = Path(name.removeprefix("local-dir:"))
     if name in PACKAGED or not (path.is_file() or (path / CONFIG_NAME).is_file()):
         return name
-    return Path(os.path.relpath(path, folder)).as_posix()
+    # Behind a link, ".." leads out of the link's target: both ends are taken where they really lie.
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
 def _found_from(folder: Path, name: str) -> str:
