@@ -17,7 +17,7 @@ LAYERS = (
     ("layers", "metrics", "viz", "text"),
     ("structures",),
     ("ops",),
-    ("files", "choices"),
+    ("files", "choices", "renamed"),
 )
 """From the top down; rooms of one row never import each other."""
 

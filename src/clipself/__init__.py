@@ -3,8 +3,10 @@
 The names of this module are imported when they are first used, so that `import clipself` costs no torch import.
 """
 
-import lazy_loader as _lazy
+from clipself.renamed import attach as _attach
+from clipself.renamed import find_old_modules as _find_old_modules
 
 __version__ = "0.1.0.dev0"
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _attach(__name__, __file__)
+_find_old_modules()

@@ -1,5 +1,5 @@
 """Stock CLIP towers read densely: dense maps, readouts, strict weights in and out."""
 
-import lazy_loader as _lazy
+from clipself.renamed import attach as _attach
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _attach(__name__, __file__)

@@ -1,0 +1,60 @@
+"""Old names: found with a warning, and every row leads somewhere."""
+
+import sys
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import clipself
+from clipself import renamed
+
+
+def test_an_old_module_finds_its_names_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renamed, "MODULES", {"clipself.old_place": ("clipself.choices", "clipself.files")})
+    monkeypatch.delitem(sys.modules, "clipself.old_place", raising=False)
+    with pytest.warns(FutureWarning, match=r"clipself\.old_place is now clipself\.choices, clipself\.files"):
+        old = import_module("clipself.old_place")
+    from clipself.choices import pick
+    from clipself.files import write_json
+
+    assert (old.pick, old.write_json) == (pick, write_json)
+    with pytest.raises(AttributeError, match="its module is now"):
+        _ = old.nowhere
+    sys.modules.pop("clipself.old_place")
+
+
+def test_an_old_name_of_a_room_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renamed, "NAMES", {"clipself.open_clip_model": "clipself.backbones.loading.load_clip"})
+    with pytest.warns(FutureWarning, match="open_clip_model is now"):
+        old: Any = clipself.open_clip_model  # type: ignore[attr-defined]
+    assert old is clipself.load_clip
+
+
+@pytest.mark.parametrize("old", sorted(renamed.MODULES))
+def test_rows_of_modules_lead_somewhere(old: str) -> None:
+    for new in renamed.MODULES[old]:
+        assert isinstance(import_module(new), ModuleType)
+
+
+@pytest.mark.parametrize("old", sorted(renamed.NAMES))
+def test_rows_of_names_lead_somewhere(old: str) -> None:
+    module, name = renamed.NAMES[old].rsplit(".", 1)
+    assert hasattr(import_module(module), name)
+
+
+def settings_class(name: str) -> Any:
+    """The class of settings of that name, from whichever room has it."""
+    rooms = ("distillation", "regions", "detection", "segmentation", "panoptic", "cli")
+    found = [getattr(import_module(f"clipself.{room}"), name, None) for room in rooms]
+    return next(one for one in found if one is not None)
+
+
+@pytest.mark.parametrize(("owner", "old"), [(owner, old) for owner, rows in renamed.FIELDS.items() for old in rows])
+def test_rows_of_fields_lead_somewhere(owner: str, old: str) -> None:
+    held = {field.name for field in fields(settings_class(owner))}
+    assert old not in held
+    assert is_dataclass(settings_class(owner))
+    assert renamed.FIELDS[owner][old].split(".")[0] in held
