@@ -33,6 +33,26 @@ def test_an_old_name_of_a_room_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert old is clipself.load_clip
 
 
+def test_an_old_name_of_a_module_that_stays_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renamed, "NAMES", {"clipself.files.write": "clipself.files.write_json"})
+    find = renamed.old_names("clipself.files")
+    with pytest.warns(FutureWarning, match=r"clipself\.files\.write is now clipself\.files\.write_json"):
+        found = find("write")
+    assert found.__name__ == "write_json"
+    with pytest.raises(AttributeError, match="has no attribute 'wrote'"):
+        find("wrote")
+
+
+@pytest.mark.parametrize("old", sorted(renamed.NAMES))
+def test_every_old_name_is_reached_by_its_old_spelling(old: str) -> None:
+    module, name = old.rsplit(".", 1)
+    if module in renamed.MODULES:
+        sys.modules.pop(module, None)  # the warning comes with the import
+    with pytest.warns(FutureWarning):
+        found = getattr(import_module(module), name)
+    assert found is renamed._load(renamed.NAMES[old])
+
+
 @pytest.mark.parametrize("old", sorted(renamed.MODULES))
 def test_rows_of_modules_lead_somewhere(old: str) -> None:
     for new in renamed.MODULES[old]:

@@ -18,10 +18,42 @@ import lazy_loader
 GONE_IN: Final = "0.3"
 """The version that drops the old spellings."""
 
-MODULES: Final[Mapping[str, tuple[str, ...]]] = {}
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
+    "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),
+    "clipself.panoptic.mask_model": ("clipself.panoptic.generators.own",),
+    "clipself.panoptic.masks": ("clipself.panoptic.generators.files", "clipself.panoptic.generators.mask_set"),
+    "clipself.panoptic.open_masks": ("clipself.panoptic.generators.table",),
+    "clipself.panoptic.postprocess": ("clipself.panoptic.to_maps",),
+    "clipself.panoptic.scores": ("clipself.panoptic.mixture", "clipself.panoptic.text"),
+    "clipself.panoptic.segment": (
+        "clipself.panoptic.segmenter",
+        "clipself.panoptic.mixture",
+        "clipself.panoptic.to_maps",
+    ),
+    "clipself.panoptic.transformers_masks": ("clipself.panoptic.generators.transformers",),
+}
 """Old module -> the modules that hold its names now, searched in this order."""
 
-NAMES: Final[Mapping[str, str]] = {}
+NAMES: Final[Mapping[str, str]] = {
+    "clipself.panoptic.EvaluatePanopticConfig": "clipself.panoptic.config.PanopticEvaluateConfig",
+    "clipself.panoptic.FcClipHeads": "clipself.panoptic.generators.fcclip.FcClipHeads",
+    "clipself.panoptic.PredictPanopticConfig": "clipself.panoptic.config.PanopticPredictConfig",
+    "clipself.panoptic.TrainMasksConfig": "clipself.panoptic.config.PanopticTrainConfig",
+    "clipself.panoptic.config.EvaluatePanopticConfig": "clipself.panoptic.config.PanopticEvaluateConfig",
+    "clipself.panoptic.config.PredictPanopticConfig": "clipself.panoptic.config.PanopticPredictConfig",
+    "clipself.panoptic.config.SegmentConfig": "clipself.panoptic.config.PanopticConfig",
+    "clipself.panoptic.config.TrainMasksConfig": "clipself.panoptic.config.PanopticTrainConfig",
+    "clipself.panoptic.load_mask_model": "clipself.panoptic.generators.own.load_own_masks",
+    "clipself.panoptic.mask_model.MaskModelConfig": "clipself.panoptic.generators.own.OwnMasksSettings",
+    "clipself.panoptic.mask_model.load_mask_model": "clipself.panoptic.generators.own.load_own_masks",
+    "clipself.panoptic.mask_model.save_mask_model": "clipself.panoptic.generators.own.save_own_masks",
+    "clipself.panoptic.open_masks": "clipself.panoptic.generators.table.open_generator",
+    "clipself.panoptic.open_masks.open_masks": "clipself.panoptic.generators.table.open_generator",
+    "clipself.panoptic.train.TrainMasksResult": "clipself.panoptic.train.PanopticTrainResult",
+    "clipself.panoptic.train.train_masks": "clipself.panoptic.train.train_panoptic",
+    "clipself.panoptic.train_masks": "clipself.panoptic.train.train_panoptic",
+}
 """Old dotted name -> the new one, for what has another name in the same or another module."""
 
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {}
@@ -62,6 +94,23 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         return find(name)
 
     return find_or_renamed, listing, names
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module that stays, some of whose names have changed.
+
+    Args:
+        module: Its `__name__`.
+    """
+
+    def find(name: str) -> Any:
+        old = f"{module}.{name}"
+        if old not in NAMES:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warn_renamed(old, NAMES[old])
+        return _load(NAMES[old])
+
+    return find
 
 
 def _load(dotted: str) -> Any:

@@ -8,10 +8,12 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.panoptic.judge import ClipJudge, pool_dense, scale_of
-from clipself.panoptic.masks import MaskSet
-from clipself.panoptic.segment import Mixture, PanopticSegmenter, Rules, mix_scores, seen_by
+from clipself.panoptic.mixture import Mixture, mix_scores, seen_by
+from clipself.panoptic.segmenter import PanopticSegmenter
 from clipself.panoptic.text import embed_names
+from clipself.panoptic.to_maps import Rules
 from clipself.text.templates import load_templates
 
 NAMES = ["red box", "green box, lime box", "blue ground"]

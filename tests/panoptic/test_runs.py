@@ -16,11 +16,11 @@ from clipself.cli.main import main
 from clipself.data.panoptic import PanopticFile, read_segment_ids
 from clipself.engine.log import read_metrics
 from clipself.metrics.panoptic_quality import PanopticQuality
-from clipself.panoptic.config import TrainMasksConfig
+from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.evaluate import evaluate_panoptic
-from clipself.panoptic.mask_model import MaskModelConfig, build_mask_model, load_mask_model, taps_of
+from clipself.panoptic.generators.own import OwnMasksSettings, build_mask_model, load_own_masks, taps_of
 from clipself.panoptic.predict import predict_panoptic, read_names
-from clipself.panoptic.train import train_masks
+from clipself.panoptic.train import train_panoptic
 from clipself.recipes.panoptic import PANOPTIC_RECIPES, panoptic_recipe
 
 SMALL: dict[str, Any] = {
@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Path:
-    result = train_masks(
+    result = train_panoptic(
         annotations=place / "panoptic.json", images=place / "images", out=place / "run", model=str(place / "clip"),
         max_steps=60, lr=3e-3, **SMALL,
     )  # fmt: skip
@@ -50,9 +50,9 @@ def trained(place: Path) -> Path:
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = {**SMALL, "annotations": place / "panoptic.json", "images": place / "images", "model": str(place / "clip")}
-    train_masks(out=place / "whole", max_steps=4, **common)
+    train_panoptic(out=place / "whole", max_steps=4, **common)
     with pytest.raises(FileExistsError, match="already holds a run"):
-        train_masks(out=place / "whole", max_steps=4, **common)
+        train_panoptic(out=place / "whole", max_steps=4, **common)
     import clipself.engine.loop as loop
 
     step = loop.Loop._step
@@ -66,9 +66,9 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(place: Path, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(loop.Loop, "_step", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
-            train_masks(out=place / "parts", max_steps=4, **common)
-    train_masks(out=place / "parts", max_steps=4, resume=True, **common)
-    whole, parts = (load_mask_model(place / name).model.state_dict() for name in ("whole", "parts"))
+            train_panoptic(out=place / "parts", max_steps=4, **common)
+    train_panoptic(out=place / "parts", max_steps=4, resume=True, **common)
+    whole, parts = (load_own_masks(place / name).model.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert [row["loss"] for row in read_metrics(place / "whole")] == [
         row["loss"] for row in read_metrics(place / "parts")
@@ -77,7 +77,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(place: Path, monkeypatch:
 
 def test_only_the_decoders_learn_and_all_of_them(place: Path) -> None:
     clip = tiny_openai_clip(layers=3)
-    config = MaskModelConfig(image_size=64, channels=32, pixel_layers=1, layers=3, queries=4, heads=2, hidden=32)
+    config = OwnMasksSettings(image_size=64, channels=32, pixel_layers=1, layers=3, queries=4, heads=2, hidden=32)
     assert taps_of(config, clip) == (1,)
     torch.manual_seed(0)
     model = build_mask_model(config, clip)
@@ -94,7 +94,7 @@ def test_only_the_decoders_learn_and_all_of_them(place: Path) -> None:
     MaskClassificationLoss(num_points=16)(found, [targets]).backward()  # type: ignore[no-untyped-call]
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     with pytest.raises(ValueError, match=r"taps=\(3,\) must ascend within 0\.\.2"):
-        taps_of(MaskModelConfig(taps=(3,)), clip)
+        taps_of(OwnMasksSettings(taps=(3,)), clip)
 
 
 def test_true_masks_and_a_perfect_judge_give_a_perfect_score(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,25 +171,25 @@ def test_names_come_as_words_files_and_vocabularies(tmp_path: Path) -> None:
 
 def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="image_size=40 is no multiple of two patches"):
-        train_masks(
+        train_panoptic(
             annotations=place / "panoptic.json", images=place / "images", out=tmp_path, model=str(place / "clip"),
             **{**SMALL, "image_size": 40},
         )  # fmt: skip
     with pytest.raises(ValueError, match="the smaller one first"):
-        TrainMasksConfig(annotations=place, images=place, out=place, jitter=(2.0, 1.0))
+        PanopticTrainConfig(annotations=place, images=place, out=place, jitter=(2.0, 1.0))
     with pytest.raises(ValueError, match="unknown recipe 'smalls'"):
         panoptic_recipe("smalls")
     assert all(recipe().lr > 0 for recipe in PANOPTIC_RECIPES.values())
     with pytest.raises(ValueError, match="name one of them"):
         predict_panoptic(inputs=(place,), masks="x", things="cat", scores=("clip", "both"))
     with pytest.raises(FileNotFoundError, match="`clipself panoptic train` writes them"):
-        load_mask_model(tmp_path)
+        load_own_masks(tmp_path)
     held = json.loads((trained / "mask_model.json").read_text())
     held["clip"] = {"model": str(place / "clip"), "pretrained": None, "image_weights": "another"}
     (tmp_path / "mask_model.json").write_text(json.dumps(held))
     (tmp_path / "mask_model.safetensors").write_bytes((trained / "mask_model.safetensors").read_bytes())
     with pytest.raises(ValueError, match="was trained on another CLIP than"):
-        load_mask_model(tmp_path)
+        load_own_masks(tmp_path)
     with pytest.raises(ValueError, match="only the CLIP can judge them"):
         evaluate_panoptic(
             annotations=place / "panoptic.json", images=place / "images", masks=str(place / "panoptic.json"),

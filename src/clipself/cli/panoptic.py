@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import tyro
 
 from clipself.cli.distill import take_option
-from clipself.panoptic.config import EvaluatePanopticConfig, PredictPanopticConfig, TrainMasksConfig
+from clipself.panoptic.config import PanopticEvaluateConfig, PanopticPredictConfig, PanopticTrainConfig
 from clipself.recipes.panoptic import PANOPTIC_RECIPES, panoptic_recipe
 
 
 def panoptic_train(words: Sequence[str]) -> int:
     """Reads `--recipe` first: it sets the defaults that all other options replace."""
     rest, recipe = take_option(list(words), "--recipe", default="small")
-    config: TrainMasksConfig = tyro.cli(
-        TrainMasksConfig,
+    config: PanopticTrainConfig = tyro.cli(
+        PanopticTrainConfig,
         default=panoptic_recipe(recipe, annotations=tyro.MISSING, images=tyro.MISSING, out=tyro.MISSING),
         args=rest,
         prog="clipself panoptic train",
@@ -22,15 +22,15 @@ def panoptic_train(words: Sequence[str]) -> int:
             f"defaults below (one of {', '.join(PANOPTIC_RECIPES)}; now {recipe})."
         ),
     )
-    from clipself.panoptic.train import train_masks
+    from clipself.panoptic.train import train_panoptic
 
-    print(train_masks(config).to_table())
+    print(train_panoptic(config).to_table())
     return 0
 
 
 def panoptic_evaluate(words: Sequence[str]) -> int:
     """Prints the table; writes JSON, predictions and pictures where `--out` says."""
-    config = tyro.cli(EvaluatePanopticConfig, args=words, prog="clipself panoptic evaluate")
+    config = tyro.cli(PanopticEvaluateConfig, args=words, prog="clipself panoptic evaluate")
     from clipself.panoptic.evaluate import evaluate_panoptic
 
     evaluate_panoptic(config)
@@ -39,7 +39,7 @@ def panoptic_evaluate(words: Sequence[str]) -> int:
 
 def panoptic_predict(words: Sequence[str]) -> int:
     """Says what was written."""
-    config = tyro.cli(PredictPanopticConfig, args=words, prog="clipself panoptic predict")
+    config = tyro.cli(PanopticPredictConfig, args=words, prog="clipself panoptic predict")
     from clipself.panoptic.predict import predict_panoptic
 
     print(predict_panoptic(config).to_table())

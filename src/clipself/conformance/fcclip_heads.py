@@ -12,8 +12,8 @@ from torch import Tensor
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
-from clipself.panoptic.fcclip import FcClipHeads
-from clipself.panoptic.scores import TextRows
+from clipself.panoptic.generators.fcclip import FcClipHeads
+from clipself.panoptic.text import TextRows
 
 LEVELS = 3
 

@@ -14,8 +14,9 @@ from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
 from clipself.conformance.mask_fusion import check_image, padded_size
 from clipself.panoptic.mask_tokens import embed_mask_tokens
-from clipself.panoptic.postprocess import resize_to_original
-from clipself.panoptic.scores import TextRows, class_logits, log_mixture, overlapping, with_void
+from clipself.panoptic.mixture import log_mixture, overlapping, with_void
+from clipself.panoptic.text import TextRows, class_logits
+from clipself.panoptic.to_maps import resize_to_original
 
 SEMANTIC_STEP = 2
 """The semantic maps are stored at every second pixel."""

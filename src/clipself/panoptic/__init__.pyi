@@ -1,51 +1,49 @@
-from .config import EvaluatePanopticConfig as EvaluatePanopticConfig
-from .config import PredictPanopticConfig as PredictPanopticConfig
-from .config import TrainMasksConfig as TrainMasksConfig
+from .config import PanopticEvaluateConfig as PanopticEvaluateConfig
+from .config import PanopticPredictConfig as PanopticPredictConfig
+from .config import PanopticTrainConfig as PanopticTrainConfig
 from .evaluate import evaluate_panoptic as evaluate_panoptic
 from .evaluate import score_panoptic as score_panoptic
-from .fcclip import FcClipHeads as FcClipHeads
+from .generators.files import FileMasks as FileMasks
+from .generators.mask_set import MaskGenerator as MaskGenerator
+from .generators.mask_set import MaskSet as MaskSet
+from .generators.own import OwnMasks as OwnMasks
+from .generators.table import GENERATORS as GENERATORS
+from .generators.table import open_generator as open_generator
+from .generators.transformers import TransformersMasks as TransformersMasks
 from .judge import WAYS as WAYS
 from .judge import ClipJudge as ClipJudge
-from .mask_model import OwnMasks as OwnMasks
-from .mask_model import load_mask_model as load_mask_model
-from .masks import FileMasks as FileMasks
-from .masks import MaskGenerator as MaskGenerator
-from .masks import MaskSet as MaskSet
-from .open_masks import open_masks as open_masks
-from .postprocess import Instances as Instances
-from .postprocess import PanopticMap as PanopticMap
-from .postprocess import PanopticSegment as PanopticSegment
+from .mixture import MIXTURES as MIXTURES
+from .mixture import Mixture as Mixture
 from .predict import predict_panoptic as predict_panoptic
-from .segment import MIXTURES as MIXTURES
-from .segment import Mixture as Mixture
-from .segment import PanopticSegmenter as PanopticSegmenter
-from .segment import Rules as Rules
-from .train import train_masks as train_masks
-from .transformers_masks import TransformersMasks as TransformersMasks
+from .segmenter import PanopticSegmenter as PanopticSegmenter
+from .to_maps import Instances as Instances
+from .to_maps import PanopticMap as PanopticMap
+from .to_maps import PanopticSegment as PanopticSegment
+from .to_maps import Rules as Rules
+from .train import train_panoptic as train_panoptic
 
 __all__ = [
+    "GENERATORS",
     "MIXTURES",
     "WAYS",
     "ClipJudge",
-    "EvaluatePanopticConfig",
-    "FcClipHeads",
     "FileMasks",
     "Instances",
     "MaskGenerator",
     "MaskSet",
     "Mixture",
     "OwnMasks",
+    "PanopticEvaluateConfig",
     "PanopticMap",
+    "PanopticPredictConfig",
     "PanopticSegment",
     "PanopticSegmenter",
-    "PredictPanopticConfig",
+    "PanopticTrainConfig",
     "Rules",
-    "TrainMasksConfig",
     "TransformersMasks",
     "evaluate_panoptic",
-    "load_mask_model",
-    "open_masks",
+    "open_generator",
     "predict_panoptic",
     "score_panoptic",
-    "train_masks",
+    "train_panoptic",
 ]

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 from clipself.engine.settings import RunSettings
+from clipself.renamed import old_names
+
+__getattr__ = old_names(__name__)
 
 Scores = Literal["clip", "generator", "both", "both-odise"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainMasksConfig(RunSettings):
+class PanopticTrainConfig(RunSettings):
     """Trains a mask generator of our own: FC-CLIP's decoders on a frozen CLIP."""
 
     annotations: Path
@@ -102,7 +105,7 @@ class TrainMasksConfig(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentConfig:
+class PanopticConfig:
     """What evaluating and predicting share."""
 
     masks: str
@@ -129,7 +132,7 @@ class SegmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluatePanopticConfig(SegmentConfig):
+class PanopticEvaluateConfig(PanopticConfig):
     """PQ, mask AP, mIoU and mask accuracy of each model with each way of scoring."""
 
     annotations: Path
@@ -151,7 +154,7 @@ class EvaluatePanopticConfig(SegmentConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PredictPanopticConfig(SegmentConfig):
+class PanopticPredictConfig(PanopticConfig):
     """Segments pictures by names given here; writes panoptic PNGs, JSON and drawings."""
 
     inputs: tuple[Path, ...]

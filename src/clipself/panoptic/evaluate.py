@@ -12,13 +12,14 @@ from clipself.backbones.loading import load_clip
 from clipself.choices import pick
 from clipself.data.panoptic import PanopticFile, PanopticImages, PanopticTruth, PanopticWriter
 from clipself.engine.settings import plain_values
-from clipself.panoptic.config import EvaluatePanopticConfig
+from clipself.panoptic.config import PanopticEvaluateConfig
+from clipself.panoptic.generators.mask_set import MaskGenerator
+from clipself.panoptic.generators.table import open_generator
 from clipself.panoptic.judge import ClipJudge
-from clipself.panoptic.masks import MaskGenerator
 from clipself.panoptic.meters import PanopticMeters, covering_masks
-from clipself.panoptic.open_masks import open_masks
+from clipself.panoptic.mixture import MIXTURES, mix_scores, seen_by
 from clipself.panoptic.report import PanopticReport
-from clipself.panoptic.segment import MIXTURES, Rules, Segmented, at_picture_size, finish, mix_scores, seen_by
+from clipself.panoptic.to_maps import Rules, Segmented, at_picture_size, finish
 from clipself.viz.panels import lay_out
 from clipself.viz.panoptic_maps import paint_segments
 
@@ -26,21 +27,21 @@ Way = tuple[str, str]
 """Title of the judge and row of `MIXTURES`."""
 
 
-def evaluate_panoptic(config: EvaluatePanopticConfig | None = None, /, **options: Any) -> PanopticReport:
+def evaluate_panoptic(config: PanopticEvaluateConfig | None = None, /, **options: Any) -> PanopticReport:
     """Evaluates what the settings name; prints the table, writes JSON, predictions and pictures where asked.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `EvaluatePanopticConfig`.
+        options: Fields of `PanopticEvaluateConfig`.
 
     Raises:
         ValueError: A setting, an annotation, the masks or a model do not fit.
         FileNotFoundError: A file is missing.
     """
-    config = config if config is not None else EvaluatePanopticConfig(**options)
+    config = config if config is not None else PanopticEvaluateConfig(**options)
     device = pick_device(config.device)
     data = PanopticFile(config.annotations, config.images, segments=config.segments)
-    generator = open_masks(config.masks, device=device)
+    generator = open_generator(config.masks, device=device)
     judges = {
         model: ClipJudge(
             load_clip(model, config.pretrained, device=device),

@@ -13,9 +13,8 @@ from clipself.backbones.readouts import find_readout
 from clipself.choices import pick
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mask_tokens import embed_mask_tokens
-from clipself.panoptic.postprocess import boxes_around
-from clipself.panoptic.scores import class_logits
-from clipself.panoptic.text import embed_names
+from clipself.panoptic.text import class_logits, embed_names
+from clipself.panoptic.to_maps import boxes_around
 
 LARGEST_SCALE: Final = 100.0
 CROPS_AT_ONCE: Final = 64

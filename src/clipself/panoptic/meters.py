@@ -12,7 +12,7 @@ from clipself.metrics.confusion import ConfusionMatrix
 from clipself.metrics.mask_ap import MaskAP
 from clipself.metrics.panoptic_quality import PanopticQuality
 from clipself.panoptic.report import PanopticRow
-from clipself.panoptic.segment import Segmented
+from clipself.panoptic.to_maps import Segmented
 
 VOID_LABEL = -1
 

@@ -14,10 +14,11 @@ from clipself.data.panoptic import PanopticWriter
 from clipself.data.sources import ImageFolder
 from clipself.files import write_atomically, write_json
 from clipself.metrics.mask_ap import encode_mask
-from clipself.panoptic.config import PredictPanopticConfig
+from clipself.panoptic.config import PanopticPredictConfig
+from clipself.panoptic.generators.table import open_generator
 from clipself.panoptic.judge import ClipJudge
-from clipself.panoptic.open_masks import open_masks
-from clipself.panoptic.segment import PanopticSegmenter, Rules, Segmented
+from clipself.panoptic.segmenter import PanopticSegmenter
+from clipself.panoptic.to_maps import Rules, Segmented
 from clipself.text.vocab import VOCABS, load_vocab
 from clipself.viz.panels import lay_out
 from clipself.viz.panoptic_maps import paint_segments
@@ -47,18 +48,18 @@ class PanopticPredictions:
         )
 
 
-def predict_panoptic(config: PredictPanopticConfig | None = None, /, **options: Any) -> PanopticPredictions:
+def predict_panoptic(config: PanopticPredictConfig | None = None, /, **options: Any) -> PanopticPredictions:
     """Segments pictures by names.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `PredictPanopticConfig`.
+        options: Fields of `PanopticPredictConfig`.
 
     Raises:
         ValueError: There are no names, one is given twice, or masks, scores and model do not fit.
         FileNotFoundError: A picture, the masks or a model is missing.
     """
-    config = config if config is not None else PredictPanopticConfig(**options)
+    config = config if config is not None else PanopticPredictConfig(**options)
     if len(config.scores) != 1:
         raise ValueError(f"scores={config.scores}: one way of scoring makes one answer; name one of them")
     names, is_thing = read_names(config.things, config.stuff)
@@ -73,7 +74,7 @@ def predict_panoptic(config: PredictPanopticConfig | None = None, /, **options: 
         templates=config.templates,
     )
     segmenter = PanopticSegmenter(
-        open_masks(config.masks, device=device),
+        open_generator(config.masks, device=device),
         judge,
         names,
         is_thing,

@@ -25,22 +25,24 @@ from clipself.engine.run_folder import loss_at_ends, open_run_folder
 from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.losses.mask_classification import MaskClassificationLoss, MaskPredictions, TermWeights
-from clipself.panoptic.config import TrainMasksConfig
-from clipself.panoptic.mask_model import (
+from clipself.panoptic.config import PanopticTrainConfig
+from clipself.panoptic.generators.own import (
     STEP,
     MaskModel,
-    MaskModelConfig,
+    OwnMasksSettings,
     build_mask_model,
-    save_mask_model,
+    save_own_masks,
     taps_of,
 )
-from clipself.panoptic.scores import TextRows
-from clipself.panoptic.text import embed_names
+from clipself.panoptic.text import TextRows, embed_names
+from clipself.renamed import old_names
 from clipself.text.vocab import load_vocab
+
+__getattr__ = old_names(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainMasksResult:
+class PanopticTrainResult:
     """What a run left behind.
 
     Attributes:
@@ -102,12 +104,12 @@ class MaskClassification:
             return self.loss(predictions, batch.targets) * len(batch.names)
 
 
-def train_masks(config: TrainMasksConfig | None = None, /, **options: Any) -> TrainMasksResult:
+def train_panoptic(config: PanopticTrainConfig | None = None, /, **options: Any) -> PanopticTrainResult:
     """Trains a mask model on panoptic labels.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `TrainMasksConfig`.
+        options: Fields of `PanopticTrainConfig`.
 
     Returns:
         Where the model is and how the loss went.
@@ -118,12 +120,12 @@ def train_masks(config: TrainMasksConfig | None = None, /, **options: Any) -> Tr
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: The loss became NaN or infinite.
     """
-    config = config if config is not None else TrainMasksConfig(**options)
+    config = config if config is not None else PanopticTrainConfig(**options)
     with join_world(pick_device(config.device)) as world:
         return _train(config, world)
 
 
-def _train(config: TrainMasksConfig, world: World) -> TrainMasksResult:
+def _train(config: PanopticTrainConfig, world: World) -> PanopticTrainResult:
     state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     clip = load_clip(config.model, config.pretrained, device=world.device).requires_grad_(False)
     _check_size(config, clip)
@@ -159,28 +161,28 @@ def _train(config: TrainMasksConfig, world: World) -> TrainMasksResult:
     return result
 
 
-def open_training(config: TrainMasksConfig) -> PanopticFile:
+def open_training(config: PanopticTrainConfig) -> PanopticFile:
     """The labelled pictures, without those that hold a class to be kept unseen."""
     without = () if config.without is None else load_vocab(config.without).names
     return PanopticFile(config.annotations, config.images, segments=config.segments, without=without)
 
 
-def shape_of(config: TrainMasksConfig) -> MaskModelConfig:
+def shape_of(config: PanopticTrainConfig) -> OwnMasksSettings:
     """The decoders' shape among the settings."""
-    return MaskModelConfig(
+    return OwnMasksSettings(
         taps=config.taps, image_size=config.image_size, channels=config.channels, pixel_layers=config.pixel_layers,
         pixel_hidden=config.pixel_hidden, layers=config.layers, hidden=config.hidden, queries=config.queries,
         heads=config.heads, templates=config.templates,
     )  # fmt: skip
 
 
-def make_loss(config: TrainMasksConfig) -> MaskClassificationLoss:
+def make_loss(config: PanopticTrainConfig) -> MaskClassificationLoss:
     """The loss of the settings."""
     weights = TermWeights(classes=config.class_weight, mask=config.mask_weight, dice=config.dice_weight)
     return MaskClassificationLoss(weights=weights, no_object=config.no_object, num_points=config.num_points)
 
 
-def describe(config: TrainMasksConfig, model: MaskModel, dataset: MaskDataset, steps: int) -> str:
+def describe(config: PanopticTrainConfig, model: MaskModel, dataset: MaskDataset, steps: int) -> str:
     """One line that says what will train on what."""
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     return (
@@ -190,7 +192,12 @@ def describe(config: TrainMasksConfig, model: MaskModel, dataset: MaskDataset, s
 
 
 def _make_loop(
-    config: TrainMasksConfig, world: World, method: MaskClassification, length: int, run_log: RunLog, state_path: Path
+    config: PanopticTrainConfig,
+    world: World,
+    method: MaskClassification,
+    length: int,
+    run_log: RunLog,
+    state_path: Path,
 ) -> Loop[MaskBatch]:
     per_epoch = max(1, length // (config.batch_size * world.size * config.accumulate))
     total = config.max_steps or max(1, round(config.epochs * per_epoch))
@@ -211,7 +218,7 @@ def _make_loop(
     )
 
 
-def _check_size(config: TrainMasksConfig, clip: DenseCLIP) -> None:
+def _check_size(config: PanopticTrainConfig, clip: DenseCLIP) -> None:
     step = STEP * clip.patch_size
     if config.image_size % step:
         near = max(1, round(config.image_size / step)) * step
@@ -219,17 +226,17 @@ def _check_size(config: TrainMasksConfig, clip: DenseCLIP) -> None:
 
 
 def _finish(
-    config: TrainMasksConfig,
+    config: PanopticTrainConfig,
     world: World,
     method: MaskClassification,
-    shape: MaskModelConfig,
+    shape: OwnMasksSettings,
     trained_names: Sequence[str],
     steps: int,
-) -> TrainMasksResult:
+) -> PanopticTrainResult:
     first_loss, last_loss = loss_at_ends(config.out)
-    result = TrainMasksResult(out=config.out, steps=steps, first_loss=first_loss, last_loss=last_loss)
+    result = PanopticTrainResult(out=config.out, steps=steps, first_loss=first_loss, last_loss=last_loss)
     if world.is_main:
-        save_mask_model(
+        save_own_masks(
             config.out,
             method.model.eval(),
             shape,

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipself.choices import pick
-from clipself.panoptic.config import TrainMasksConfig
+from clipself.panoptic.config import PanopticTrainConfig
 
 UNSET: Final = Path("")
 
 
-def small() -> TrainMasksConfig:
+def small() -> PanopticTrainConfig:
     """Small decoders at 256 px: minutes on a CPU."""
-    return TrainMasksConfig(
+    return PanopticTrainConfig(
         annotations=UNSET, images=UNSET, out=UNSET, image_size=256, channels=64, pixel_layers=1, queries=24,
         num_points=1024, lr=1e-3, templates="simple",
     )  # fmt: skip
 
 
-def fcclip() -> TrainMasksConfig:
+def fcclip() -> PanopticTrainConfig:
     """FC-CLIP's decoders and optimisation (arXiv:2308.02487): 50 epochs at 1024 px, 16 pictures, jitter 0.1 to 2.
 
     The release steps its learning rate down twice near the end where this one falls as a cosine; its CLIP is a ConvNeXt
@@ -33,10 +33,10 @@ def fcclip() -> TrainMasksConfig:
     )  # fmt: skip
 
 
-PANOPTIC_RECIPES: Final[Mapping[str, Callable[[], TrainMasksConfig]]] = {"small": small, "fcclip": fcclip}
+PANOPTIC_RECIPES: Final[Mapping[str, Callable[[], PanopticTrainConfig]]] = {"small": small, "fcclip": fcclip}
 
 
-def panoptic_recipe(name: str, **changes: Any) -> TrainMasksConfig:
+def panoptic_recipe(name: str, **changes: Any) -> PanopticTrainConfig:
     """A recipe by name with some settings replaced.
 
     Raises:

@@ -1,10 +1,9 @@
-"""Where masks come from: the interface of every mask generator, and masks that lie in files."""
+"""Masks that lie in files: panoptic labels, SAM, any tool that writes run lengths."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,51 +13,10 @@ from torch import Tensor
 from clipself.data.labelled import decode_segmentation
 from clipself.data.panoptic import read_segment_ids
 from clipself.data.sources import file_name_of, read_json
+from clipself.panoptic.generators.mask_set import MaskSet
 
 SURE: Final = 20.0
 """Logit of a pixel whose mask is known."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MaskSet:
-    """What a generator says about one picture.
-
-    Attributes:
-        masks_QYX: Mask logits of the whole picture, without padding, at any resolution.
-        void_Q: Probability that a mask is "no object".
-        logits_QK: Class logits of the names asked for; None where the generator does not know them.
-    """
-
-    masks_QYX: Tensor
-    void_Q: Tensor
-    logits_QK: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        counts = {len(self.masks_QYX), len(self.void_Q)} | (
-            {len(self.logits_QK)} if self.logits_QK is not None else set()
-        )
-        if self.masks_QYX.ndim != 3 or len(counts) != 1:
-            raise ValueError(
-                f"masks {tuple(self.masks_QYX.shape)}, void {tuple(self.void_Q.shape)} and logits do not belong "
-                "together; expected (Q, Y, X), (Q,) and (Q, K)"
-            )
-
-
-class MaskGenerator(Protocol):
-    """Finds masks in a picture; may or may not know classes."""
-
-    @property
-    def trained_names(self) -> Sequence[str]:
-        """Names that it has seen in training, synonyms joined by commas; empty for class-free masks."""
-
-    def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
-        """Finds masks.
-
-        Args:
-            picture: RGB picture.
-            file: Its file, by which stored masks are found.
-            names: Classes that are looked for; a generator must not remember those of an earlier call.
-        """
 
 
 class FileMasks:

@@ -3,15 +3,8 @@ import math
 import pytest
 import torch
 
-from clipself.panoptic.scores import (
-    TextRows,
-    best_of_each,
-    class_logits,
-    log_mixture,
-    log_softmax,
-    overlapping,
-    with_void,
-)
+from clipself.panoptic.mixture import log_mixture, log_softmax, overlapping, with_void
+from clipself.panoptic.text import TextRows, best_of_each, class_logits
 from clipself.text.synonyms import fill_plainly, split_synonyms
 
 

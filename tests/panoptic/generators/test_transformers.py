@@ -6,10 +6,10 @@ from tests.support.panoptic import NAMES, draw_world
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.data.images import read_image
+from clipself.panoptic.generators.table import open_generator
+from clipself.panoptic.generators.transformers import TransformersMasks
 from clipself.panoptic.judge import ClipJudge
-from clipself.panoptic.open_masks import open_masks
-from clipself.panoptic.segment import PanopticSegmenter
-from clipself.panoptic.transformers_masks import TransformersMasks
+from clipself.panoptic.segmenter import PanopticSegmenter
 
 transformers = pytest.importorskip("transformers")
 
@@ -55,7 +55,7 @@ def write_maskformer(folder: Path) -> Path:
 @pytest.mark.parametrize("write", [write_mask2former, write_maskformer])
 def test_a_checkpoint_of_transformers_runs_the_whole_path(write: object, tmp_path: Path) -> None:
     folder = write(tmp_path / "model")  # type: ignore[operator]
-    generator = open_masks(f"hf:{folder}")
+    generator = open_generator(f"hf:{folder}")
     assert isinstance(generator, TransformersMasks)
     generator.shortest = 64
     assert generator.trained_names == NAMES
@@ -81,7 +81,7 @@ def test_what_is_not_a_mask_model_is_refused(tmp_path: Path) -> None:
     from transformers import BertConfig
 
     with pytest.raises(ValueError, match="transformers finds no model at"):
-        open_masks(f"hf:{tmp_path}")
+        open_generator(f"hf:{tmp_path}")
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"is a bert; masks come from one of \['mask2former', 'maskformer'\]"):
-        open_masks(f"hf:{tmp_path}")
+        open_generator(f"hf:{tmp_path}")

@@ -2,13 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipself.panoptic.postprocess import (
-    boxes_around,
-    instances,
-    panoptic_map,
-    resize_to_original,
-    semantic_map,
-)
+from clipself.panoptic.to_maps import boxes_around, instances, panoptic_map, resize_to_original, semantic_map
 
 IS_THING = (True, False, True)
 

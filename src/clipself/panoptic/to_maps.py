@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 
@@ -181,3 +182,65 @@ def boxes_around(masks_NHW: Tensor) -> Tensor:
     left, right = ends(masks_NHW.any(1))
     top, bottom = ends(masks_NHW.any(2))
     return torch.stack([left, top, right, bottom], dim=1).float()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """Thresholds from masks to maps, published by FC-CLIP and ODISE.
+
+    Attributes:
+        object_threshold: Masks below this class probability are left out of the panoptic map.
+        overlap_threshold: Least share of its own area that a mask must win there.
+        top: Pairs of mask and class looked at for instances.
+    """
+
+    object_threshold: float = 0.0
+    overlap_threshold: float = 0.8
+    top: int = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segmented:
+    """One picture, segmented.
+
+    Attributes:
+        panoptic: Every pixel to one segment at most.
+        instances: Scored things.
+        semantic_HW: Class of every pixel, int64; -1 where there is no mask at all.
+        log_scores_QK1: Log-probabilities of every mask, "no object" last.
+    """
+
+    panoptic: PanopticMap
+    instances: Instances
+    semantic_HW: Tensor
+    log_scores_QK1: Tensor
+
+
+def finish(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[bool], rules: Rules) -> Segmented:
+    """Scores and masks at the picture's size -> the three forms."""
+    if len(masks_QHW):
+        semantic_HW = semantic_map(log_scores_QK1, masks_QHW).argmax(0)
+    else:
+        semantic_HW = torch.full(masks_QHW.shape[1:], -1, dtype=torch.long, device=masks_QHW.device)
+    return Segmented(
+        panoptic=panoptic_map(
+            log_scores_QK1,
+            masks_QHW,
+            is_thing=is_thing,
+            object_threshold=rules.object_threshold,
+            overlap_threshold=rules.overlap_threshold,
+        ),
+        instances=instances(log_scores_QK1, masks_QHW, is_thing=is_thing, top=rules.top),
+        semantic_HW=semantic_HW,
+        log_scores_QK1=log_scores_QK1,
+    )
+
+
+def at_picture_size(masks_QYX: Tensor, picture: Image.Image) -> Tensor:
+    """Mask logits (Q, H, W) at the picture's own size."""
+    size = (picture.height, picture.width)
+    if masks_QYX.shape[1:] == size:
+        return masks_QYX.float()
+    if not len(masks_QYX):
+        return masks_QYX.new_zeros(0, *size)
+    return F.interpolate(masks_QYX[None].float(), size=size, mode="bilinear", align_corners=False)[0]

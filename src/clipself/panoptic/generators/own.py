@@ -16,10 +16,9 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.stands_on import find_clip, name_clip
 from clipself.files import write_atomically, write_json
 from clipself.losses.mask_classification import MaskPredictions
-from clipself.panoptic.fcclip import FcClipHeads
-from clipself.panoptic.masks import MaskSet
-from clipself.panoptic.scores import TextRows
-from clipself.panoptic.text import embed_names
+from clipself.panoptic.generators.fcclip import FcClipHeads
+from clipself.panoptic.generators.mask_set import MaskSet
+from clipself.panoptic.text import TextRows, embed_names
 
 CONFIG_NAME: Final = "mask_model.json"
 WEIGHTS_NAME: Final = "mask_model.safetensors"
@@ -28,7 +27,7 @@ STEP: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MaskModelConfig:
+class OwnMasksSettings:
     """Shape of the decoders; the defaults are small, `published_shape()` is FC-CLIP's.
 
     Attributes:
@@ -56,9 +55,9 @@ class MaskModelConfig:
     templates: str = "vild"
 
 
-def published_shape() -> MaskModelConfig:
+def published_shape() -> OwnMasksSettings:
     """FC-CLIP's decoders: 5.8 M and 14.9 M parameters."""
-    return MaskModelConfig(
+    return OwnMasksSettings(
         image_size=1024, channels=256, pixel_layers=6, pixel_hidden=1024, layers=9, hidden=2048, queries=250, heads=8
     )
 
@@ -113,7 +112,7 @@ class MaskModel(nn.Module):
         taps: How many taps are read.
     """
 
-    def __init__(self, config: MaskModelConfig, *, width: int, embed_dim: int, taps: int) -> None:
+    def __init__(self, config: OwnMasksSettings, *, width: int, embed_dim: int, taps: int) -> None:
         super().__init__()
         self.pyramid = TapsToPyramid(width=width, taps=taps, channels=config.channels)
         self.heads = FcClipHeads(
@@ -147,7 +146,7 @@ class OwnMasks:
     """
 
     def __init__(
-        self, model: MaskModel, clip: DenseCLIP, config: MaskModelConfig, *, trained_names: Sequence[str]
+        self, model: MaskModel, clip: DenseCLIP, config: OwnMasksSettings, *, trained_names: Sequence[str]
     ) -> None:
         self.model, self.clip, self.config = model.to(clip.device).eval(), clip, config
         self.trained_names = tuple(trained_names)
@@ -176,7 +175,7 @@ class OwnMasks:
         return self._text[1]
 
 
-def taps_of(config: MaskModelConfig, clip: DenseCLIP) -> tuple[int, ...]:
+def taps_of(config: OwnMasksSettings, clip: DenseCLIP) -> tuple[int, ...]:
     """The blocks that are read.
 
     Raises:
@@ -190,15 +189,15 @@ def taps_of(config: MaskModelConfig, clip: DenseCLIP) -> tuple[int, ...]:
     return taps
 
 
-def build_mask_model(config: MaskModelConfig, clip: DenseCLIP) -> MaskModel:
+def build_mask_model(config: OwnMasksSettings, clip: DenseCLIP) -> MaskModel:
     """A new model for a CLIP."""
     return MaskModel(config, width=clip.trunk.width, embed_dim=clip.embed_dim, taps=len(taps_of(config, clip)))
 
 
-def save_mask_model(
+def save_own_masks(
     folder: str | Path,
     model: MaskModel,
-    config: MaskModelConfig,
+    config: OwnMasksSettings,
     *,
     clip: DenseCLIP,
     clip_source: tuple[str, str | None],
@@ -232,7 +231,7 @@ def save_mask_model(
     return folder
 
 
-def load_mask_model(folder: str | Path, *, device: str | torch.device = "cpu") -> OwnMasks:
+def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") -> OwnMasks:
     """Loads a trained mask model with its CLIP, strictly.
 
     Raises:
@@ -246,7 +245,7 @@ def load_mask_model(folder: str | Path, *, device: str | torch.device = "cpu") -
         )
     held = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     shape = dict(held["shape"])
-    config = MaskModelConfig(**{**shape, "taps": None if shape["taps"] is None else tuple(shape["taps"])})
+    config = OwnMasksSettings(**{**shape, "taps": None if shape["taps"] is None else tuple(shape["taps"])})
     named = held["clip"]
     clip = find_clip(named, folder=folder, digest=named["image_weights"], part="image", device=device)
     model = build_mask_model(config, clip)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clipself.panoptic.diffusion import DiffusionPyramid, load_diffusion_pyramid
-from clipself.panoptic.fcclip import FcClipHeads
-from clipself.panoptic.scores import TextRows
+from clipself.panoptic.generators.diffusion import DiffusionPyramid, load_diffusion_pyramid
+from clipself.panoptic.generators.fcclip import FcClipHeads
+from clipself.panoptic.text import TextRows
 
 
 class FakeEncoder(nn.Module):

@@ -1,6 +1,6 @@
-"""From mask embeddings to class scores: cosines, the best synonym, and the published mixtures of two sources."""
+"""From two sources of class scores to one: the published mixtures of a generator's scores and the CLIP's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,75 +8,70 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipself.panoptic.generators.mask_set import MaskGenerator, MaskSet
+from clipself.text.synonyms import split_synonyms
+
 LEAST_LOG: Final = -1e4
 """Stands for the logarithm of zero; exp of it is zero in every format, and no multiple of it is NaN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextRows:
-    """Names as embeddings; a class may have several.
+class Mixture:
+    """Shares of the CLIP in the class score.
 
     Attributes:
-        rows_SD: One row a name, the names of a class one after another.
-        counts: How many names each class has.
+        alpha: In classes that the generator was trained on.
+        beta: In all others.
     """
 
-    rows_SD: Tensor
-    counts: tuple[int, ...]
+    alpha: float
+    beta: float
 
-    def __post_init__(self) -> None:
-        if self.rows_SD.ndim != 2 or sum(self.counts) != len(self.rows_SD) or not self.counts or min(self.counts) < 1:
-            raise ValueError(
-                f"{tuple(self.rows_SD.shape)} rows do not hold the names of {len(self.counts)} classes "
-                f"({sum(self.counts)} names); each class needs at least one row of the joint space"
-            )
-
-    def to(self, device: torch.device | str) -> "TextRows":
-        """The same rows on another device."""
-        return TextRows(rows_SD=self.rows_SD.to(device), counts=self.counts)
+    @property
+    def needs_generator(self) -> bool:
+        """Whether the generator's own class scores take part."""
+        return self.alpha < 1 or self.beta < 1
 
 
-def class_logits(
-    embeddings_BQD: Tensor, text: TextRows, *, scale: Tensor | float, void_1D: Tensor | None = None
-) -> Tensor:
-    """Scaled cosines, the best of a class's names.
+MIXTURES: Final[Mapping[str, Mixture]] = {
+    "clip": Mixture(alpha=1.0, beta=1.0),
+    "generator": Mixture(alpha=0.0, beta=0.0),
+    "both": Mixture(alpha=0.4, beta=0.8),
+    "both-odise": Mixture(alpha=0.3, beta=0.7),
+}
+"""Rows of the papers' tables: the CLIP alone, the generator alone, both as FC-CLIP or as ODISE weighs them."""
 
-    Source: OpenSeg's prompt ensembling as in ODISE and FC-CLIP.
+
+def mix_scores(masks: MaskSet, judged_QK: Tensor | None, *, mixture: Mixture, seen: Sequence[bool]) -> Tensor:
+    """Class scores of the generator and of the CLIP -> log-probabilities (Q, K + 1), "no object" last.
 
     Args:
-        embeddings_BQD: One embedding a mask, any length.
-        text: Names.
-        scale: What the cosine is multiplied with.
-        void_1D: Embedding of "no object", which becomes the last column.
+        masks: What the generator says.
+        judged_QK: Logits of the CLIP; may be None where the mixture leaves it out.
+        mixture: Shares of both.
+        seen: For each class whether the generator was trained on it.
 
-    Returns:
-        Logits (B, Q, K), or (B, Q, K + 1) with void.
+    Raises:
+        ValueError: The mixture wants class scores that the generator does not have.
     """
-    rows = text.rows_SD if void_1D is None else torch.cat([text.rows_SD, void_1D])
-    counts = text.counts if void_1D is None else (*text.counts, 1)
-    cosine_BQS = F.normalize(embeddings_BQD, dim=-1) @ F.normalize(rows, dim=-1).to(embeddings_BQD).T
-    return scale * best_of_each(cosine_BQS, counts)
+    if mixture.needs_generator and masks.logits_QK is None:
+        raise ValueError(
+            "these masks come without scores of these names, so only the CLIP can judge them; use scores 'clip'"
+        )
+    inside, outside = masks.logits_QK, judged_QK
+    known = inside if inside is not None else outside
+    assert known is not None
+    inside = known if inside is None or not mixture.needs_generator else inside
+    outside = known if outside is None else outside
+    fused = log_mixture(
+        inside[None].to(outside.device), outside[None], seen=seen, alpha=mixture.alpha, beta=mixture.beta
+    )
+    return with_void(fused, masks.void_Q.to(fused)[None, :, None])[0]
 
 
-def best_of_each(scores_BQS: Tensor, counts: Sequence[int]) -> Tensor:
-    """The largest score of each run of columns.
-
-    Args:
-        scores_BQS: One column a name.
-        counts: Length of each run.
-
-    Returns:
-        One column a class.
-    """
-    longest = max(counts)
-    if longest == 1:
-        return scores_BQS
-    columns, start = [], 0
-    for count in counts:
-        columns.append([start + min(place, count - 1) for place in range(longest)])
-        start += count
-    index = torch.tensor(columns, device=scores_BQS.device)
-    return scores_BQS[..., index].amax(-1)
+def seen_by(generator: MaskGenerator, names: Sequence[str]) -> list[bool]:
+    """Which of the names the generator has met in training."""
+    return overlapping([split_synonyms(name) for name in names], list(map(split_synonyms, generator.trained_names)))
 
 
 def overlapping(test: Sequence[Sequence[str]], seen: Sequence[Sequence[str]]) -> list[bool]:

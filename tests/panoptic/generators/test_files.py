@@ -7,14 +7,15 @@ from tests.support.panoptic import draw_world, write_world
 
 from clipself.data.images import read_image
 from clipself.metrics.mask_ap import encode_mask
-from clipself.panoptic.masks import FileMasks, MaskSet
-from clipself.panoptic.open_masks import open_masks
+from clipself.panoptic.generators.files import FileMasks
+from clipself.panoptic.generators.mask_set import MaskSet
+from clipself.panoptic.generators.table import open_generator
 
 
 def test_masks_of_a_panoptic_file(tmp_path: Path) -> None:
     annotations, images = write_world(tmp_path, void=False)
     path = images / "000000000006.png"
-    found = open_masks(annotations)(read_image(path), file=str(path), names=["any"])
+    found = open_generator(annotations)(read_image(path), file=str(path), names=["any"])
     _, ids, labels = draw_world(1)
     assert [int((mask > 0).sum()) for mask in found.masks_QYX] == [int((ids == segment).sum()) for segment in labels]
     assert found.logits_QK is None
@@ -57,7 +58,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither segments_info nor segmentation"):
         FileMasks(tmp_path / "c.json")
     with pytest.raises(FileNotFoundError, match=r"no masks at .*hf:NAME"):
-        open_masks(tmp_path / "none")
+        open_generator(tmp_path / "none")
     annotations, images = write_world(tmp_path / "world")
     (tmp_path / "world" / "panoptic" / "000000000005.png").unlink()
     with pytest.raises(FileNotFoundError, match="pass the folder of the PNGs"):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.panoptic.masks import MaskSet
+from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.text.synonyms import split_synonyms
 
 SHORTEST, LONGEST = 800, 1333
