@@ -18,11 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.loading import load_clip
-from clipself.segmentation.catseg import CatSeg, catseg_settings
-from clipself.segmentation.catseg_inference import CatSegInference
-from clipself.segmentation.san import San, san_settings
-from clipself.segmentation.segmenters import CatSegSegmenter, SanSegmenter
-from clipself.segmentation.training_free import TrainingFree, TrainingFreeSettings
+from clipself.segmentation.catseg.inference import CatSegInference
+from clipself.segmentation.catseg.model import CatSeg, catseg_settings
+from clipself.segmentation.catseg.segmenter import CatSegSegmenter
+from clipself.segmentation.san.model import San, san_settings
+from clipself.segmentation.san.segmenter import SanSegmenter
+from clipself.segmentation.training_free.segmenter import TrainingFree
+from clipself.segmentation.training_free.settings import TrainingFreeSettings
 
 
 def measure(run: Callable[[], object], *, times: int) -> float:

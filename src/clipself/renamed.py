@@ -18,6 +18,8 @@ import lazy_loader
 GONE_IN: Final = "0.3"
 """The version that drops the old spellings."""
 
+_SEGMENTATION: Final = "clipself.segmentation"
+
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
     "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),
@@ -32,6 +34,28 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
         "clipself.panoptic.to_maps",
     ),
     "clipself.panoptic.transformers_masks": ("clipself.panoptic.generators.transformers",),
+    f"{_SEGMENTATION}.aggregator": (f"{_SEGMENTATION}.catseg.aggregator", f"{_SEGMENTATION}.catseg.settings"),
+    f"{_SEGMENTATION}.appearance": (f"{_SEGMENTATION}.catseg.appearance",),
+    f"{_SEGMENTATION}.build": (f"{_SEGMENTATION}.checkpoint", f"{_SEGMENTATION}.segmenters"),
+    f"{_SEGMENTATION}.catseg_inference": (f"{_SEGMENTATION}.catseg.inference",),
+    f"{_SEGMENTATION}.decide": (f"{_SEGMENTATION}.streamed_argmax",),
+    f"{_SEGMENTATION}.methods": (
+        f"{_SEGMENTATION}.catseg.loss",
+        f"{_SEGMENTATION}.san.loss",
+        f"{_SEGMENTATION}.segmenters",
+    ),
+    f"{_SEGMENTATION}.published": (
+        f"{_SEGMENTATION}.catseg.published",
+        f"{_SEGMENTATION}.san.published",
+        f"{_SEGMENTATION}.published_clip",
+    ),
+    f"{_SEGMENTATION}.side_adapter": (f"{_SEGMENTATION}.san.side_adapter", f"{_SEGMENTATION}.san.settings"),
+    f"{_SEGMENTATION}.workflow": (
+        f"{_SEGMENTATION}.evaluate",
+        f"{_SEGMENTATION}.predict",
+        f"{_SEGMENTATION}.segmenters",
+        f"{_SEGMENTATION}.training_free.table",
+    ),
 }
 """Old module -> the modules that hold its names now, searched in this order."""
 
@@ -53,6 +77,21 @@ NAMES: Final[Mapping[str, str]] = {
     "clipself.panoptic.train.TrainMasksResult": "clipself.panoptic.train.PanopticTrainResult",
     "clipself.panoptic.train.train_masks": "clipself.panoptic.train.train_panoptic",
     "clipself.panoptic.train_masks": "clipself.panoptic.train.train_panoptic",
+    **{
+        f"{_SEGMENTATION}{module}.Segment{verb}Config": f"{_SEGMENTATION}.config.Segmentation{verb}Config"
+        for module in ("", ".config")
+        for verb in ("Evaluate", "Predict", "Table", "Train")
+    },
+    f"{_SEGMENTATION}.decide": f"{_SEGMENTATION}.streamed_argmax.streamed_argmax",
+    f"{_SEGMENTATION}.decide.decide": f"{_SEGMENTATION}.streamed_argmax.streamed_argmax",
+    **{
+        f"{_SEGMENTATION}.catseg.{name}": f"{_SEGMENTATION}.catseg.{home}.{name}"
+        for name, home in (("CLIP_LR_SCALE", "model"), ("SCENE", "model"), ("TrainClip", "settings"))
+    },
+    **{
+        f"{_SEGMENTATION}.san.{name}": f"{_SEGMENTATION}.san.model.{name}"
+        for name in ("BLOCKED", "Head", "SplitFeatures", "format_bias", "look", "pool_bias", "run_masked")
+    },
 }
 """Old dotted name -> the new one, for what has another name in the same or another module."""
 

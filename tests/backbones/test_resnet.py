@@ -13,8 +13,8 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.unfilled import unfilled
 from clipself.distillation.clipself import ClipSelf
-from clipself.segmentation.catseg import catseg_settings
-from clipself.segmentation.san import san_settings
+from clipself.segmentation.catseg.model import catseg_settings
+from clipself.segmentation.san.model import san_settings
 
 
 def images(side: int = 64, *, count: int = 2) -> Tensor:

@@ -20,9 +20,10 @@ from clipself.data.scenes.export import write_scenes
 from clipself.data.semantic import read_index_map
 from clipself.engine.log import read_metrics
 from clipself.recipes.segment import SEGMENT_RECIPES, segment_recipe
-from clipself.segmentation.build import build_model, load_segmenter
-from clipself.segmentation.config import SegmentTrainConfig
-from clipself.segmentation.san import San
+from clipself.segmentation.checkpoint import load_segmenter
+from clipself.segmentation.config import SegmentationTrainConfig
+from clipself.segmentation.san.model import San
+from clipself.segmentation.segmenters import build_model
 
 DATA = "--data scenes/annotations/panoptic_train.json --images scenes/train --seen scenes/base.txt"
 SMALL = "--crop 64 --shortest 64 --batch-size 2 --workers 0 --lr 1e-3 --clip-norm 1 --warmup-steps 0 --device cpu"
@@ -183,7 +184,7 @@ def test_bad_input_is_a_sentence(words: str, said: str, capsys: pytest.CaptureFi
 )
 def test_settings_that_do_not_fit_are_said(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        SegmentTrainConfig(data=Path("x"), out=Path("y"), **options)
+        SegmentationTrainConfig(data=Path("x"), out=Path("y"), **options)
 
 
 def test_a_model_on_another_clip_or_cut_short_is_refused() -> None:
@@ -261,4 +262,4 @@ def test_published_recipes_state_the_published_numbers() -> None:
     assert san.shortest == (320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960)
     assert segment_recipe("catseg-l").image_size == 336
     assert segment_recipe("catseg-v1-b").train_clip == "visual-attention"
-    assert all(isinstance(recipe(), SegmentTrainConfig) for recipe in SEGMENT_RECIPES.values())
+    assert all(isinstance(recipe(), SegmentationTrainConfig) for recipe in SEGMENT_RECIPES.values())

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.segmentation.catseg import CatSeg, catseg_settings
-from clipself.segmentation.san import San, SanSettings
-from clipself.segmentation.side_adapter import SideSettings
+from clipself.segmentation.catseg.model import CatSeg, catseg_settings
+from clipself.segmentation.san.model import San
+from clipself.segmentation.san.settings import SanSettings, SideSettings
 
 
 def tiny_catseg(clip: DenseCLIP, *, image_size: int = 64, seed: int = 0) -> CatSeg:

@@ -9,10 +9,10 @@ import tyro
 from clipself.cli.distill import take_option
 from clipself.recipes.segment import SEGMENT_RECIPES, segment_recipe
 from clipself.segmentation.config import (
-    SegmentEvaluateConfig,
-    SegmentPredictConfig,
-    SegmentTableConfig,
-    SegmentTrainConfig,
+    SegmentationEvaluateConfig,
+    SegmentationPredictConfig,
+    SegmentationTableConfig,
+    SegmentationTrainConfig,
 )
 
 
@@ -20,8 +20,8 @@ def segment_train(words: Sequence[str]) -> int:
     """Reads `--recipe` first: it sets the defaults that all other options replace."""
     rest, recipe = take_option(list(words), "--recipe", default="small-catseg")
     needed: dict[str, Any] = {"data": tyro.MISSING, "out": tyro.MISSING}
-    config: SegmentTrainConfig = tyro.cli(
-        SegmentTrainConfig,
+    config: SegmentationTrainConfig = tyro.cli(
+        SegmentationTrainConfig,
         default=replace(segment_recipe(recipe), **needed),
         args=rest,
         prog="clipself segment train",
@@ -39,8 +39,8 @@ def segment_train(words: Sequence[str]) -> int:
 
 def segment_evaluate(words: Sequence[str]) -> int:
     """Prints the table; writes JSON and pictures where `--out` says."""
-    config = tyro.cli(SegmentEvaluateConfig, args=words, prog="clipself segment evaluate")
-    from clipself.segmentation.workflow import evaluate_segmenters
+    config = tyro.cli(SegmentationEvaluateConfig, args=words, prog="clipself segment evaluate")
+    from clipself.segmentation.evaluate import evaluate_segmenters
 
     evaluate_segmenters(config)
     return 0
@@ -48,8 +48,8 @@ def segment_evaluate(words: Sequence[str]) -> int:
 
 def segment_table(words: Sequence[str]) -> int:
     """Prints the table of the training-free readouts."""
-    config = tyro.cli(SegmentTableConfig, args=words, prog="clipself segment table")
-    from clipself.segmentation.workflow import training_free_table
+    config = tyro.cli(SegmentationTableConfig, args=words, prog="clipself segment table")
+    from clipself.segmentation.training_free.table import training_free_table
 
     training_free_table(config)
     return 0
@@ -57,8 +57,8 @@ def segment_table(words: Sequence[str]) -> int:
 
 def segment_predict(words: Sequence[str]) -> int:
     """Draws and says where."""
-    config = tyro.cli(SegmentPredictConfig, args=words, prog="clipself segment predict")
-    from clipself.segmentation.workflow import predict_segments
+    config = tyro.cli(SegmentationPredictConfig, args=words, prog="clipself segment predict")
+    from clipself.segmentation.predict import predict_segments
 
     print(predict_segments(config))
     return 0

@@ -14,10 +14,12 @@ from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
 from clipself.losses.class_maps import class_map_loss
-from clipself.segmentation.aggregator import AggregatorSettings, CostAggregator
-from clipself.segmentation.catseg import CatSeg, choose_learning
-from clipself.segmentation.catseg_inference import CatSegInference, score_picture
-from clipself.segmentation.published import clip_of_tensors, fuse_attention, published_names, read_catseg
+from clipself.segmentation.catseg.aggregator import CostAggregator
+from clipself.segmentation.catseg.inference import CatSegInference, score_picture
+from clipself.segmentation.catseg.model import CatSeg, choose_learning
+from clipself.segmentation.catseg.published import fuse_attention, published_names, read_catseg
+from clipself.segmentation.catseg.settings import AggregatorSettings
+from clipself.segmentation.published_clip import clip_of_tensors
 
 
 @torch.no_grad()

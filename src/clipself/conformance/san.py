@@ -12,9 +12,9 @@ from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
 from clipself.losses.mask_classification import MaskPredictions
-from clipself.segmentation.published import read_san
-from clipself.segmentation.san import San, SanSettings, format_bias, pool_bias, semantic_scores
-from clipself.segmentation.side_adapter import SideSettings
+from clipself.segmentation.san.model import San, format_bias, pool_bias, semantic_scores
+from clipself.segmentation.san.published import read_san
+from clipself.segmentation.san.settings import SanSettings, SideSettings
 
 
 @torch.no_grad()

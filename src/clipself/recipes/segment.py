@@ -9,67 +9,67 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipself.choices import pick
-from clipself.segmentation.config import SegmentTrainConfig
+from clipself.segmentation.config import SegmentationTrainConfig
 
 UNSET: Final = Path("")
 
 
-def small_catseg() -> SegmentTrainConfig:
+def small_catseg() -> SegmentationTrainConfig:
     """CAT-Seg at a quarter of its width on a frozen small CLIP: minutes on a CPU."""
-    return SegmentTrainConfig(
+    return SegmentationTrainConfig(
         data=UNSET, out=UNSET, method="catseg", image_size=256, crop=256, shortest=(256, 320),
         readout="value", hidden=32, cost_gain=10.0, class_prior=0.06, classes_per_step=16, max_steps=1200, batch_size=2,
         lr=3e-3, warmup_steps=20, clip_norm=1.0, train_clip="none",
     )  # fmt: skip
 
 
-def small_san() -> SegmentTrainConfig:
+def small_san() -> SegmentationTrainConfig:
     """SAN at half its width on a frozen small CLIP: minutes on a CPU."""
-    return SegmentTrainConfig(
+    return SegmentationTrainConfig(
         data=UNSET, out=UNSET, method="san", crop=256, shortest=(256, 320), side_width=120, queries=40, clip_scale=1.0,
         logit_scale=30.0, learn_positions=False, num_points=1024, max_steps=900, batch_size=4, lr=1e-3, warmup_steps=20,
         clip_norm=1.0,
     )  # fmt: skip
 
 
-def catseg_b() -> SegmentTrainConfig:
+def catseg_b() -> SegmentationTrainConfig:
     """CAT-Seg, second release, OpenAI ViT-B/16: COCO-Stuff 171, 80 000 steps of 4 pictures.
 
     Two things differ on purpose: unlabelled pixels are left out (`ignored="negative"` is the release), and all
     processes together make a batch of 4, so that four of them take `batch_size=1`.
     """
-    return SegmentTrainConfig(
+    return SegmentationTrainConfig(
         data=UNSET, out=UNSET, method="catseg", model="ViT-B-16", pretrained="openai", image_size=384, crop=384,
         shortest=(384,), train_clip="queries-values", max_steps=80_000, batch_size=4, lr=2e-4, weight_decay=1e-4,
         schedule="cosine", clip_norm=0.01, precision="fp32", workers=4, save_every=5000,
     )  # fmt: skip
 
 
-def catseg_l() -> SegmentTrainConfig:
+def catseg_l() -> SegmentationTrainConfig:
     """CAT-Seg, second release, OpenAI ViT-L/14 at 336 px."""
     return replace(catseg_b(), model="ViT-L-14-336", image_size=336)
 
 
-def catseg_v1_b() -> SegmentTrainConfig:
+def catseg_v1_b() -> SegmentationTrainConfig:
     """CAT-Seg, first release, as CLIPSelf used it: a ResNet-101 beside CLIP, whose visual attention learns."""
     return replace(catseg_b(), release=1, train_clip="visual-attention")
 
 
-def san_b() -> SegmentTrainConfig:
+def san_b() -> SegmentationTrainConfig:
     """SAN with OpenAI ViT-B/16: COCO-Stuff 171, 60 000 steps of 32 pictures."""
-    return SegmentTrainConfig(
+    return SegmentationTrainConfig(
         data=UNSET, out=UNSET, method="san", model="ViT-B-16", pretrained="openai", crop=640,
         shortest=tuple(range(320, 961, 64)), max_steps=60_000, batch_size=32, lr=1e-4, weight_decay=1e-4,
         schedule="poly", clip_norm=0.01, precision="fp16", workers=4, save_every=5000,
     )  # fmt: skip
 
 
-def san_l() -> SegmentTrainConfig:
+def san_l() -> SegmentationTrainConfig:
     """SAN with OpenAI ViT-L/14 at 336 px."""
     return replace(san_b(), model="ViT-L-14-336")
 
 
-SEGMENT_RECIPES: Final[Mapping[str, Callable[[], SegmentTrainConfig]]] = {
+SEGMENT_RECIPES: Final[Mapping[str, Callable[[], SegmentationTrainConfig]]] = {
     "small-catseg": small_catseg,
     "small-san": small_san,
     "catseg-b": catseg_b,
@@ -80,7 +80,7 @@ SEGMENT_RECIPES: Final[Mapping[str, Callable[[], SegmentTrainConfig]]] = {
 }
 
 
-def segment_recipe(name: str, **changes: Any) -> SegmentTrainConfig:
+def segment_recipe(name: str, **changes: Any) -> SegmentationTrainConfig:
     """A recipe by name with some settings replaced.
 
     Raises:

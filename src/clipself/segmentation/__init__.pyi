@@ -1,34 +1,34 @@
-from .aggregator import AggregatorSettings as AggregatorSettings
-from .aggregator import CostAggregator as CostAggregator
-from .build import load_segmenter as load_segmenter
-from .build import save_segmenter as save_segmenter
+from .catseg import AggregatorSettings as AggregatorSettings
 from .catseg import CatSeg as CatSeg
+from .catseg import CatSegInference as CatSegInference
+from .catseg import CatSegSegmenter as CatSegSegmenter
 from .catseg import CatSegSettings as CatSegSettings
+from .catseg import CostAggregator as CostAggregator
 from .catseg import catseg_settings as catseg_settings
-from .catseg_inference import CatSegInference as CatSegInference
-from .catseg_inference import score_picture as score_picture
-from .config import SegmentEvaluateConfig as SegmentEvaluateConfig
-from .config import SegmentPredictConfig as SegmentPredictConfig
-from .config import SegmentTableConfig as SegmentTableConfig
-from .config import SegmentTrainConfig as SegmentTrainConfig
-from .decide import decide as decide
+from .catseg import read_catseg as read_catseg
+from .catseg import score_picture as score_picture
+from .checkpoint import load_segmenter as load_segmenter
+from .checkpoint import save_segmenter as save_segmenter
+from .config import SegmentationEvaluateConfig as SegmentationEvaluateConfig
+from .config import SegmentationPredictConfig as SegmentationPredictConfig
+from .config import SegmentationTableConfig as SegmentationTableConfig
+from .config import SegmentationTrainConfig as SegmentationTrainConfig
+from .evaluate import evaluate_segmenters as evaluate_segmenters
 from .evaluate import score_segmenter as score_segmenter
-from .published import read_catseg as read_catseg
-from .published import read_san as read_san
+from .predict import predict_segments as predict_segments
 from .report import SegmentationReport as SegmentationReport
 from .san import San as San
+from .san import SanSegmenter as SanSegmenter
 from .san import SanSettings as SanSettings
+from .san import SideAdapter as SideAdapter
+from .san import SideSettings as SideSettings
+from .san import read_san as read_san
 from .san import san_settings as san_settings
-from .segmenters import CatSegSegmenter as CatSegSegmenter
-from .segmenters import SanSegmenter as SanSegmenter
-from .side_adapter import SideAdapter as SideAdapter
-from .side_adapter import SideSettings as SideSettings
+from .streamed_argmax import streamed_argmax as streamed_argmax
 from .train import train_segmenter as train_segmenter
 from .training_free import TrainingFree as TrainingFree
 from .training_free import TrainingFreeSettings as TrainingFreeSettings
-from .workflow import evaluate_segmenters as evaluate_segmenters
-from .workflow import predict_segments as predict_segments
-from .workflow import training_free_table as training_free_table
+from .training_free import training_free_table as training_free_table
 
 __all__ = [
     "AggregatorSettings",
@@ -40,17 +40,16 @@ __all__ = [
     "San",
     "SanSegmenter",
     "SanSettings",
-    "SegmentEvaluateConfig",
-    "SegmentPredictConfig",
-    "SegmentTableConfig",
-    "SegmentTrainConfig",
+    "SegmentationEvaluateConfig",
+    "SegmentationPredictConfig",
     "SegmentationReport",
+    "SegmentationTableConfig",
+    "SegmentationTrainConfig",
     "SideAdapter",
     "SideSettings",
     "TrainingFree",
     "TrainingFreeSettings",
     "catseg_settings",
-    "decide",
     "evaluate_segmenters",
     "load_segmenter",
     "predict_segments",
@@ -60,6 +59,7 @@ __all__ = [
     "save_segmenter",
     "score_picture",
     "score_segmenter",
+    "streamed_argmax",
     "train_segmenter",
     "training_free_table",
 ]

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 from clipself.engine.settings import RunSettings
+from clipself.renamed import old_names
+
+__getattr__ = old_names(__name__)
 
 METHODS: Final = ("maskclip", "sclip", "clearclip", "naclip")
 """Training-free rows, by the readout that each is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentTrainConfig(RunSettings):
+class SegmentationTrainConfig(RunSettings):
     """One training run of CAT-Seg (arXiv:2303.11797) or SAN (arXiv:2302.12242) on a dense CLIP."""
 
     data: Path
@@ -125,7 +128,7 @@ class SegmentTrainConfig(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentEvaluateConfig:
+class SegmentationEvaluateConfig:
     """mIoU of trained segmenters on a labelled set, by its own names."""
 
     models: tuple[Path, ...]
@@ -155,7 +158,7 @@ class SegmentEvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentTableConfig:
+class SegmentationTableConfig:
     """Segmentation without training: every readout on every model, one table."""
 
     data: Path
@@ -189,7 +192,7 @@ class SegmentTableConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentPredictConfig:
+class SegmentationPredictConfig:
     """Names every pixel of pictures and draws it."""
 
     images: tuple[Path, ...]

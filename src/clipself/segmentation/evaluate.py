@@ -1,4 +1,4 @@
-"""Scores a segmenter on a labelled set with one streamed confusion matrix."""
+"""Scores segmenters on a labelled set, each with one streamed confusion matrix."""
 
 import logging
 import time
@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from clipself.data.semantic import SemanticImages, names_to_segment, write_index_map
+from clipself.backbones.devices import pick_device
+from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic, write_index_map
 from clipself.metrics.confusion import ConfusionMatrix
-from clipself.segmentation.report import SegmentationReport
-from clipself.segmentation.segmenters import Segmenter
+from clipself.segmentation.checkpoint import load_segmenter
+from clipself.segmentation.config import SegmentationEvaluateConfig
+from clipself.segmentation.report import SegmentationReport, compare_reports
+from clipself.segmentation.segmenter import Segmenter
+from clipself.segmentation.segmenters import segmenter_of
 from clipself.viz.segments import draw_panels, write_picture
 
 log = logging.getLogger(__name__)
@@ -77,3 +81,51 @@ def score_segmenter(
         settings=settings or {},
         seconds_per_image=spent / max(1, count),
     )
+
+
+def split_groups(names: Sequence[str], seen: Sequence[str]) -> dict[str, list[str]]:
+    """Classes of an evaluation by whether training has seen them; one group alone is no group."""
+    known = set(seen)
+    groups = {
+        "seen": [name for name in names if name in known],
+        "unseen": [name for name in names if name not in known],
+    }
+    return groups if all(groups.values()) else {}
+
+
+def evaluate_segmenters(
+    config: SegmentationEvaluateConfig | None = None, /, **options: Any
+) -> list[SegmentationReport]:
+    """Evaluates trained models on a labelled set, prints the table and writes JSON and pictures.
+
+    Args:
+        config: All settings; or give them as keywords.
+        options: Fields of `SegmentationEvaluateConfig`.
+
+    Raises:
+        ValueError: A setting, the data or a model does not fit.
+        FileNotFoundError: A file is missing.
+    """
+    config = config if config is not None else SegmentationEvaluateConfig(**options)
+    data = open_semantic(config.data, images=config.images)
+    reports: list[SegmentationReport] = []
+    for folder in config.models:
+        model, card = load_segmenter(folder, device=pick_device(config.device))
+        segmenter = segmenter_of(
+            model, names_to_segment(data), crop=card["crop"], mode=config.mode, canvas=config.canvas,
+            class_cap=config.class_cap, shortest=config.shortest,
+        )  # fmt: skip
+        place = None if config.out is None else config.out / f"{len(reports) + 1}_{folder.name}"
+        settings = {"mode": config.mode, "canvas": config.canvas, "class_cap": config.class_cap, "clip": card["model"]}
+        report = score_segmenter(
+            segmenter, data, title=str(folder), groups=split_groups(data.class_names, card["names"]),
+            limit=config.limit, settings=settings, pictures=None if place is None else place / "pictures",
+            maps=place / "maps" if place is not None and config.save_maps else None,
+        )  # fmt: skip
+        reports.append(report)
+        if place is not None:
+            report.write(place / "scores.json")
+        if config.per_class:
+            print(report.to_table(classes=True))
+    print(compare_reports(reports))
+    return reports

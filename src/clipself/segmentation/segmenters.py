@@ -1,101 +1,173 @@
-"""Trained models as segmenters: a picture in, a class for every pixel out."""
+"""Which segmenters there are: how each is built, trained, put together again and used."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
+from torch import nn
 
-from clipself.data.semantic_training import shortest_size, to_pixels
-from clipself.ops.axes import pieces
-from clipself.segmentation.catseg import CatSeg
-from clipself.segmentation.catseg_inference import SIZE_DIVISOR, CatSegInference, score_picture
-from clipself.segmentation.decide import decide
-from clipself.segmentation.san import San
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.weights import read_state_dict
+from clipself.data.semantic import SemanticImages
+from clipself.segmentation.catseg.appearance import ResNetGuidance
+from clipself.segmentation.catseg.inference import CatSegInference
+from clipself.segmentation.catseg.loss import CatSegMethod
+from clipself.segmentation.catseg.model import CLIP_LR_SCALE, CatSeg, catseg_settings, choose_learning
+from clipself.segmentation.catseg.segmenter import CatSegSegmenter
+from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings
+from clipself.segmentation.config import SegmentationTrainConfig
+from clipself.segmentation.published_clip import load_all
+from clipself.segmentation.san.loss import SanMethod
+from clipself.segmentation.san.model import San, san_settings
+from clipself.segmentation.san.segmenter import SanSegmenter
+from clipself.segmentation.san.settings import SanSettings, SideSettings
+from clipself.segmentation.segmenter import Segmenter
 
-LONGEST = 2560
-"""Longest side that a picture is brought to, in pixels (the published value)."""
+HEADS_OF: Final = 40
+"""Width of an attention head in SAN's side network."""
+CANVAS_OF_CROP: Final = 640 / 384
+"""Side of CAT-Seg's canvas over that of its windows, as published."""
 
-
-class Segmenter(Protocol):
-    """Anything that names every pixel of a picture."""
-
-    names: tuple[str, ...]
-
-    def label(self, image: Image.Image) -> Tensor:
-        """Index of each pixel's class (H, W), at the picture's own size."""
-
-
-def resize_shortest(image: Image.Image, shortest: int) -> Image.Image:
-    """Brings the shortest side to a length; bilinear, as the published evaluation does."""
-    height, width = shortest_size((image.height, image.width), shortest, longest=LONGEST)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+Model = CatSeg | San
 
 
-class CatSegSegmenter:
-    """CAT-Seg with a vocabulary; another vocabulary is another segmenter, so no text can be stale.
-
-    Args:
-        model: The model, put into evaluation mode.
-        names: Class names.
-        how: Windows or one pass.
-        shortest: Shortest side that pictures are brought to first; None leaves them.
-    """
-
-    def __init__(
-        self, model: CatSeg, names: Sequence[str], *, how: CatSegInference, shortest: int | None = 640
-    ) -> None:
-        self.model, self.names, self.how, self.shortest = model.eval(), tuple(names), how, shortest
+def build_model(config: SegmentationTrainConfig, clip: DenseCLIP) -> Model:
+    """A model with new weights on a CLIP, by the settings of a run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        if config.method == "san":
+            return San(clip, _san_of(config, clip))
+        settings = _catseg_of(config, clip)
+        model = CatSeg(clip, settings, appearance=_appearance_of(settings, config.appearance))
         with torch.no_grad():
-            self.texts_TPD = model.embed_names(names)
-
-    @torch.no_grad()
-    def label(self, image: Image.Image) -> Tensor:
-        """The class of every pixel (H, W)."""
-        return decide(self.score(image)).labels_HW
-
-    def score(self, image: Image.Image) -> Iterator[Tensor]:
-        """Probabilities (k, H, W) of one group of classes after another."""
-        resized = image if self.shortest is None else resize_shortest(image, self.shortest)
-        pixels = to_pixels(resized).to(self.texts_TPD.device)
-        return score_picture(self.model, pixels, self.texts_TPD, size=(image.height, image.width), how=self.how)
+            model.aggregator.conv1.weight.mul_(config.cost_gain)
+            bias: Any = model.aggregator.head.bias
+            bias.add_(math.log(config.class_prior / (1 - config.class_prior)))
+        return model
 
 
-class SanSegmenter:
-    """SAN with a vocabulary.
+def _appearance_of(settings: CatSegSettings, weights: Path | None) -> nn.Module | None:
+    if settings.appearance == "clip":
+        return None
+    guidance = ResNetGuidance(image_size=settings.image_size)
+    if weights is not None:
+        load_all(guidance.network, read_state_dict(weights), source=str(weights))
+    return guidance
 
-    Args:
-        model: The model, put into evaluation mode.
-        names: Class names.
-        shortest: Shortest side that pictures are brought to.
-        classes_at_once: Classes in one pass; bounds memory.
+
+def _catseg_of(config: SegmentationTrainConfig, clip: DenseCLIP) -> CatSegSettings:
+    settings = catseg_settings(clip, image_size=config.image_size, release=config.release)
+    if config.readout is not None:
+        settings = replace(settings, readout=config.readout)
+    if config.hidden is None:
+        return settings
+    scale = config.hidden / settings.aggregator.hidden
+    first, second = (max(8, round(width * scale)) for width in settings.aggregator.decoder_channels)
+    sizes = replace(
+        settings.aggregator,
+        hidden=config.hidden,
+        projected=config.hidden,
+        decoder_channels=(first, second),
+        decoder_projected=(max(4, first // 2), max(4, second // 2)),
+    )
+    return replace(settings, aggregator=sizes)
+
+
+def _san_of(config: SegmentationTrainConfig, clip: DenseCLIP) -> SanSettings:
+    settings = san_settings(clip)
+    side = replace(settings.side, patch=clip.patch_size, table_size=config.crop // clip.patch_size * clip.patch_size)
+    if config.side_width is not None:
+        heads = max(1, config.side_width // HEADS_OF)
+        side = replace(side, width=config.side_width, heads=heads, channels=config.side_width)
+    if config.queries is not None:
+        side = replace(side, queries=config.queries)
+    scale = settings.clip_scale if config.clip_scale is None else config.clip_scale
+    if config.logit_scale is not None:
+        settings = replace(settings, logit_scale=config.logit_scale)
+    return replace(settings, side=side, clip_scale=scale, learn_positions=config.learn_positions)
+
+
+def make_method(config: SegmentationTrainConfig, model: Model, data: SemanticImages) -> CatSegMethod | SanMethod:
+    """The loss of a run."""
+    if isinstance(model, San):
+        return SanMethod(model, data.class_names, ignore_label=data.ignore_label, num_points=config.num_points)
+    return CatSegMethod(
+        model,
+        data.class_names,
+        ignore_label=data.ignore_label,
+        ignored=config.ignored,
+        classes_per_step=config.classes_per_step,
+        seed=config.seed,
+        texts_learn=config.train_clip == "queries-values",
+    )
+
+
+def parameter_groups(model: Model, config: SegmentationTrainConfig) -> list[dict[str, Any]]:
+    """What learns, at which share of the rate, with or without decay.
+
+    Norms and embeddings (positions, queries, background, padding) do not decay; CLIP's weights in CAT-Seg learn at a
+    hundredth of the rate, as published.
     """
+    if isinstance(model, CatSeg):
+        head, backbone = choose_learning(model, config.train_clip)
+        scales = [(head, 1.0), (backbone, CLIP_LR_SCALE)]
+    else:
+        scales = [(model.learning(), 1.0)]
+    still = _without_decay(model)
+    groups = []
+    for parameters, scale in scales:
+        for decays in (True, False):
+            chosen = [parameter for parameter in parameters if (id(parameter) not in still) == decays]
+            decay = config.weight_decay if decays else 0.0
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale})
+    return groups
 
-    def __init__(self, model: San, names: Sequence[str], *, shortest: int = 640, classes_at_once: int = 64) -> None:
-        self.model, self.names = model.eval(), tuple(names)
-        self.shortest, self.classes_at_once = shortest, classes_at_once
-        self.texts_TD = model.embed_names(names)
 
-    @torch.no_grad()
-    def label(self, image: Image.Image) -> Tensor:
-        """The class of every pixel (H, W)."""
-        return decide(self.score(image)).labels_HW
+def _without_decay(model: Model) -> set[int]:
+    norms = (nn.LayerNorm, nn.GroupNorm)
+    still = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
+    if isinstance(model, San):
+        side = model.side
+        tables = (side.query_embed, side.query_pos_embed, side.vit_model.pos_embed, model.clip.trunk.position_table)
+        still |= {id(table) for table in tables}
+    return still
 
-    @torch.no_grad()
-    def score(self, image: Image.Image) -> Iterator[Tensor]:
-        """Scores (k, H, W) of one group of classes after another.
 
-        The padding is cut off ahead of the resize; the masks are brought to the picture's size once for all classes.
-        """
-        pixels = to_pixels(resize_shortest(image, self.shortest)).to(self.texts_TD.device)
-        height, width = pixels.shape[1:]
-        padded = F.pad(self.model.normalize(pixels), (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR))
-        (found,) = self.model(padded[None], self.texts_TD)
-        masks = F.interpolate(found.masks_BQYX, size=padded.shape[1:], mode="bilinear", align_corners=False)
-        cut = masks[:, :, :height, :width]
-        masks_QHW = F.interpolate(cut, size=(image.height, image.width), mode="bilinear", align_corners=False)
-        soft, classes_QT = masks_QHW[0].sigmoid(), found.logits_BQK[0].softmax(-1)[:, :-1]
-        for part_Qk in pieces(classes_QT, self.classes_at_once, axis=1):
-            yield torch.einsum("qk,qhw->khw", part_Qk, soft)
+def segmenter_of(
+    model: Model,
+    names: Sequence[str],
+    *,
+    crop: int,
+    mode: Any = "sliding",
+    canvas: int | None = None,
+    class_cap: int | None = None,
+    shortest: int | None = None,
+) -> Segmenter:
+    """A trained model with a vocabulary; windows of the training crop on a canvas 640 / 384 times as wide."""
+    if isinstance(model, CatSeg):
+        side = canvas or round(crop * CANVAS_OF_CROP)
+        how = CatSegInference(mode=mode, canvas=side, window=min(crop, side), class_cap=class_cap)
+        return CatSegSegmenter(model, names, how=how, shortest=shortest or side)
+    return SanSegmenter(model, names, shortest=shortest or crop)
+
+
+def rebuild_model(card: Mapping[str, Any], clip: DenseCLIP) -> Model:
+    """A model whose weights are still to be loaded, by the card of its folder."""
+    held = dict(card["settings"])
+    if card["method"] == "san":
+        side = held.pop("side")
+        fusion = {int(tap): depth for tap, depth in side.pop("fusion").items()}
+        return San(clip, SanSettings(**held, side=SideSettings(**_tuples(side), fusion=fusion)))
+    sizes = AggregatorSettings(**_tuples(held.pop("aggregator")))
+    settings = CatSegSettings(**_tuples(held), aggregator=sizes)
+    model = CatSeg(clip, settings, appearance=_appearance_of(settings, None))
+    choose_learning(model, card["train_clip"])
+    return model
+
+
+def _tuples(held: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}

@@ -1,19 +1,18 @@
 """Class names in sentences, embedded one by one: what every method here builds its classifier from."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.segmentation.catseg.settings import Synonyms
 from clipself.text.synonyms import split_synonyms
 
 SENTENCES_AT_ONCE: Final = 256
 """Sentences in one forward pass of the text tower."""
-
-Synonyms = Literal["first", "mean"]
 
 
 def embed_sentences(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from clipself.backbones.devices import pick_device
@@ -23,11 +22,10 @@ from clipself.engine.precision import make_precision
 from clipself.engine.run_folder import loss_at_ends, open_run_folder
 from clipself.engine.settings import plain_values
 from clipself.files import write_json
-from clipself.segmentation.build import Model, build_model, save_segmenter
-from clipself.segmentation.catseg import CLIP_LR_SCALE, CatSeg, choose_learning
-from clipself.segmentation.config import SegmentTrainConfig
-from clipself.segmentation.methods import make_method
-from clipself.segmentation.san import San
+from clipself.segmentation.checkpoint import save_segmenter
+from clipself.segmentation.config import SegmentationTrainConfig
+from clipself.segmentation.evaluate import score_segmenter, split_groups
+from clipself.segmentation.segmenters import Model, build_model, make_method, parameter_groups, segmenter_of
 from clipself.structures import SemanticBatch
 from clipself.text.vocab import load_vocab
 
@@ -57,12 +55,12 @@ class SegmentTrainResult:
         )
 
 
-def train_segmenter(config: SegmentTrainConfig | None = None, /, **options: Any) -> SegmentTrainResult:
+def train_segmenter(config: SegmentationTrainConfig | None = None, /, **options: Any) -> SegmentTrainResult:
     """Trains a segmenter.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `SegmentTrainConfig`.
+        options: Fields of `SegmentationTrainConfig`.
 
     Raises:
         ValueError: A setting, the data or a checkpoint does not fit.
@@ -70,12 +68,12 @@ def train_segmenter(config: SegmentTrainConfig | None = None, /, **options: Any)
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: The loss became NaN or infinite.
     """
-    config = config if config is not None else SegmentTrainConfig(**options)
+    config = config if config is not None else SegmentationTrainConfig(**options)
     with join_world(pick_device(config.device)) as world:
         return _train(config, world)
 
 
-def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
+def _train(config: SegmentationTrainConfig, world: World) -> SegmentTrainResult:
     state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     data = open_training(config)
     clip = load_clip(config.model, config.pretrained)
@@ -127,48 +125,13 @@ def _train(config: SegmentTrainConfig, world: World) -> SegmentTrainResult:
     return result
 
 
-def open_training(config: SegmentTrainConfig) -> SemanticImages:
+def open_training(config: SegmentationTrainConfig) -> SemanticImages:
     """The labelled set, with the classes that are not to be seen ignored."""
     data = open_semantic(config.data, images=config.images, split="train")
     return data if config.seen is None else SomeClasses(data, load_vocab(config.seen).names)
 
 
-def parameter_groups(model: Model, config: SegmentTrainConfig) -> list[dict[str, Any]]:
-    """What learns, at which share of the rate, with or without decay.
-
-    Norms and embeddings (positions, queries, background, padding) do not decay; CLIP's weights in CAT-Seg learn at a
-    hundredth of the rate, as published.
-    """
-    if isinstance(model, CatSeg):
-        head, backbone = choose_learning(model, config.train_clip)
-        scales = [(head, 1.0), (backbone, CLIP_LR_SCALE)]
-    else:
-        scales = [(model.learning(), 1.0)]
-    still = _without_decay(model)
-    groups = []
-    for parameters, scale in scales:
-        for decays in (True, False):
-            chosen = [parameter for parameter in parameters if (id(parameter) not in still) == decays]
-            decay = config.weight_decay if decays else 0.0
-            if chosen:
-                groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale})
-    return groups
-
-
-def _without_decay(model: Model) -> set[int]:
-    norms = (nn.LayerNorm, nn.GroupNorm)
-    still = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
-    if isinstance(model, San):
-        side = model.side
-        tables = (side.query_embed, side.query_pos_embed, side.vit_model.pos_embed, model.clip.trunk.position_table)
-        still |= {id(table) for table in tables}
-    return still
-
-
-def _make_evaluation(config: SegmentTrainConfig, model: Model, seen: Sequence[str]) -> Any:
-    from clipself.segmentation.evaluate import score_segmenter
-    from clipself.segmentation.workflow import segmenter_of
-
+def _make_evaluation(config: SegmentationTrainConfig, model: Model, seen: Sequence[str]) -> Any:
     assert config.evaluate_data is not None
     data = open_semantic(config.evaluate_data, images=config.evaluate_images)
     groups = split_groups(data.class_names, seen)
@@ -185,17 +148,7 @@ def _make_evaluation(config: SegmentTrainConfig, model: Model, seen: Sequence[st
     return evaluate
 
 
-def split_groups(names: Sequence[str], seen: Sequence[str]) -> dict[str, list[str]]:
-    """Classes of an evaluation by whether training has seen them; one group alone is no group."""
-    known = set(seen)
-    groups = {
-        "seen": [name for name in names if name in known],
-        "unseen": [name for name in names if name not in known],
-    }
-    return groups if all(groups.values()) else {}
-
-
-def _loader(crops: SemanticCrops, sampler: Any, config: SegmentTrainConfig, world: World) -> Any:
+def _loader(crops: SemanticCrops, sampler: Any, config: SegmentationTrainConfig, world: World) -> Any:
     return DataLoader(
         crops,
         batch_sampler=sampler,
@@ -207,7 +160,7 @@ def _loader(crops: SemanticCrops, sampler: Any, config: SegmentTrainConfig, worl
 
 
 def _finish(
-    config: SegmentTrainConfig, world: World, model: Model, names: Sequence[str], clip_hash: str
+    config: SegmentationTrainConfig, world: World, model: Model, names: Sequence[str], clip_hash: str
 ) -> SegmentTrainResult:
     first_loss, last_loss = loss_at_ends(config.out)
     result = SegmentTrainResult(

@@ -4,7 +4,7 @@ Source: SAN (arXiv:2302.12242), Sec. 3.1-3.2, with the published parameter names
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,38 +15,10 @@ from torch import Tensor, nn
 
 from clipself.layers.pointwise_mlp import PointwiseMLP
 from clipself.ops.axes import unfold_axis
+from clipself.segmentation.san.settings import SideSettings
 
 EPSILON = 1e-6
 """Of every norm in the side network."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SideSettings:
-    """Sizes of the side network; the defaults are those beside ViT-B/16.
-
-    Attributes:
-        width: Of its tokens.
-        depth: Blocks.
-        heads: Attention heads of a block.
-        patch: Side of a patch, in pixels.
-        table_size: Side of the image that its position table is made for, in pixels.
-        queries: Masks proposed.
-        channels: Width of the mask embeddings.
-        clip_heads: Attention heads of CLIP, each of which gets a bias of its own.
-        fusion: CLIP tap -> side depth at which it is added; tap 0 and depth 0 are what enters the first block of each.
-        supervised: Side depths whose predictions are trained; the last one is the result.
-    """
-
-    width: int = 240
-    depth: int = 8
-    heads: int = 6
-    patch: int = 16
-    table_size: int = 640
-    queries: int = 100
-    channels: int = 256
-    clip_heads: int = 12
-    fusion: Mapping[int, int] = field(default_factory=lambda: {0: 0, 3: 1, 6: 2, 9: 3})
-    supervised: tuple[int, ...] = (7, 8)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the loop is told of the two losses."""
+"""The loss of CAT-Seg: every class of every pixel is a question of its own."""
 
 import random
 from collections.abc import Sequence
@@ -7,15 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.data.semantic import SemanticImages
 from clipself.data.semantic_training import keep_classes
 from clipself.losses.class_maps import Ignored, class_map_loss
-from clipself.losses.mask_classification import MaskClassificationLoss
-from clipself.segmentation.build import Model
-from clipself.segmentation.catseg import CatSeg
-from clipself.segmentation.config import SegmentTrainConfig
-from clipself.segmentation.san import San
-from clipself.structures import MaskTargets, SemanticBatch
+from clipself.segmentation.catseg.model import CatSeg
+from clipself.structures import SemanticBatch
 
 TRAINING_POOLING = 2
 """Averaging ahead of the class steps while CAT-Seg learns."""
@@ -90,61 +85,3 @@ class CatSegMethod:
         others = [one for one in range(total) if one not in set(present)]
         drawn = random.Random(f"{self.seed}/{self.step}").sample(others, max(0, wanted - len(present)))
         return sorted([*present, *drawn])
-
-
-class SanMethod:
-    """Loss of SAN: masks matched with the classes of the picture, at every supervised depth.
-
-    Args:
-        model: The model.
-        names: Classes to learn.
-        ignore_label: Unlabelled pixels.
-        num_points: Points of a mask in matching and loss.
-    """
-
-    def __init__(self, model: San, names: Sequence[str], *, ignore_label: int, num_points: int = 12544) -> None:
-        self.bare, self.ignore_label, self.step = model, ignore_label, 0
-        self.loss = MaskClassificationLoss(num_points=num_points)
-        self.texts_TD = model.embed_names(names)
-
-    def count(self, batch: SemanticBatch) -> int:
-        """Pictures: the loss of a micro-batch is a mean over its masks, as published."""
-        return len(batch.names)
-
-    def images(self, batch: SemanticBatch) -> int:
-        """Pictures."""
-        return len(batch.names)
-
-    def names(self, batch: SemanticBatch) -> Sequence[str]:
-        """Where they came from."""
-        return batch.names
-
-    def loss_sum(self, model: nn.Module, batch: SemanticBatch) -> Tensor:
-        """The loss of the micro-batch times its pictures."""
-        device = next(self.bare.parameters()).device
-        batch = batch.to(device)
-        targets = [class_masks(labels, ignore_label=self.ignore_label) for labels in batch.labels_BHW]
-        predictions = model(self.bare.normalize(batch.pixels_B3HW), self.texts_TD.to(device))
-        return len(batch.names) * self.loss(predictions, targets)
-
-
-def class_masks(labels_HW: Tensor, *, ignore_label: int) -> MaskTargets:
-    """One mask for each class of a label map."""
-    present = torch.unique(labels_HW)
-    present = present[present != ignore_label]
-    return MaskTargets(labels_N=present, masks_NHW=labels_HW[None] == present[:, None, None])
-
-
-def make_method(config: SegmentTrainConfig, model: Model, data: SemanticImages) -> CatSegMethod | SanMethod:
-    """The loss of a run."""
-    if isinstance(model, San):
-        return SanMethod(model, data.class_names, ignore_label=data.ignore_label, num_points=config.num_points)
-    return CatSegMethod(
-        model,
-        data.class_names,
-        ignore_label=data.ignore_label,
-        ignored=config.ignored,
-        classes_per_step=config.classes_per_step,
-        seed=config.seed,
-        texts_learn=config.train_clip == "queries-values",
-    )

@@ -20,7 +20,7 @@ class Decision:
     scores_HW: Tensor
 
 
-def decide(groups: Iterable[Tensor], *, softmax: bool = False, class_of: Tensor | None = None) -> Decision:
+def streamed_argmax(groups: Iterable[Tensor], *, softmax: bool = False, class_of: Tensor | None = None) -> Decision:
     """Looks at one group of scores after another and keeps the best; equal to an argmax over all of them.
 
     Args:

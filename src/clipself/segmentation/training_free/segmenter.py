@@ -5,7 +5,6 @@ they differ in how the last block is run (`clipself.backbones.READOUTS`) and sha
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,46 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.readouts import find_readout
 from clipself.data.semantic_training import shortest_size
 from clipself.ops.axes import pieces, unfold_axis
 from clipself.ops.windows import cut_windows, place_windows, spread_matrix
-from clipself.segmentation.decide import Decision, decide
+from clipself.segmentation.streamed_argmax import Decision, streamed_argmax
 from clipself.segmentation.text import embed_sentences
+from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.text.synonyms import split_synonyms
 from clipself.text.templates import load_templates
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingFreeSettings:
-    """The protocol; the defaults are the published ones.
-
-    Attributes:
-        readout: How the last block becomes a dense map.
-        templates: Sentences around the names.
-        shortest: Shortest side that pictures are brought to, in pixels; the aspect is kept.
-        window: Side of a window.
-        stride: Step from window to window.
-        logit_scale: Cosines are multiplied by it ahead of the softmax.
-        threshold: Pixels whose best probability is below become background; 0 where there is no background.
-        background: Name of the background class, whose own score takes part too.
-        classes_at_once: Scores in one pass; bounds memory.
-    """
-
-    readout: str = "value"
-    templates: str = "imagenet"
-    shortest: int = 336
-    window: int = 224
-    stride: int = 112
-    logit_scale: float = 40.0
-    threshold: float = 0.0
-    background: str = "background"
-    classes_at_once: int = 64
-
-    def __post_init__(self) -> None:
-        find_readout(self.readout)
-        if not 0.0 <= self.threshold < 1.0:
-            raise ValueError(f"threshold={self.threshold} is not in [0, 1); it is a probability")
 
 
 class TrainingFree:
@@ -86,7 +53,9 @@ class TrainingFree:
     @torch.no_grad()
     def label(self, image: Image.Image) -> Tensor:
         """The class of every pixel (H, W)."""
-        found: Decision = decide(self.score(image), softmax=self.background is not None, class_of=self.class_of)
+        found: Decision = streamed_argmax(
+            self.score(image), softmax=self.background is not None, class_of=self.class_of
+        )
         if self.background is None:
             return found.labels_HW
         return found.labels_HW.where(found.scores_HW >= self.settings.threshold, self.background)

@@ -5,7 +5,7 @@ the first, which CLIPSelf (arXiv:2310.01403) used, takes a second backbone for t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 import torch.nn.functional as F
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP, to_map
 from clipself.backbones.readouts import find_readout, read_last_block, unread_parameters
 from clipself.backbones.trainable import train_queries_and_values, train_visual_attention
-from clipself.segmentation.aggregator import AggregatorSettings, CostAggregator
-from clipself.segmentation.text import Synonyms, embed_sentences
+from clipself.segmentation.catseg.aggregator import CostAggregator
+from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings, TrainClip
+from clipself.segmentation.text import embed_sentences
 from clipself.text.templates import load_templates
 
 CLIP_LR_SCALE: Final = 0.01
@@ -23,31 +24,6 @@ CLIP_LR_SCALE: Final = 0.01
 
 SCENE: Final = "A photo of a {} in the scene"
 """The one sentence of the second release."""
-
-TrainClip = Literal["queries-values", "visual-attention", "none"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CatSegSettings:
-    """How a CAT-Seg is built on a CLIP.
-
-    Attributes:
-        image_size: Side of the square that CLIP sees, in pixels; images are squashed to it.
-        taps: Blocks whose outputs guide the decoder, at twice and at four times the grid.
-        readout: "catseg" (class token's residual, second release) or "value" (each token's own, first release).
-        templates: Set of sentences; "scene" is the one of the second release, "imagenet" the 80 of the first.
-        synonyms: "first" uses the name up to a comma; "mean" averages all of them for each sentence.
-        appearance: "clip" taps, or "resnet101" as a backbone of its own.
-        aggregator: Sizes of the aggregator.
-    """
-
-    image_size: int = 384
-    taps: tuple[int, int] = (3, 7)
-    readout: str = "catseg"
-    templates: str = "scene"
-    synonyms: Synonyms = "first"
-    appearance: Literal["clip", "resnet101"] = "clip"
-    aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
 
 
 class CatSeg(nn.Module):

@@ -11,10 +11,10 @@ from torch import Tensor
 from clipself.backbones.loading import blank_clip
 from clipself.conformance.filling import fill
 from clipself.losses.mask_classification import MaskPredictions
-from clipself.segmentation.methods import SanMethod, class_masks
-from clipself.segmentation.published import read_san
-from clipself.segmentation.san import San, format_bias, pool_bias, san_settings, semantic_scores
-from clipself.segmentation.segmenters import SanSegmenter
+from clipself.segmentation.san.loss import SanMethod, class_masks
+from clipself.segmentation.san.model import San, format_bias, pool_bias, san_settings, semantic_scores
+from clipself.segmentation.san.published import read_san
+from clipself.segmentation.san.segmenter import SanSegmenter
 from clipself.structures import SemanticBatch
 
 

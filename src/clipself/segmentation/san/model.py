@@ -4,7 +4,7 @@ Source: SAN (arXiv:2302.12242).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
@@ -16,7 +16,8 @@ from clipself.backbones.trunk import Sequence as Tokens
 from clipself.backbones.trunk import Trunk, join_heads
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.axes import unfold_axis
-from clipself.segmentation.side_adapter import Proposals, SideAdapter, SideSettings
+from clipself.segmentation.san.settings import SanSettings, SideSettings
+from clipself.segmentation.san.side_adapter import Proposals, SideAdapter
 from clipself.segmentation.text import embed_sentences
 from clipself.text.templates import load_templates
 
@@ -24,30 +25,6 @@ BLOCKED: Final = -100.0
 """Added to the attention of what must not be seen (the published value)."""
 
 Head = Literal["queries", "all"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SanSettings:
-    """How a SAN is built on a CLIP.
-
-    Attributes:
-        split: Blocks of CLIP that extract features; the others recognise.
-        clip_scale: Side of CLIP's input over that of the picture; 0.5 for B/16, 0.7 for L/14.
-        cut_remainder: Whether what is left of CLIP's input beside whole patches is cut off, as published, which moves
-            its map against that of the side network; else the input is resized to whole patches.
-        templates: Set of sentences around the names.
-        logit_scale: Cosines are multiplied by it.
-        learn_positions: Whether CLIP's position table learns, as published: the only weight of CLIP that does.
-        side: Sizes of the side network.
-    """
-
-    split: int = 9
-    clip_scale: float = 0.5
-    cut_remainder: bool = False
-    templates: str = "vild"
-    logit_scale: float = 100.0
-    learn_positions: bool = True
-    side: SideSettings = field(default_factory=SideSettings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

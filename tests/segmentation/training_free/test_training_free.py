@@ -9,7 +9,8 @@ from PIL import Image
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
-from clipself.segmentation.training_free import TrainingFree, TrainingFreeSettings
+from clipself.segmentation.training_free.segmenter import TrainingFree
+from clipself.segmentation.training_free.settings import TrainingFreeSettings
 
 SMALL = TrainingFreeSettings(templates="simple", shortest=48, window=32, stride=16)
 NAMES = ("cat", "dog", "sky", "grass")

@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipself.backbones.loading import blank_clip
 from clipself.conformance.filling import fill
-from clipself.segmentation.catseg import CatSeg, catseg_settings, choose_learning, fitting_window
-from clipself.segmentation.catseg_inference import CatSegInference, score_picture
-from clipself.segmentation.decide import decide
-from clipself.segmentation.published import published_names, read_catseg
-from clipself.segmentation.segmenters import CatSegSegmenter
+from clipself.segmentation.catseg.inference import CatSegInference, score_picture
+from clipself.segmentation.catseg.model import CatSeg, catseg_settings, choose_learning, fitting_window
+from clipself.segmentation.catseg.published import published_names, read_catseg
+from clipself.segmentation.catseg.segmenter import CatSegSegmenter
+from clipself.segmentation.streamed_argmax import streamed_argmax
 
 
 def millions(parameters: Any) -> float:
@@ -60,7 +60,7 @@ def test_published_sizes_of_the_first_release() -> None:
 
 
 def test_the_first_release_is_guided_by_a_resnet() -> None:
-    from clipself.segmentation.appearance import ResNetGuidance
+    from clipself.segmentation.catseg.appearance import ResNetGuidance
 
     maps = ResNetGuidance(image_size=64)(torch.zeros(1, 3, 64, 64))
     assert [tuple(one.shape[1:]) for one in maps] == [(1024, 4, 4), (512, 8, 8), (256, 16, 16)]
@@ -231,7 +231,7 @@ def largest(model: CatSeg, classes: int, *, classes_at_once: int) -> int:
     texts = F.normalize(torch.randn(classes, 1, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
     how = CatSegInference(mode="whole", classes_at_once=classes_at_once)
     with LargestTensor() as seen:
-        decide(score_picture(model, picture(32, 32), texts, size=(60, 60), how=how))
+        streamed_argmax(score_picture(model, picture(32, 32), texts, size=(60, 60), how=how))
     elements: int = seen.elements
     return elements
 

@@ -14,42 +14,10 @@ from clipself.layers.guided_window import GuidedWindowBlock
 from clipself.layers.linear_attention import LinearAttention, Padding
 from clipself.layers.upsampling import GuidedUpsample
 from clipself.ops.axes import pieces, unfold_axis
+from clipself.segmentation.catseg.settings import AggregatorSettings
 
 LEFT_OUT = -100.0
 """Logit of a class that the cap has left out."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AggregatorSettings:
-    """Sizes of an aggregator; the defaults are those of the second release for ViT-B/16.
-
-    Attributes:
-        text_channels: Width of the joint space.
-        guidance_channels: Width of the guiding map at the grid.
-        decoder_guidance_channels: Widths of the guiding maps at twice and four times the grid.
-        prompts: Sentences of a class; each gives a cost map of its own.
-        hidden: Width of a cost embedding.
-        projected: Width of guidance, of texts and of the map alike.
-        decoder_channels: Widths of the two upsampling steps.
-        decoder_projected: Widths of their guidance.
-        layers: Spatial and class steps.
-        heads: Attention heads of both.
-        window: Side of the windows, in patches.
-        pad_classes: Fewer classes than this are filled up with a learnt one; 0 for none, as in the first release.
-    """
-
-    text_channels: int = 512
-    guidance_channels: int = 512
-    decoder_guidance_channels: tuple[int, int] = (256, 128)
-    prompts: int = 1
-    hidden: int = 128
-    projected: int = 128
-    decoder_channels: tuple[int, int] = (64, 32)
-    decoder_projected: tuple[int, int] = (32, 16)
-    layers: int = 2
-    heads: int = 4
-    window: int = 12
-    pad_classes: int = 256
 
 
 class SpatialStep(nn.Module):

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from clipself.ops.axes import pieces
 from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
-from clipself.segmentation.catseg import CatSeg
-
-SIZE_DIVISOR = 32
-"""Sides of padded images are multiples of this."""
+from clipself.segmentation.catseg.model import CatSeg
+from clipself.segmentation.segmenter import SIZE_DIVISOR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

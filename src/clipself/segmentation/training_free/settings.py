@@ -1,0 +1,37 @@
+"""The protocol of segmentation without training."""
+
+from dataclasses import dataclass
+
+from clipself.backbones.readouts import find_readout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingFreeSettings:
+    """The protocol; the defaults are the published ones.
+
+    Attributes:
+        readout: How the last block becomes a dense map.
+        templates: Sentences around the names.
+        shortest: Shortest side that pictures are brought to, in pixels; the aspect is kept.
+        window: Side of a window.
+        stride: Step from window to window.
+        logit_scale: Cosines are multiplied by it ahead of the softmax.
+        threshold: Pixels whose best probability is below become background; 0 where there is no background.
+        background: Name of the background class, whose own score takes part too.
+        classes_at_once: Scores in one pass; bounds memory.
+    """
+
+    readout: str = "value"
+    templates: str = "imagenet"
+    shortest: int = 336
+    window: int = 224
+    stride: int = 112
+    logit_scale: float = 40.0
+    threshold: float = 0.0
+    background: str = "background"
+    classes_at_once: int = 64
+
+    def __post_init__(self) -> None:
+        find_readout(self.readout)
+        if not 0.0 <= self.threshold < 1.0:
+            raise ValueError(f"threshold={self.threshold} is not in [0, 1); it is a probability")
