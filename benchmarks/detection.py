@@ -23,8 +23,8 @@ from torch import Tensor
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from clipself.backbones.loading import load_clip
-from clipself.detection.methods import build_detector
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.detectors.table import build_detector
+from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.recipes.detect import detect_recipe
 from clipself.structures import DetectionBatch

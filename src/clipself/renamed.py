@@ -56,6 +56,24 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
         f"{_SEGMENTATION}.segmenters",
         f"{_SEGMENTATION}.training_free.table",
     ),
+    "clipself.detection.baron": ("clipself.detection.detectors.baron.model",),
+    "clipself.detection.crops": ("clipself.detection.detectors.two_stage.crops",),
+    "clipself.detection.feature_cache": ("clipself.detection.detectors.two_stage.feature_cache",),
+    "clipself.detection.features": ("clipself.detection.detectors.two_stage.features",),
+    "clipself.detection.fusion": ("clipself.detection.detectors.two_stage.fusion",),
+    "clipself.detection.fvit": ("clipself.detection.detectors.two_stage.model",),
+    "clipself.detection.fvlm": ("clipself.detection.detectors.two_stage.model",),
+    "clipself.detection.methods": ("clipself.detection.detectors.table",),
+    "clipself.detection.owlvit": ("clipself.detection.detectors.owlvit",),
+    "clipself.detection.pixels": ("clipself.detection.detectors.two_stage.pixels",),
+    "clipself.detection.postprocess": ("clipself.detection.detectors.two_stage.postprocess",),
+    "clipself.detection.proposals_network": ("clipself.detection.detectors.two_stage.proposals_network",),
+    "clipself.detection.propose": ("clipself.detection.proposals",),
+    "clipself.detection.published": ("clipself.detection.detectors.two_stage.published",),
+    "clipself.detection.regions": ("clipself.detection.detectors.two_stage.regions",),
+    "clipself.detection.settings": ("clipself.detection.detectors.table",),
+    "clipself.detection.two_stage": ("clipself.detection.detectors.two_stage.model",),
+    "clipself.detection.vild": ("clipself.detection.detectors.vild.model",),
 }
 """Old module -> the modules that hold its names now, searched in this order."""
 
@@ -92,6 +110,15 @@ NAMES: Final[Mapping[str, str]] = {
         f"{_SEGMENTATION}.san.{name}": f"{_SEGMENTATION}.san.model.{name}"
         for name in ("BLOCKED", "Head", "SplitFeatures", "format_bias", "look", "pool_bias", "run_masked")
     },
+    "clipself.detection.DetectorSettings": "clipself.detection.detectors.table.make_settings",
+    "clipself.detection.METHODS": "clipself.detection.detectors.table.DETECTORS",
+    "clipself.detection.DetectTrainConfig": "clipself.detection.config.DetectionTrainConfig",
+    "clipself.detection.DetectEvaluateConfig": "clipself.detection.config.DetectionEvaluateConfig",
+    "clipself.detection.DetectPredictConfig": "clipself.detection.config.DetectionPredictConfig",
+    "clipself.detection.fvit.FViT": "clipself.detection.detectors.two_stage.model.TwoStage",
+    "clipself.detection.fvlm.FVLM": "clipself.detection.detectors.two_stage.model.TwoStage",
+    "clipself.detection.methods.METHODS": "clipself.detection.detectors.table.DETECTORS",
+    "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",
 }
 """Old dotted name -> the new one, for what has another name in the same or another module."""
 

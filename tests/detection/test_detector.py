@@ -19,7 +19,7 @@ from clipself.detection import Detector, evaluate_detector, predict_images, to_c
 from clipself.detection.checkpoint import save_detector
 from clipself.detection.detector import paste_masks
 from clipself.detection.evaluate import score_detector
-from clipself.detection.propose import write_proposals
+from clipself.detection.proposals import write_proposals
 from clipself.distillation.run import distill
 from clipself.structures import Detections
 from clipself.viz import DrawnBox, draw_boxes

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from tests.support.tiny import tiny_openai_clip
 
-from clipself.detection.methods import build_detector
-from clipself.detection.settings import DetectorSettings
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import DetectionBatch
 
@@ -21,14 +21,16 @@ BASE = ("cat", "dog", "bird")
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 230), (230, 210, 40))
 
 
-def tiny_settings(**changes: Any) -> DetectorSettings:
+def tiny_settings(method: str = "fvit", **changes: Any) -> TwoStageSettings:
     """A canvas of 64 px and channels enough to learn colours."""
     given: dict[str, Any] = {
         "image_size": 64, "pixels": "clip", "taps": (0, 1, 2, 3), "channels": 16, "norm": "group", "rpn_convs": 1,
         "box_convs": 1, "box_layers": 1, "box_width": 32, "rpn_samples": 64, "proposals_before": 100,
         "proposals_after": 50, "roi_samples": 32, "templates": "simple", "anchor_scale": 4.0, **changes,
     }  # fmt: skip
-    return DetectorSettings(**given)
+    settings = make_settings(method, **given)
+    assert isinstance(settings, TwoStageSettings)
+    return settings
 
 
 def tiny_detector(*, names: Sequence[str] = NAMES, base: Sequence[str] = BASE, **changes: Any) -> TwoStage:

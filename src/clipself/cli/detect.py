@@ -3,21 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from clipself.cli.distill import take_option
-from clipself.detection.config import DetectEvaluateConfig, DetectPredictConfig, DetectTrainConfig, ProposalsConfig
+from clipself.detection.config import (
+    DetectionEvaluateConfig,
+    DetectionPredictConfig,
+    DetectionTrainConfig,
+    ProposalsConfig,
+)
+from clipself.detection.detectors.table import change_method
 from clipself.recipes.detect import DETECT_RECIPES, detect_recipe
 
 
 def detect_train(words: Sequence[str]) -> int:
     """Reads `--recipe` first: it sets the defaults that all other options replace."""
     rest, recipe = take_option(list(words), "--recipe", default="small")
-    defaults = replace(detect_recipe(recipe), annotations=tyro.MISSING, images=tyro.MISSING, out=tyro.MISSING)
-    config: DetectTrainConfig = tyro.cli(
-        DetectTrainConfig,
+    chosen = detect_recipe(recipe)
+    rest, method = take_option(rest, "--detector.method", default=chosen.detector.method)
+    chosen = replace(chosen, detector=change_method(chosen.detector, method))
+    defaults = replace(chosen, annotations=tyro.MISSING, images=tyro.MISSING, out=tyro.MISSING)
+    config: DetectionTrainConfig = tyro.cli(
+        DetectionTrainConfig,
         default=defaults,
         args=rest,
         prog="clipself detect train",
@@ -36,7 +45,7 @@ def detect_train(words: Sequence[str]) -> int:
 def detect_evaluate(words: Sequence[str]) -> int:
     """Prints the table; writes results and JSON where `--out` says."""
     config = tyro.cli(
-        DetectEvaluateConfig,
+        DetectionEvaluateConfig,
         args=words,
         prog="clipself detect evaluate",
         description="AP50 of novel, base and all classes (COCO files), or federated APr, APc, APf (LVIS files).",
@@ -48,8 +57,8 @@ def detect_evaluate(words: Sequence[str]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PredictOptions(DetectPredictConfig):
-    """As `DetectPredictConfig`, with the images without a flag."""
+class PredictOptions(DetectionPredictConfig):
+    """As `DetectionPredictConfig`, with the images without a flag."""
 
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files or folders of them."""
@@ -122,15 +131,16 @@ def detect_import(words: Sequence[str]) -> int:
     """Writes the folder and says where."""
     options = tyro.cli(ImportOptions, args=words, prog="clipself detect import")
     from clipself.data.detection import ClassSplit
-    from clipself.detection.published import import_published
+    from clipself.detection.detectors.two_stage.published import import_published
     from clipself.text.vocab import load_vocab
 
     config = detect_recipe(options.recipe)
+    settings: Any = config.detector
     vocab = load_vocab("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
     classes = ClassSplit(ids=vocab.ids, names=vocab.names, is_base=tuple(not novel for novel in vocab.is_novel))
     folder = import_published(
         options.weights, options.out, model=config.model, pretrained=options.pretrained or config.pretrained,
-        settings=config.detector, classes=classes, text_from=options.text_from,
+        settings=settings, classes=classes, text_from=options.text_from,
     )  # fmt: skip
     print(f"{folder}: {len(classes.base)} base and {len(classes.novel)} novel classes")
     return 0
@@ -144,7 +154,7 @@ def proposals(words: Sequence[str]) -> int:
         prog="clipself proposals",
         description="Class-free boxes of a folder of images by a trained detector's proposal network.",
     )
-    from clipself.detection.propose import write_proposals
+    from clipself.detection.proposals import write_proposals
 
     boxes, images = write_proposals(config)
     print(

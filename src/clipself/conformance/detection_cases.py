@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.detection.fusion import cosine_logits, fuse_scores
+from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
 from clipself.losses.masked_cross_entropy import masked_cross_entropy
 from clipself.metrics.coco_ap import coco_ap
 from clipself.metrics.lvis_ap import lvis_ap

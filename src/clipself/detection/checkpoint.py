@@ -9,9 +9,8 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.stands_on import find_clip, name_clip
-from clipself.detection.methods import build_detector
-from clipself.detection.settings import settings_from_json
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.files import write_atomically, write_json
 
@@ -84,7 +83,7 @@ def load_detector(
     from clipself.data.sources import read_json
 
     card = read_json(folder / CARD)
-    settings = settings_from_json(card["settings"])
+    settings = make_settings(**card["settings"])
     clip = find_clip(card, folder=folder, digest=card["backbone_hash"], part="image", clip=clip, device=device)
     vocabulary = make_vocabulary(
         clip, card["names"], base=card["base"], templates=settings.templates, cache_dir=cache_dir

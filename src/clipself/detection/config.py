@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from clipself.detection.settings import DetectorSettings
+from clipself.detection.detectors.fvit import FViTSettings
+from clipself.detection.detectors.settings import MethodSettings
 from clipself.engine.settings import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectTrainConfig(RunSettings):
+class DetectionTrainConfig(RunSettings):
     """One training run of a detector on base classes."""
 
     annotations: Path
@@ -32,8 +33,8 @@ class DetectTrainConfig(RunSettings):
     """Text file of novel names: their boxes are dropped, their names stay out of the loss."""
     keep_empty: bool = False
     """Whether images without a base box are trained on; published recipes drop them."""
-    detector: DetectorSettings = field(default_factory=DetectorSettings)
-    """Architecture, targets and scoring."""
+    detector: MethodSettings = field(default_factory=FViTSettings)
+    """Which detector: its architecture, targets and scoring."""
     scales: tuple[float, float] = (0.1, 2.0)
     """Large-scale jitter; 1 1 turns it off."""
     flip: float = 0.5
@@ -103,7 +104,7 @@ class DetectTrainConfig(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectEvaluateConfig:
+class DetectionEvaluateConfig:
     """One evaluation of a trained detector."""
 
     detector: str
@@ -143,7 +144,7 @@ class DetectEvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectPredictConfig:
+class DetectionPredictConfig:
     """Named things in pictures."""
 
     images: tuple[Path, ...]

@@ -16,9 +16,9 @@ from clipself.backbones.text import default_cache_dir
 from clipself.data.images import read_image
 from clipself.data.jitter import letterbox
 from clipself.detection.checkpoint import load_detector
-from clipself.detection.pixels import pixels_of
-from clipself.detection.proposals_network import Proposals
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.detectors.two_stage.pixels import pixels_of
+from clipself.detection.detectors.two_stage.proposals_network import Proposals
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import Detections
 

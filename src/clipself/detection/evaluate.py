@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.data.sources import read_json
-from clipself.detection.config import DetectEvaluateConfig
+from clipself.detection.config import DetectionEvaluateConfig
 from clipself.detection.detector import Detector
 from clipself.detection.results import to_coco
 from clipself.files import write_json, write_text
@@ -30,7 +30,7 @@ class NamedDetector(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectReport:
+class DetectionReport:
     """Scores of one detector.
 
     Attributes:
@@ -62,12 +62,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
-def evaluate_detector(config: DetectEvaluateConfig | None = None, /, **options: Any) -> list[DetectReport]:
+def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **options: Any) -> list[DetectionReport]:
     """Scores a trained detector, prints the table and writes results and JSON.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `DetectEvaluateConfig`.
+        options: Fields of `DetectionEvaluateConfig`.
 
     Returns:
         The report, then one with synonyms and one with more names where these are given.
@@ -76,7 +76,7 @@ def evaluate_detector(config: DetectEvaluateConfig | None = None, /, **options: 
         ValueError: A setting, an annotation or the detector does not fit.
         FileNotFoundError: A file is missing.
     """
-    config = config if config is not None else DetectEvaluateConfig(**options)
+    config = config if config is not None else DetectionEvaluateConfig(**options)
     detector = open_detector(config.detector, device=config.device)
     if isinstance(detector, Detector):
         names = ("alpha", "beta", "clip_temperature", "fusion")
@@ -110,13 +110,13 @@ def evaluate_detector(config: DetectEvaluateConfig | None = None, /, **options: 
 def open_detector(named: str, *, device: str) -> Any:
     """A folder of `detect train`, or "owlvit:NAME"."""
     if named.startswith("owlvit:"):
-        from clipself.detection.owlvit import OwlDetector
+        from clipself.detection.detectors.owlvit import OwlDetector
 
         return OwlDetector(named.removeprefix("owlvit:"), device=device)
     return Detector.from_checkpoint(named, device=device)
 
 
-def _unseen(config: DetectEvaluateConfig, detector: Any) -> list[str] | None:
+def _unseen(config: DetectionEvaluateConfig, detector: Any) -> list[str] | None:
     """Categories of the file that training did not see; None for a detector that does not tell."""
     if not isinstance(detector, Detector):
         return None
@@ -150,7 +150,7 @@ def score_detector(
     title: str = "detector",
     batch_size: int = 1,
     progress: bool = True,
-) -> DetectReport:
+) -> DetectionReport:
     """Runs a detector over the images and scores what it finds.
 
     Args:
@@ -187,7 +187,7 @@ def score_detector(
     else:
         scores = coco_ap(truth, results, groups=classes.groups())
         kinds = {}
-    return DetectReport(
+    return DetectionReport(
         title=title if not kinds else f"{title} ({kinds['lvis']} AP)",
         images=count,
         summary={name: 100 * value for name, value in scores.summary.items()},
@@ -223,7 +223,7 @@ def _class_rows(classes: ClassSplit, scores: DetectionScores) -> Iterator[Mappin
         }
 
 
-def compare_reports(reports: Sequence[DetectReport]) -> str:
+def compare_reports(reports: Sequence[DetectionReport]) -> str:
     """One line a report, in percent."""
     names = [name for name in HEADINGS if any(name in report.summary for report in reports)]
     width = max(10, *(len(report.title) for report in reports))
@@ -238,7 +238,7 @@ def compare_reports(reports: Sequence[DetectReport]) -> str:
 HEADINGS = ("AP50 novel", "AP50 base", "AP50 all", "AP", "AP50", "APr", "APc", "APf", "AR@300")
 
 
-def class_table(report: DetectReport) -> str:
+def class_table(report: DetectionReport) -> str:
     """One line a class, best first."""
     rows = sorted(
         report.per_class, key=lambda row: (row["group"], -(row["AP50"] if row["AP50"] == row["AP50"] else -1))

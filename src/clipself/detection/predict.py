@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from clipself.data.images import read_image
 from clipself.data.sources import ImageFolder
-from clipself.detection.config import DetectPredictConfig
+from clipself.detection.config import DetectionPredictConfig
 from clipself.detection.detector import Detector
 from clipself.detection.evaluate import open_detector
 from clipself.detection.results import to_coco
@@ -37,18 +37,18 @@ class PredictResult:
     found: tuple[Detections, ...]
 
 
-def predict_images(config: DetectPredictConfig | None = None, /, **options: Any) -> PredictResult:
+def predict_images(config: DetectionPredictConfig | None = None, /, **options: Any) -> PredictResult:
     """Finds named things in images and draws them.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `DetectPredictConfig`.
+        options: Fields of `DetectionPredictConfig`.
 
     Raises:
         ValueError: Names are missing or doubled, or an image is damaged.
         FileNotFoundError: An image or the detector is missing.
     """
-    config = config if config is not None else DetectPredictConfig(**options)
+    config = config if config is not None else DetectionPredictConfig(**options)
     paths = [path for given in config.images for path in (ImageFolder(given).paths if given.is_dir() else [given])]
     detector = open_detector(config.detector, device=config.device)
     known = set(map(spoken_name, detector.trained_names)) if isinstance(detector, Detector) else set()

@@ -16,11 +16,10 @@ from clipself.backbones.text import default_cache_dir
 from clipself.data.detection import CocoDetection, DetectionDataset, make_detection_loader
 from clipself.data.workers import plain_errors
 from clipself.detection.checkpoint import FROZEN, save_detector
-from clipself.detection.config import DetectTrainConfig
-from clipself.detection.methods import build_detector
-from clipself.detection.pixels import pixels_of
-from clipself.detection.settings import DetectorSettings
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.config import DetectionTrainConfig
+from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.begin import begin_run, loop_config
 from clipself.engine.distributed import World, join_world
@@ -35,7 +34,7 @@ from clipself.structures import DetectionBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectTrainResult:
+class DetectionTrainResult:
     """What a run left behind.
 
     Attributes:
@@ -92,12 +91,12 @@ class DetectionMethod:
         return {name: round(value, 5) for name, value in self.last.items()}
 
 
-def train_detector(config: DetectTrainConfig | None = None, /, **options: Any) -> DetectTrainResult:
+def train_detector(config: DetectionTrainConfig | None = None, /, **options: Any) -> DetectionTrainResult:
     """Trains a detector on the base classes of a COCO-format file.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `DetectTrainConfig`; paths may be strings, `detector` may be a dict.
+        options: Fields of `DetectionTrainConfig`; paths may be strings, `detector` may be a dict.
 
     Returns:
         Where the detector is and how the loss went.
@@ -113,7 +112,7 @@ def train_detector(config: DetectTrainConfig | None = None, /, **options: Any) -
         return _train(config, world)
 
 
-def config_of(options: Mapping[str, Any]) -> DetectTrainConfig:
+def config_of(options: Mapping[str, Any]) -> DetectionTrainConfig:
     """Keywords as settings; strings of path settings become paths."""
     paths = {"annotations", "images", "out", "base", "novel", "feature_cache", "evaluate_annotations",
              "evaluate_images"}  # fmt: skip
@@ -121,18 +120,18 @@ def config_of(options: Mapping[str, Any]) -> DetectTrainConfig:
         name: Path(value) if name in paths and value is not None else value for name, value in options.items()
     }
     if isinstance(given.get("detector"), Mapping):
-        given["detector"] = DetectorSettings(**dict(given["detector"]))
-    return DetectTrainConfig(**given)
+        given["detector"] = make_settings(**given["detector"])
+    return DetectionTrainConfig(**given)
 
 
-def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
+def _train(config: DetectionTrainConfig, world: World) -> DetectionTrainResult:
     state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
     clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
+    settings: Any = config.detector
     source = CocoDetection(
         config.annotations, config.images, split=config.split, base=config.base, novel=config.novel,
-        masks=config.detector.mask_convs > 0, keep_empty=config.keep_empty,
+        masks=settings.mask_convs > 0, keep_empty=config.keep_empty,
     )  # fmt: skip
-    settings = config.detector
     vocabulary = make_vocabulary(
         clip, source.classes.names, base=source.classes.base, templates=settings.templates,
         cache_dir=default_cache_dir(),
@@ -161,13 +160,13 @@ def _train(config: DetectTrainConfig, world: World) -> DetectTrainResult:
     return result
 
 
-def describe(config: DetectTrainConfig, detector: TwoStage, dataset: DetectionDataset, steps: int) -> str:
+def describe(config: DetectionTrainConfig, detector: TwoStage, dataset: DetectionDataset, steps: int) -> str:
     """One line that says what will train on what."""
     millions = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) / 1e6
     classes = dataset.source.classes
     return (
         f"{config.detector.method} on frozen {config.model}: {millions:.1f} M parameters learn on {len(dataset)} "
-        f"images at {config.detector.image_size} px, {len(classes.base)} base and {len(classes.novel)} novel classes, "
+        f"images at {dataset.side} px, {len(classes.base)} base and {len(classes.novel)} novel classes, "
         f"{steps} steps"
     )
 
@@ -178,7 +177,7 @@ def running_statistics(detector: TwoStage) -> list[Tensor]:
 
 
 def _make_loop(
-    config: DetectTrainConfig,
+    config: DetectionTrainConfig,
     world: World,
     detector: TwoStage,
     dataset: DetectionDataset,
@@ -217,7 +216,7 @@ def _make_loop(
     )
 
 
-def _make_evaluation(config: DetectTrainConfig, detector: TwoStage) -> Any:
+def _make_evaluation(config: DetectionTrainConfig, detector: TwoStage) -> Any:
     from clipself.detection.detector import Detector
     from clipself.detection.evaluate import score_detector
 
@@ -241,27 +240,28 @@ def _make_evaluation(config: DetectTrainConfig, detector: TwoStage) -> Any:
     return evaluate
 
 
-def _open_cache(config: DetectTrainConfig, detector: TwoStage, dataset: DetectionDataset, world: World) -> None:
+def _open_cache(config: DetectionTrainConfig, detector: TwoStage, dataset: DetectionDataset, world: World) -> None:
     if config.feature_cache is None:
         return
     if world.size > 1:
         raise ValueError("feature_cache is written by one process; run without torchrun, or without the cache")
     if detector.backbone.clip.trunk.stage_strides:
         raise ValueError("feature_cache holds taps of one size, which a ResNet's stages are not; run without the cache")
-    from clipself.detection.feature_cache import FeatureCache
+    from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
 
     views = config.views or 1
     parts = [detector.backbone.clip.weights_hash("image"), str(dataset.source.source), str(dataset.side)]
-    parts += [str(dataset.scales), str(dataset.flip), str(dataset.seed), str(views), config.detector.pixels]
-    parts += [str(config.detector.taps), config.detector.readout]
+    settings = detector.settings
+    parts += [str(dataset.scales), str(dataset.flip), str(dataset.seed), str(views), settings.pixels]
+    parts += [str(settings.taps), settings.readout]
     detector.cache = FeatureCache(
         config.feature_cache, identity=" ".join(parts), rows=len(dataset) * views, backbone=detector.backbone
     )
 
 
-def _finish(config: DetectTrainConfig, world: World, detector: TwoStage, steps: int) -> DetectTrainResult:
+def _finish(config: DetectionTrainConfig, world: World, detector: TwoStage, steps: int) -> DetectionTrainResult:
     first_loss, last_loss = loss_at_ends(config.out)
-    result = DetectTrainResult(
+    result = DetectionTrainResult(
         out=config.out,
         steps=steps,
         first_loss=first_loss,

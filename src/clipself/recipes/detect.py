@@ -9,106 +9,97 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipself.choices import pick
-from clipself.detection.config import DetectTrainConfig
-from clipself.detection.settings import DetectorSettings
+from clipself.detection.config import DetectionTrainConfig
+from clipself.detection.detectors.baron.settings import BaronSettings
+from clipself.detection.detectors.fvit import FViTSettings
+from clipself.detection.detectors.fvlm import FvlmSettings
+from clipself.detection.detectors.vild.settings import ViLDSettings
 
 UNSET: Final = Path("")
 
+SMALL: Final[Mapping[str, Any]] = {
+    "image_size": 320, "pixels": "clip", "taps": (1, 3, 4, 5), "channels": 64, "norm": "group", "rpn_convs": 1,
+    "box_convs": 1, "box_width": 256, "rpn_samples": 128, "proposals_before": 300, "proposals_after": 150,
+    "roi_samples": 64, "templates": "simple", "nms": 0.5,
+}  # fmt: skip
+"""Thin heads on the packaged small CLIP at 320 px."""
 
-def small() -> DetectTrainConfig:
+
+def small() -> DetectionTrainConfig:
     """The packaged small CLIP at 320 px with thin heads: minutes on one CPU core."""
-    detector = DetectorSettings(
-        image_size=320, pixels="clip", taps=(1, 3, 4, 5), channels=64, norm="group", rpn_convs=1, box_convs=1,
-        box_width=256, rpn_samples=128, proposals_before=300, proposals_after=150, roi_samples=64, templates="simple",
-        clip_temperature=50.0, alpha=0.2, beta=0.8, nms=0.5,
-    )  # fmt: skip
-    return DetectTrainConfig(
-        annotations=UNSET, images=UNSET, out=UNSET, detector=detector, scales=(0.8, 1.2), epochs=4, batch_size=4,
-        lr=1e-3, schedule="cosine", weight_decay=0.05, warmup_steps=50,
+    return DetectionTrainConfig(
+        annotations=UNSET, images=UNSET, out=UNSET,
+        detector=FViTSettings(**SMALL, clip_temperature=50.0, alpha=0.2, beta=0.8), scales=(0.8, 1.2), epochs=4,
+        batch_size=4, lr=1e-3, schedule="cosine", weight_decay=0.05, warmup_steps=50,
     )  # fmt: skip
 
 
-def small_fvlm() -> DetectTrainConfig:
+def small_fvlm() -> DetectionTrainConfig:
     """F-VLM's fusion and background on the small recipe."""
-    return _small(
-        method="fvlm", fusion="fvlm", alpha=0.35, beta=0.65, background_weight=0.9, temperature=100.0,
-        clip_temperature=100.0,
-    )  # fmt: skip
+    return replace(small(), detector=FvlmSettings(**SMALL))
 
 
-def small_vild() -> DetectTrainConfig:
+def small_vild() -> DetectionTrainConfig:
     """ViLD's distillation on the small recipe: the detector decides alone."""
-    return _small(
-        method="vild", fusion="none", background="learned", background_weight=1.0, temperature=100.0,
-        learn_temperature=False, extra_weight=0.5,
-    )  # fmt: skip
+    return replace(small(), detector=ViLDSettings(**SMALL))
 
 
-def small_baron() -> DetectTrainConfig:
+def small_baron() -> DetectionTrainConfig:
     """BARON-KD on the small recipe: four pseudo words, three bags an image."""
-    return _small(
-        method="baron", fusion="none", background="learned", background_weight=0.7, learn_temperature=False,
-        extra_weight=1.0, distill_regions=3, words=4,
-    )  # fmt: skip
+    return replace(small(), detector=BaronSettings(**SMALL, words=4))
 
 
-def _small(**changes: Any) -> DetectTrainConfig:
-    config = small()
-    return replace(config, detector=replace(config.detector, **changes))
-
-
-def ov_coco_b16() -> DetectTrainConfig:
+def ov_coco_b16() -> DetectionTrainConfig:
     """F-ViT on OV-COCO with EVA-02 CLIP B/16: 640 px, 3 epochs at a constant rate, batch 64 over all processes.
 
     Source: CLIPSelf's released configurations; eight processes of eight images. Pass the refined backbone as `--model`.
     """
-    return DetectTrainConfig(
+    return DetectionTrainConfig(
         annotations=UNSET, images=UNSET, out=UNSET, model="EVA02-B-16", pretrained="merged2b_s8b_b131k",
-        split="ov-coco", detector=DetectorSettings(), scales=(0.1, 2.0), flip=0.5, epochs=3, batch_size=8, lr=1e-4,
+        split="ov-coco", detector=FViTSettings(), scales=(0.1, 2.0), flip=0.5, epochs=3, batch_size=8, lr=1e-4,
         weight_decay=0.1, warmup_steps=250, clip_norm=1.0, precision="fp16", workers=8,
     )  # fmt: skip
 
 
-def ov_coco_l14() -> DetectTrainConfig:
+def ov_coco_l14() -> DetectionTrainConfig:
     """L/14 at 336 px pre-training: 896 px; the release notes that its second epoch is often the best."""
-    b16 = ov_coco_b16()
     return replace(
-        b16, model="EVA02-L-14-336", pretrained="merged2b_s6b_b61k",
-        detector=replace(b16.detector, image_size=896, taps=(6, 10, 14, 23)),
+        ov_coco_b16(), model="EVA02-L-14-336", pretrained="merged2b_s6b_b61k",
+        detector=FViTSettings(image_size=896, taps=(6, 10, 14, 23)),
     )  # fmt: skip
 
 
-def ov_lvis_b16() -> DetectTrainConfig:
+LVIS: Final[Mapping[str, Any]] = {
+    "rpn_norm": True, "mask_convs": 4, "rescue_regions": True, "background_weight": 0.9, "clip_temperature": 50.0,
+    "score_threshold": 0.0001, "nms": 0.5, "max_detections": 300,
+}  # fmt: skip
+"""F-ViT on OV-LVIS: masks, lower thresholds."""
+
+
+def ov_lvis_b16() -> DetectionTrainConfig:
     """OV-LVIS: masks, 1024 px, 48 epochs with two drops, lower thresholds."""
-    b16 = ov_coco_b16()
-    detector = replace(
-        b16.detector, image_size=1024, rpn_norm=True, mask_convs=4, rescue_regions=True, background_weight=0.9,
-        clip_temperature=50.0, beta=0.6, score_threshold=0.0001, nms=0.5, max_detections=300,
-    )  # fmt: skip
-    return replace(b16, split="ov-lvis", detector=detector, epochs=48, drop_epochs=(32, 44))
+    detector = FViTSettings(**LVIS, image_size=1024, beta=0.6)
+    return replace(ov_coco_b16(), split="ov-lvis", detector=detector, epochs=48, drop_epochs=(32, 44))
 
 
-def ov_lvis_l14() -> DetectTrainConfig:
+def ov_lvis_l14() -> DetectionTrainConfig:
     """OV-LVIS with L/14 at 896 px; the authors note that a beta of .6 to .8 gives far higher APr."""
-    b16, l14 = ov_lvis_b16(), ov_coco_l14()
-    detector = replace(b16.detector, image_size=896, taps=l14.detector.taps, beta=0.4)
-    return replace(b16, model=l14.model, pretrained=l14.pretrained, detector=detector)
+    l14 = ov_coco_l14()
+    detector = FViTSettings(**LVIS, image_size=896, taps=(6, 10, 14, 23), beta=0.4)
+    return replace(ov_lvis_b16(), model=l14.model, pretrained=l14.pretrained, detector=detector)
 
 
-def ov_coco_fvlm_rn50() -> DetectTrainConfig:
+def ov_coco_fvlm_rn50() -> DetectionTrainConfig:
     """F-VLM (arXiv:2209.15639) on CLIP's RN50: its architecture and scoring, trained as F-ViT is.
 
     The authors train for 46,100 steps of 256 images by SGD on an accelerator pod; that schedule is not repeated here.
     """
     b16 = ov_coco_b16()
-    detector = replace(
-        b16.detector, method="fvlm", pixels="clip", image_size=1024, box_layers=1, background_weight=0.9,
-        temperature=100.0, fusion="fvlm", alpha=0.35, beta=0.65, clip_temperature=100.0,
-    )  # fmt: skip
+    detector = FvlmSettings(pixels="clip", image_size=1024, box_layers=1)
     return replace(b16, model="RN50", pretrained="openai", detector=detector)
 
 
-DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectTrainConfig]]] = {
+DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "small": small,
     "small-fvlm": small_fvlm,
     "small-vild": small_vild,
@@ -120,15 +111,8 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectTrainConfig]]] = {
     "ov-lvis-l14": ov_lvis_l14,
 }
 
-TRANSFER: Final[Mapping[str, Mapping[str, Any]]] = {
-    "coco": {"clip_temperature": 120.0, "alpha": 0.2, "fusion": "single"},
-    "objects365": {"clip_temperature": 120.0, "alpha": 0.3, "fusion": "single"},
-    "voc": {"clip_temperature": 120.0, "alpha": 0.3, "fusion": "single"},
-}
-"""Scoring of the OV-LVIS detector on another data set, as released: one exponent for all classes."""
 
-
-def detect_recipe(name: str, **changes: Any) -> DetectTrainConfig:
+def detect_recipe(name: str, **changes: Any) -> DetectionTrainConfig:
     """A recipe by name with some settings replaced; `detector` may be a table of replacements.
 
     Raises:

@@ -15,11 +15,11 @@ from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.words import WordEncoder
 from clipself.data.preprocess import Preprocess
-from clipself.detection.baron import draw_bags, neighbours
-from clipself.detection.crops import embed_boxes
-from clipself.detection.features import FrozenClip
-from clipself.detection.methods import METHODS, build_detector
-from clipself.detection.two_stage import Step, TwoStage
+from clipself.detection.detectors.baron.model import draw_bags, neighbours
+from clipself.detection.detectors.table import DETECTORS, build_detector
+from clipself.detection.detectors.two_stage.crops import embed_boxes
+from clipself.detection.detectors.two_stage.features import FrozenClip
+from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.losses import info_nce
 from clipself.recipes import detect_recipe
@@ -35,7 +35,7 @@ def build(method: str, **changes: Any) -> TwoStage:
     return build_detector(clip, tiny_settings(method=method, **given), vocabulary)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(DETECTORS))
 @pytest.mark.parametrize(
     ("boxes", "labels"),
     [pytest.param(BOXES, LABELS, id="ordinary"), pytest.param([[], []], [[], []], id="no-boxes")],
@@ -54,7 +54,7 @@ def test_every_method_trains_every_parameter_and_detects(
     assert found.scores.isfinite().all()
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(DETECTORS))
 def test_every_method_stands_on_a_resnet_too(method: str) -> None:
     clip = tiny_resnet_clip()
     vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
@@ -86,20 +86,22 @@ def test_a_region_of_everything_is_the_image_embedding_of_a_resnet() -> None:
 
 @pytest.mark.parametrize("recipe", ["small", "small-fvlm", "small-vild", "small-baron"])
 def test_recipes_name_methods_that_there_are(recipe: str) -> None:
-    assert detect_recipe(recipe).detector.method in METHODS
-    changed = detect_recipe(recipe, lr=0.5, detector={"beta": 0.3})
+    assert detect_recipe(recipe).detector.method in DETECTORS
+    changed: Any = detect_recipe(recipe, lr=0.5, detector={"beta": 0.3})
     assert (changed.lr, changed.detector.beta) == (0.5, 0.3)
     assert changed.detector.channels == 64
 
 
 def test_published_recipes_state_the_published_numbers() -> None:
+    coco: Any
+    lvis: Any
     coco, lvis = detect_recipe("ov-coco-b16"), detect_recipe("ov-lvis-l14")
     assert (coco.detector.image_size, coco.detector.taps, coco.epochs, coco.lr) == (640, (3, 5, 7, 11), 3, 1e-4)
     assert (coco.detector.clip_temperature, coco.detector.alpha, coco.detector.beta) == (75.0, 0.1, 0.8)
     assert (lvis.detector.image_size, lvis.detector.taps, lvis.epochs) == (896, (6, 10, 14, 23), 48)
     assert (lvis.detector.beta, lvis.detector.score_threshold, lvis.detector.max_detections) == (0.4, 0.0001, 300)
     assert lvis.drop_epochs == (32, 44)
-    fvlm = detect_recipe("ov-coco-fvlm-rn50")
+    fvlm: Any = detect_recipe("ov-coco-fvlm-rn50")
     assert (fvlm.model, fvlm.pretrained, fvlm.detector.fusion) == ("RN50", "openai", "fvlm")
     assert (fvlm.detector.alpha, fvlm.detector.beta, fvlm.detector.background_weight) == (0.35, 0.65, 0.9)
 
@@ -177,11 +179,11 @@ def test_vild_distils_the_best_proposals() -> None:
     assert float(loss.detach()) == pytest.approx(0.5 * total / 3, rel=1e-4)
 
 
-def step_of(detector: TwoStage, batch: Any) -> Step:
+def step_of(detector: TwoStage, batch: Any) -> RegionPass:
     features = detector.backbone(batch.images_B3HW)
     maps = detector.pyramid(detector.taps(features.taps))
     proposals = detector.proposer.propose(detector.proposer(maps), batch.sizes)
-    return Step(
+    return RegionPass(
         batch=batch, maps=maps[:4], proposals=proposals, targets=[], embeddings_RD=torch.zeros(0, 1), features=features
     )
 
@@ -239,7 +241,7 @@ def processor(*, text: Any, images: Any, return_tensors: str) -> FakeInputs:
 def test_owl_boxes_come_back_to_pictures_that_are_not_square(
     kind: Callable[[], torch.nn.Module], expected: list[float]
 ) -> None:
-    from clipself.detection.owlvit import OwlDetector
+    from clipself.detection.detectors.owlvit import OwlDetector
 
     detector = OwlDetector(model=kind(), processor=processor, device="cpu")
     picture = Image.fromarray(np.zeros((50, 100, 3), np.uint8))
@@ -252,7 +254,7 @@ def test_owl_boxes_come_back_to_pictures_that_are_not_square(
 
 
 def test_owl_without_transformers_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clipself.detection.owlvit import OwlDetector
+    from clipself.detection.detectors.owlvit import OwlDetector
 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'clipself\[owlvit\]'"):

@@ -18,7 +18,15 @@ from clipself.backbones.weights import to_official_eva
 from clipself.conformance.filling import fill
 from clipself.data.detection import ClassSplit
 from clipself.detection.detector import Detector
-from clipself.detection.published import HEADS, TEXTS, UNUSED, VISUAL, import_published, load_published, to_our_names
+from clipself.detection.detectors.two_stage.published import (
+    HEADS,
+    TEXTS,
+    UNUSED,
+    VISUAL,
+    import_published,
+    load_published,
+    to_our_names,
+)
 
 CLASSES = ClassSplit(ids=(1, 2, 3), names=("cat", "dog", "bird"), is_base=(True, True, False))
 COUNTERS = "num_batches_tracked"

@@ -8,13 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.detection.feature_cache import FeatureCache
-from clipself.detection.features import Features, FrozenClip
-from clipself.detection.fusion import cosine_logits, fuse_scores
-from clipself.detection.postprocess import Found, select_detections
-from clipself.detection.proposals_network import ProposalNetwork, Proposals
-from clipself.detection.regions import STDS, RegionTargets, mask_targets, sample_regions, sampling_generators
-from clipself.detection.settings import DetectorSettings
+from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
+from clipself.detection.detectors.two_stage.features import Features, FrozenClip
+from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
+from clipself.detection.detectors.two_stage.postprocess import Found, select_detections
+from clipself.detection.detectors.two_stage.proposals_network import ProposalNetwork, Proposals
+from clipself.detection.detectors.two_stage.regions import (
+    STDS,
+    RegionTargets,
+    mask_targets,
+    sample_regions,
+    sampling_generators,
+)
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.vocabulary import Vocabulary
 from clipself.layers.pyramid import FeaturePyramid, TapPyramid
 from clipself.layers.region_heads import MaskHead, RegionHead
@@ -29,7 +35,7 @@ BINS, MASK_BINS = 7, 14
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class RegionPass:
     """What one training step has computed so far, for the losses that a method adds.
 
     Attributes:
@@ -65,7 +71,7 @@ class TwoStage(nn.Module):
     needs_dense = False
     """Whether training needs the dense map."""
 
-    def __init__(self, clip: DenseCLIP, settings: DetectorSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: TwoStageSettings, vocabulary: Vocabulary) -> None:
         super().__init__()
         if settings.image_size % clip.patch_size:
             near = max(1, round(settings.image_size / clip.patch_size)) * clip.patch_size
@@ -157,7 +163,7 @@ class TwoStage(nn.Module):
         losses |= self.region_losses(targets, embeddings_RD.float(), deltas_R4.float(), seen_RK=seen_RK)
         if self.mask_head is not None:
             losses["masks"] = self.mask_loss(self.mask_head, maps, targets, batch)
-        step = Step(
+        step = RegionPass(
             batch=batch, maps=maps, proposals=proposals, targets=targets, embeddings_RD=embeddings_RD.float(),
             features=features,
         )  # fmt: skip
@@ -220,7 +226,7 @@ class TwoStage(nn.Module):
                 total = total + F.binary_cross_entropy_with_logits(logits, wanted)
         return total
 
-    def extra_losses(self, step: Step) -> dict[str, Tensor]:
+    def extra_losses(self, step: RegionPass) -> dict[str, Tensor]:
         """What a method adds; nothing here."""
         del step
         return {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipself.detection.features import Features, FrozenClip
+from clipself.detection.detectors.two_stage.features import Features, FrozenClip
 from clipself.structures import DetectionBatch
 
 

@@ -1,18 +1,18 @@
-"""What makes a detector what it is; free of heavy imports so that `--help` is quick."""
+"""Settings that all two-stage detectors share; free of heavy imports so that `--help` is quick."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from clipself.detection.detectors.settings import MethodSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectorSettings:
-    """Architecture, training targets and scoring of one two-stage detector; saved beside its weights.
+class TwoStageSettings(MethodSettings):
+    """Architecture, training targets and scoring of one two-stage detector.
 
     The defaults are F-ViT's on OV-COCO with EVA-02 CLIP B/16 (CLIPSelf, released configurations).
     """
 
-    method: Literal["fvit", "fvlm", "vild", "baron"] = "fvit"
-    """What is learned beside the boxes and how scores are made."""
     image_size: int = 640
     """Side of the square canvas in pixels; a multiple of the patch."""
     pixels: Literal["imagenet", "clip"] = "imagenet"
@@ -62,8 +62,6 @@ class DetectorSettings:
     federated_classes: int = 0
     """Classes that an image's regions are told apart from: its own and others drawn by the root of their number of
     images, as Detic does on LVIS with 50; 0 for all, as F-ViT does."""
-    templates: str = "detection"
-    """Sentences around the names: detection, imagenet, simple, or a text file with one sentence a line."""
     fusion: Literal["fvit", "fvlm", "single", "none"] = "fvit"
     """How the detector's scores and the frozen CLIP's become one."""
     clip_temperature: float = 75.0
@@ -80,12 +78,6 @@ class DetectorSettings:
     """Detections of an image."""
     max_candidates: int = 10_000
     """Best (region, class) pairs of an image that go into the suppression; more cost time and change nothing."""
-    extra_weight: float = 0.5
-    """Weight of the method's own loss: ViLD's embedding distillation, BARON's bags."""
-    distill_regions: int = 8
-    """Regions (ViLD) or bags (BARON) of an image that the method's own loss looks at."""
-    words: int = 6
-    """BARON: pseudo words of a region."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "channels", "rpn_samples", "roi_samples", "proposals_before", "proposals_after"):
@@ -94,20 +86,3 @@ class DetectorSettings:
         for name in ("alpha", "beta", "proposal_nms", "nms", "score_threshold"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1]")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-def settings_from_json(held: dict[str, Any]) -> DetectorSettings:
-    """The inverse of `to_json`; JSON has no tuples.
-
-    Raises:
-        ValueError: There is a setting that this version does not know.
-    """
-    unknown = sorted(set(held) - set(DetectorSettings.__dataclass_fields__))
-    if unknown:
-        raise ValueError(f"unknown detector setting {unknown[0]!r}; the file was written by another version")
-    given: dict[str, Any] = {name: tuple(value) if name == "taps" else value for name, value in held.items()}
-    return DetectorSettings(**given)

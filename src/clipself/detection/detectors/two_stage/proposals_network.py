@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
-from clipself.detection.settings import DetectorSettings
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.layers.region_heads import AnchorHead
 from clipself.ops.anchors import grid_anchors
 from clipself.ops.deltas import decode_boxes, encode_boxes
@@ -59,7 +59,7 @@ class ProposalNetwork(nn.Module):
         strides: Pixels of a cell of each level, finest first.
     """  # noqa: D205
 
-    def __init__(self, settings: DetectorSettings, *, strides: Sequence[float]) -> None:
+    def __init__(self, settings: TwoStageSettings, *, strides: Sequence[float]) -> None:
         super().__init__()
         self.settings, self.strides = settings, tuple(strides)
         self.head = AnchorHead(

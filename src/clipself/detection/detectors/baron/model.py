@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.words import WordEncoder
-from clipself.detection.crops import embed_boxes
-from clipself.detection.pixels import pixels_of
-from clipself.detection.settings import DetectorSettings
-from clipself.detection.two_stage import Step, TwoStage
+from clipself.detection.detectors.baron.settings import BaronSettings
+from clipself.detection.detectors.two_stage.crops import embed_boxes
+from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
+from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.vocabulary import Vocabulary
 from clipself.losses.info_nce import info_nce
 from clipself.ops.pooling import pool_boxes
@@ -51,10 +51,11 @@ class BaronKD(TwoStage):
     not of a queue, single regions are contrasted with RoIAlign of CLIP's dense map, and the backbone is frozen.
     """
 
+    settings: BaronSettings
     signed_embeddings = True
     needs_dense = True
 
-    def __init__(self, clip: DenseCLIP, settings: DetectorSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: BaronSettings, vocabulary: Vocabulary) -> None:
         self._word_width = WordEncoder(clip).width
         super().__init__(clip, settings, vocabulary)
         self.encoder = WordEncoder(clip)
@@ -75,7 +76,7 @@ class BaronKD(TwoStage):
         """The text tower's reading of each region's words."""
         return self.encoder(self.words_of(embeddings_RD))  # type: ignore[no-any-return]
 
-    def extra_losses(self, step: Step) -> dict[str, Tensor]:
+    def extra_losses(self, step: RegionPass) -> dict[str, Tensor]:
         """Bags against crops, single regions against the dense map; each divided by its number, times the images."""
         bags = draw_bags(step, most=self.settings.distill_regions, longest=self._longest_bag())
         embeddings_RD = self.embed_regions(step.maps, bags.boxes)
@@ -124,7 +125,7 @@ class BaronKD(TwoStage):
         return F.normalize(read, dim=1) if len(read) else read
 
 
-def draw_bags(step: Step, *, most: int, longest: int) -> Bags:
+def draw_bags(step: RegionPass, *, most: int, longest: int) -> Bags:
     """Bags around the best proposals: each with neighbours of its own size that lie mostly in the image.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from clipself.detection.settings import DetectorSettings
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class Found:
     labels: Tensor
 
 
-def select_detections(boxes: Tensor, scores_RK: Tensor, *, settings: DetectorSettings) -> Found:
+def select_detections(boxes: Tensor, scores_RK: Tensor, *, settings: TwoStageSettings) -> Found:
     """Keeps what scores enough, suppresses doubles within a class, keeps the best.
 
     Args:

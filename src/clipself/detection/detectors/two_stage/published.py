@@ -13,9 +13,9 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.weights import load_strictly, read_state_dict
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, save_detector
-from clipself.detection.methods import build_detector
-from clipself.detection.settings import DetectorSettings
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.detectors.table import build_detector
+from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.vocabulary import make_vocabulary
 
 HEADS: Final[tuple[tuple[str, str], ...]] = (
@@ -80,7 +80,7 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_published(
     source: str | Path | Mapping[str, Tensor],
     clip: DenseCLIP,
-    settings: DetectorSettings,
+    settings: TwoStageSettings,
     classes: ClassSplit,
     *,
     take_tower: bool = True,
@@ -116,7 +116,7 @@ def load_published(
     detector = build_detector(clip, settings, vocabulary)
     heads = to_our_names(state)
     own = detector.state_dict()
-    # Step counters of the batch norms are bookkeeping that some releases of the norm layer do not keep.
+    # RegionPass counters of the batch norms are bookkeeping that some releases of the norm layer do not keep.
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and "backbone" not in name}
     load_learned(detector, {**counters, **heads}, source=where)
     return detector.eval()
@@ -128,7 +128,7 @@ def import_published(
     *,
     model: str,
     pretrained: str | None,
-    settings: DetectorSettings,
+    settings: TwoStageSettings,
     classes: ClassSplit,
     text_from: str | None = None,
 ) -> Path:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou, roi_align
 
-from clipself.detection.settings import DetectorSettings
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.ops.deltas import encode_boxes
 from clipself.ops.matching import draw_sample, match_boxes
 
@@ -39,7 +39,7 @@ def sample_regions(
     labels: Tensor,
     *,
     background: int,
-    settings: DetectorSettings,
+    settings: TwoStageSettings,
     generator: torch.Generator,
 ) -> RegionTargets:
     """Draws from the proposals and the true boxes, which are proposals too while training.

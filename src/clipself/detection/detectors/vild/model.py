@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipself.detection.crops import embed_boxes
-from clipself.detection.pixels import pixels_of
-from clipself.detection.two_stage import Step, TwoStage
+from clipself.detection.detectors.two_stage.crops import embed_boxes
+from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
+from clipself.detection.detectors.two_stage.pixels import pixels_of
+from clipself.detection.detectors.vild.settings import ViLDSettings
 
 
 class ViLD(TwoStage):
@@ -17,9 +18,10 @@ class ViLD(TwoStage):
     precomputed ones, and the backbone is the frozen dense CLIP instead of a ResNet that learns.
     """
 
+    settings: ViLDSettings
     signed_embeddings = True
 
-    def extra_losses(self, step: Step) -> dict[str, Tensor]:
+    def extra_losses(self, step: RegionPass) -> dict[str, Tensor]:
         """L1 between unit embeddings of the best proposals and of their crops: for each image the mean over them."""
         most = self.settings.distill_regions
         boxes = [found.boxes[:most] for found in step.proposals]

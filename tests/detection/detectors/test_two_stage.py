@@ -7,11 +7,12 @@ from tests.support.detection import BASE, NAMES, tiny_batch, tiny_detector
 from tests.support.tiny import tiny_openai_clip
 from torchvision.ops import nms, roi_align
 
-from clipself.detection.fusion import fuse_scores
-from clipself.detection.postprocess import select_detections
-from clipself.detection.regions import STDS, RegionTargets, mask_targets, sample_regions
-from clipself.detection.settings import DetectorSettings, settings_from_json
-from clipself.detection.two_stage import TwoStage
+from clipself.detection.detectors.fvit import FViTSettings
+from clipself.detection.detectors.table import make_settings
+from clipself.detection.detectors.two_stage.fusion import fuse_scores
+from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.detectors.two_stage.postprocess import select_detections
+from clipself.detection.detectors.two_stage.regions import STDS, RegionTargets, mask_targets, sample_regions
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.ops import decode_boxes, grid_anchors
 
@@ -124,7 +125,7 @@ def overlap(one: list[float], two: list[float]) -> float:
 def test_region_sampling_adds_the_truth_and_counts_background_last() -> None:
     truth = torch.tensor([[10.0, 10.0, 30.0, 30.0]])
     proposals = torch.tensor([[11.0, 10.0, 31.0, 30.0], [40.0, 40.0, 60.0, 60.0]])
-    settings = DetectorSettings()
+    settings = FViTSettings()
     done = sample_regions(
         proposals, truth, torch.tensor([2]), background=4, settings=settings, generator=torch.Generator()
     )
@@ -199,11 +200,11 @@ def test_candidates_are_cut_to_the_best_before_suppression() -> None:
     boxes = torch.rand(50, 4, generator=generator)
     boxes[:, 2:] += boxes[:, :2]
     scores = torch.rand(50, 6, generator=generator)
-    few = select_detections(boxes, scores, settings=DetectorSettings(max_candidates=20, max_detections=10))
-    all_of_them = select_detections(boxes, scores, settings=DetectorSettings(max_detections=10, score_threshold=0.0))
+    few = select_detections(boxes, scores, settings=FViTSettings(max_candidates=20, max_detections=10))
+    all_of_them = select_detections(boxes, scores, settings=FViTSettings(max_detections=10, score_threshold=0.0))
     assert few.scores[0] == all_of_them.scores[0]
     assert len(few.boxes) <= 20
-    none = select_detections(boxes, torch.zeros(50, 6), settings=DetectorSettings())
+    none = select_detections(boxes, torch.zeros(50, 6), settings=FViTSettings())
     assert len(none.boxes) == 0
 
 
@@ -241,9 +242,12 @@ def test_settings_that_do_not_fit() -> None:
         tiny_detector(alpha=1.5)
     with pytest.raises(ValueError, match="channels=0 must be at least 1"):
         tiny_detector(channels=0)
-    with pytest.raises(ValueError, match="unknown detector setting 'colour'"):
-        settings_from_json({"colour": 1})
-    assert settings_from_json({**DetectorSettings().to_json(), "taps": [6, 10, 14, 23]}).taps == (6, 10, 14, 23)
+    with pytest.raises(ValueError, match="unknown setting 'colour' of the detector FViTSettings"):
+        make_settings(colour=1)
+    with pytest.raises(ValueError, match="did you mean 'channels'"):
+        make_settings("vild", chanels=1)
+    held = {**FViTSettings().to_json(), "taps": [6, 10, 14, 23], "words": 6}  # words: every detector had it once
+    assert make_settings(**held) == FViTSettings(taps=(6, 10, 14, 23))
     with pytest.raises(ValueError, match="these annotations hold none; use mask_convs=0"):
         tiny_detector(mask_convs=1)(tiny_batch(BOXES, LABELS))
     assert isinstance(tiny_detector(), TwoStage)

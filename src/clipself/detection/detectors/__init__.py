@@ -1,0 +1,1 @@
+"""Open-vocabulary detectors, each in one file or folder with its own settings; `table.py` lists them."""

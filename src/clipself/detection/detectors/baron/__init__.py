@@ -1,0 +1,1 @@
+"""BARON-KD: regions as pseudo words."""

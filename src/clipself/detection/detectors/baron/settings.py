@@ -1,0 +1,23 @@
+"""Settings of BARON-KD; free of heavy imports so that `--help` is quick."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaronSettings(TwoStageSettings):
+    """BARON-KD (arXiv:2302.13996): a fixed temperature, a learned background, the detector decides alone."""
+
+    method: str = field(default="baron", init=False)
+    fusion: Literal["fvit", "fvlm", "single", "none"] = "none"
+    learn_temperature: bool = False
+    background: Literal["text", "learned"] = "learned"
+    background_weight: float = 0.7
+    extra_weight: float = 1.0
+    """Weight of the bags of regions."""
+    distill_regions: int = 3
+    """Bags of an image."""
+    words: int = 6
+    """Pseudo words of a region."""

@@ -1,0 +1,110 @@
+"""The detectors by name; none knows of another. A new one is a file or folder beside this one, and a line here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from clipself.choices import pick
+from clipself.detection.detectors.baron.settings import BaronSettings
+from clipself.detection.detectors.fvit import FViTSettings
+from clipself.detection.detectors.fvlm import FvlmSettings
+from clipself.detection.detectors.settings import MethodSettings
+from clipself.detection.detectors.vild.settings import ViLDSettings
+
+if TYPE_CHECKING:
+    from clipself.backbones.dense_clip import DenseCLIP
+    from clipself.detection.detectors.two_stage.model import TwoStage
+    from clipself.detection.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorType:
+    """One row of the table.
+
+    Attributes:
+        settings: Class of its settings.
+        build: (clip, settings, vocabulary) -> the detector with fresh heads.
+    """
+
+    settings: type[MethodSettings]
+    build: Callable[..., Any]
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A class whose module is imported when the first detector is built: settings are read without torch."""
+
+    def build(*parts: Any) -> Any:
+        return getattr(import_module(f"clipself.detection.detectors.{module}"), name)(*parts)
+
+    return build
+
+
+DETECTORS: Final[Mapping[str, DetectorType]] = {
+    "fvit": DetectorType(settings=FViTSettings, build=_later("two_stage.model", "TwoStage")),
+    "fvlm": DetectorType(settings=FvlmSettings, build=_later("two_stage.model", "TwoStage")),
+    "vild": DetectorType(settings=ViLDSettings, build=_later("vild.model", "ViLD")),
+    "baron": DetectorType(settings=BaronSettings, build=_later("baron.model", "BaronKD")),
+}
+"""`MethodSettings.method` -> the detector."""
+
+ONCE_SHARED: Final = frozenset({"extra_weight", "distill_regions", "words"})
+"""Settings that older versions saved with every detector, whether it used them or not."""
+
+
+def make_settings(method: str = "fvit", /, **values: Any) -> MethodSettings:
+    """Settings of a detector by its name; what `MethodSettings.to_json` gave is read back.
+
+    Args:
+        method: Row of `DETECTORS`.
+        values: Settings that differ from its defaults; lists are taken for tuples, as JSON has none.
+
+    Raises:
+        ValueError: There is no such detector or no such setting.
+    """
+    kind: Any = pick(DETECTORS, values.pop("method", method), what="detection method").settings
+    known = {each.name: each for each in fields(kind) if each.init}
+    for name in sorted(set(values) - set(known)):
+        near = get_close_matches(name, known, n=1)
+        if name not in ONCE_SHARED:
+            hint = f"; did you mean {near[0]!r}?" if near else "; the file was written by another version"
+            raise ValueError(f"unknown setting {name!r} of the detector {kind.__name__}{hint}")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    settings: MethodSettings = kind(**{name: value for name, value in given.items() if name in known})
+    return settings
+
+
+def change_method(settings: MethodSettings, method: str) -> MethodSettings:
+    """The settings of another detector, with all values that both know; the same where it is the same one.
+
+    Raises:
+        ValueError: There is no such detector.
+    """
+    if method == settings.method:
+        return settings
+    known = {each.name for each in fields(pick(DETECTORS, method, what="detection method").settings) if each.init}
+    return make_settings(method, **{name: value for name, value in settings.to_json().items() if name in known})
+
+
+def build_detector(
+    clip: "DenseCLIP", settings: MethodSettings, vocabulary: "Vocabulary", *, seed: int = 0
+) -> "TwoStage":
+    """A detector with fresh heads on the device of its backbone.
+
+    Args:
+        clip: The backbone; frozen from now on.
+        settings: Architecture and constants.
+        vocabulary: Names of training.
+        seed: Seed of the heads' weights.
+
+    Raises:
+        ValueError: The settings do not fit the backbone.
+    """
+    import torch
+
+    kind = pick(DETECTORS, settings.method, what="detection method")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        detector: TwoStage = kind.build(clip, settings, vocabulary)
+    return detector.to(clip.device)

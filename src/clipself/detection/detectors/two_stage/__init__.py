@@ -1,0 +1,1 @@
+"""What the two-stage detectors share: frozen CLIP, pyramid, proposals, regions."""

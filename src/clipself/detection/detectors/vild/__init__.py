@@ -1,0 +1,1 @@
+"""ViLD: region embeddings distilled from crops."""

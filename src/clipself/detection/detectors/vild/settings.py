@@ -1,0 +1,22 @@
+"""Settings of ViLD; free of heavy imports so that `--help` is quick."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clipself.detection.detectors.two_stage.settings import TwoStageSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViLDSettings(TwoStageSettings):
+    """ViLD (arXiv:2104.13921): a fixed temperature, a learned background, the detector decides alone."""
+
+    method: str = field(default="vild", init=False)
+    fusion: Literal["fvit", "fvlm", "single", "none"] = "none"
+    temperature: float = 100.0
+    learn_temperature: bool = False
+    background: Literal["text", "learned"] = "learned"
+    background_weight: float = 1.0
+    extra_weight: float = 0.5
+    """Weight of the distillation of embeddings."""
+    distill_regions: int = 8
+    """Proposals of an image whose crops are embedded."""
