@@ -1,8 +1,11 @@
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.support.panoptic import draw_world, write_world
 
 from clipself.data.images import read_image
@@ -65,3 +68,103 @@ def test_faults_are_named(tmp_path: Path) -> None:
         FileMasks(annotations)(picture, file=str(images / "000000000005.png"), names=[])
     with pytest.raises(ValueError, match=r"expected \(Q, Y, X\), \(Q,\) and \(Q, K\)"):
         MaskSet(masks_QYX=torch.zeros(2, 4, 4), void_Q=torch.zeros(3))
+
+
+def one_mask(value: int) -> dict[str, object]:
+    """A mask of 2 x 3 pixels that only the pixel `value` is in, so that it can be told from others."""
+    mask = np.zeros(6, dtype=bool)
+    mask[value] = True
+    return encode_mask(mask.reshape(2, 3))
+
+
+def ask(masks: FileMasks, file: str) -> list[int]:
+    """Which of `one_mask` come for a picture."""
+    found = masks(Image.new("RGB", (3, 2)), file=file, names=[])
+    return [int(mask.flatten().argmax()) for mask in found.masks_QYX]
+
+
+def test_pictures_of_one_name_keep_their_own_masks(tmp_path: Path) -> None:
+    names = ["a/1.png", "b\\1.png", "a/2.jpg", "a/2.png", "c/007", "whole.name"]
+    rows = [{"file_name": name, "segmentation": one_mask(place)} for place, name in enumerate(names)]
+    (tmp_path / "masks.json").write_text(json.dumps(rows))
+    masks = FileMasks(tmp_path / "masks.json")
+    asked = ["x/a/1.png", "x/b/1.png", "x/a/2.jpg", "x/a/2.png", "x/c/7.webp", "whole.name"]
+    assert [ask(masks, file) for file in asked] == [[0], [1], [2], [3], [4], [5]]
+    assert ask(masks, "x/d/1.png") == []  # of another folder: nobody's masks are used for it
+
+
+@pytest.mark.parametrize("where", ["list", "folder"])
+def test_masks_that_fit_two_pictures_are_refused(where: str, tmp_path: Path) -> None:
+    if where == "list":
+        (tmp_path / "masks.json").write_text(json.dumps([{"file_name": "1.png", "segmentation": one_mask(0)}]))
+    else:
+        (tmp_path / "masks.json").mkdir()
+        (tmp_path / "masks.json" / "1.json").write_text(json.dumps([{"segmentation": one_mask(0)}]))
+    masks = FileMasks(tmp_path / "masks.json")
+    assert ask(masks, "a/1.png") == [0]
+    assert ask(masks, "a/1.png") == [0]
+    with pytest.raises(ValueError, match=r"'1.*' fits more than one picture, .*a/1.png and .*b/1.png; name pictures"):
+        ask(masks, "b/1.png")
+
+
+def test_a_picture_that_two_names_fit_is_refused(tmp_path: Path) -> None:
+    rows = [{"file_name": name, "segmentation": one_mask(0)} for name in ("a/1.png", "b/1.png")]
+    (tmp_path / "masks.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r"more than one entry that fits 1.png, such as 'a/1.png' and 'b/1.png'"):
+        ask(FileMasks(tmp_path / "masks.json"), "1.png")
+
+
+def test_lists_lie_in_nested_folders(tmp_path: Path) -> None:
+    for place, name in enumerate(("a/1", "b/1", "b/2.jpg", "b/2.png")):
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps([{"segmentation": one_mask(place)}]))
+    masks = FileMasks(tmp_path)
+    assert [ask(masks, f"photos/{name}") for name in ("a/1.jpg", "b/1.jpg", "b/2.jpg", "b/2.png")] == [
+        [0],
+        [1],
+        [2],
+        [3],
+    ]
+
+
+def test_a_folder_of_lists_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in range(5):
+        (tmp_path / f"{place}.json").write_text(json.dumps([{"segmentation": one_mask(place)}]))
+    masks = FileMasks(tmp_path)
+
+    def refuse(*given: object) -> None:
+        raise AssertionError("the folder is searched again")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    monkeypatch.setattr(Path, "rglob", refuse)
+    assert [ask(masks, f"{place}.png") for place in range(5)] == [[place] for place in range(5)]
+
+
+def test_sams_own_list_belongs_to_one_picture(tmp_path: Path) -> None:
+    raw = [{"segmentation": one_mask(4), "predicted_iou": 0.9, "area": 1}, {"segmentation": one_mask(2)}]
+    (tmp_path / "raw.json").write_text(json.dumps(raw))
+    masks = FileMasks(tmp_path / "raw.json")
+    assert ask(masks, "cat.jpg") == ask(masks, "cat.jpg") == [4, 2]
+    with pytest.raises(ValueError, match=r"names no picture in its rows.*pass a folder with one list for each picture"):
+        ask(masks, "dog.jpg")
+    (tmp_path / "mixed.json").write_text(json.dumps([*raw, {"file_name": "a.jpg", "segmentation": one_mask(0)}]))
+    with pytest.raises(ValueError, match='row 0 has neither "file_name" nor "image_id"'):
+        FileMasks(tmp_path / "mixed.json")
+    held = {"image": {"image_id": 5, "file_name": "sa_5.jpg"}, "annotations": raw}
+    (tmp_path / "sa.json").write_text(json.dumps(held))
+    masks = FileMasks(tmp_path / "sa.json")
+    assert (ask(masks, "x/sa_5.jpg"), ask(masks, "x/sa_6.jpg")) == ([4, 2], [])
+
+
+def test_masks_of_two_sizes_and_scores_that_are_none_are_named(tmp_path: Path) -> None:
+    small = encode_mask(np.ones((2, 2), dtype=bool))
+    rows = [{"file_name": "a.jpg", "segmentation": one} for one in (one_mask(0), small)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match="2 x 2"):
+        ask(FileMasks(tmp_path / "a.json"), "a.jpg")
+    for score in ("high", None, math.nan):
+        row = {"file_name": "a.jpg", "segmentation": one_mask(0), "score": score}
+        (tmp_path / "b.json").write_text(json.dumps([row]))
+        with pytest.raises(ValueError, match=r"the score of row 0 is .*, expected a number in \[0, 1\]"):
+            ask(FileMasks(tmp_path / "b.json"), "a.jpg")
