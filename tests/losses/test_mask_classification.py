@@ -14,9 +14,8 @@ from clipself.losses.mask_classification import (
     mask_losses,
     match,
     match_costs,
-    sample_points,
-    uncertain_points,
 )
+from clipself.losses.mask_points import sample_points, uncertain_points
 from clipself.structures import MaskTargets
 
 
@@ -115,8 +114,7 @@ def test_a_perfect_mask_costs_nothing_and_an_empty_one_all() -> None:
 
 def test_points_gather_where_the_mask_is_undecided() -> None:
     logits = torch.linspace(-9, 9, 64).expand(1, 64, 64)  # undecided about x = 0.5
-    torch.manual_seed(0)
-    points = uncertain_points(logits, 400)
+    points = uncertain_points(logits, 400, generator=torch.Generator().manual_seed(0))
     assert points.shape == (1, 400, 2)
     near = (points[0, :300, 0] - 0.5).abs()
     spread = (points[0, 300:, 0] - 0.5).abs()
@@ -126,10 +124,49 @@ def test_points_gather_where_the_mask_is_undecided() -> None:
 def test_the_sum_over_layers_is_the_sum_of_losses() -> None:
     predictions, targets = random_case()
     loss = MaskClassificationLoss(num_points=20)
-    torch.manual_seed(5)
-    both = loss([predictions, predictions], targets)
-    torch.manual_seed(5)
-    torch.testing.assert_close(both, loss([predictions], targets) + loss([predictions], targets))
+    both = loss([predictions, predictions], targets, generators=draws(2))
+    one_after_another = draws(2)
+    apart = [loss([predictions], targets, generators=one_after_another) for _ in range(2)]
+    torch.testing.assert_close(both, apart[0] + apart[1])
+
+
+def draws(images: int, *, first: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(100 + first + image) for image in range(images)]
+
+
+def cut(predictions: MaskPredictions, start: int, stop: int) -> MaskPredictions:
+    return MaskPredictions(logits_BQK=predictions.logits_BQK[start:stop], masks_BQYX=predictions.masks_BQYX[start:stop])
+
+
+@pytest.mark.parametrize("counts", [(2, 3, 1), (0, 4, 2), (7, 1, 0)])
+def test_shares_of_batches_sum_to_the_loss_of_all(counts: tuple[int, ...]) -> None:
+    """However a step is cut into batches, with more masks than predictions too."""
+    predictions, targets = random_case(counts=counts)
+    loss = MaskClassificationLoss(num_points=40)
+    whole = loss.shares([predictions], targets, generators=draws(3))
+    cuts = ((0, 1), (1, 3))
+    each = [loss.counts(targets[start:stop], queries=5) for start, stop in cuts]
+    totals = {name: each[0][name] + each[1][name] for name in each[0]}
+    parts = [
+        loss.shares(
+            [cut(predictions, start, stop)],
+            targets[start:stop],
+            generators=draws(stop - start, first=start),
+            totals=totals,
+        )
+        for start, stop in cuts
+    ]
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[0][name] + parts[1][name], value, rtol=1e-5, atol=1e-6)
+    assert float(whole["mask"]) > 0
+
+
+def test_counts_are_the_weights_that_the_class_term_sums() -> None:
+    predictions, targets = random_case(counts=(2, 7, 0))
+    loss = MaskClassificationLoss(num_points=9, no_object=0.25)
+    matches = loss.match(predictions, targets)
+    matched = sum(len(found.queries_M) for found in matches)
+    assert loss.counts(targets, queries=5) == {"masks": 9.0, "class_weight": matched + 0.25 * (15 - matched)}
 
 
 @pytest.mark.parametrize("counts", [pytest.param((0, 2), id="one-empty-image"), pytest.param((0, 0), id="all-empty")])

@@ -5,19 +5,14 @@ Source: Mask2Former (arXiv:2112.01527), as SAN, ODISE and FC-CLIP use it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from clipself.losses.mask_points import draw_points, sample_points, uncertain_points
 from clipself.structures import MaskTargets
-
-OVERSAMPLE: Final = 3.0
-"""Candidate points for each point that is kept (PointRend)."""
-UNCERTAIN_SHARE: Final = 0.75
-"""Share of the points taken where the mask is least certain; the rest is uniform."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,22 +67,6 @@ class Match:
     targets_M: Tensor
 
 
-def sample_points(maps_NHW: Tensor, points: Tensor) -> Tensor:
-    """Reads maps bilinearly at relative places; beyond the border lies zero.
-
-    Args:
-        maps_NHW: Maps (N, H, W).
-        points: Places `xy` in [0, 1]; (P, 2) for all maps alike, or (N, P, 2) for each map its own.
-
-    Returns:
-        Values (N, P).
-    """
-    grid = 2 * points.to(maps_NHW) - 1
-    if points.ndim == 2:  # maps as channels of one picture: one look-up serves all of them
-        return F.grid_sample(maps_NHW[None], grid[None, :, None], align_corners=False)[0, :, :, 0]
-    return F.grid_sample(maps_NHW[:, None], grid[:, :, None], align_corners=False)[:, 0, :, 0]
-
-
 @torch.no_grad()
 def match_costs(
     logits_QK: Tensor, masks_QYX: Tensor, targets: MaskTargets, points_P2: Tensor, *, weights: TermWeights
@@ -137,7 +116,14 @@ def match(cost_QN: Tensor) -> Match:
     )
 
 
-def class_loss(logits_BQK: Tensor, labels: Sequence[Tensor], matches: Sequence[Match], *, no_object: float) -> Tensor:
+def class_loss(
+    logits_BQK: Tensor,
+    labels: Sequence[Tensor],
+    matches: Sequence[Match],
+    *,
+    no_object: float,
+    class_weight: Tensor | float | None = None,
+) -> Tensor:
     """Cross entropy of all predictions, a weighted mean in which "no object" counts less.
 
     Args:
@@ -145,6 +131,7 @@ def class_loss(logits_BQK: Tensor, labels: Sequence[Tensor], matches: Sequence[M
         labels: For each image the labels of its targets.
         matches: For each image its match.
         no_object: Weight of predictions without a target; those with one weigh 1.
+        class_weight: What the weighted sum is divided by; the weights of these predictions if not given.
     """
     empty = logits_BQK.shape[-1] - 1
     wanted_BQ = torch.full(logits_BQK.shape[:2], empty, dtype=torch.long, device=logits_BQK.device)
@@ -152,10 +139,12 @@ def class_loss(logits_BQK: Tensor, labels: Sequence[Tensor], matches: Sequence[M
         wanted_Q[found.queries_M] = labels_N[found.targets_M]
     weight = logits_BQK.new_ones(empty + 1, dtype=torch.float32)
     weight[empty] = no_object
-    return F.cross_entropy(logits_BQK.float().transpose(1, 2), wanted_BQ, weight)
+    if class_weight is None:
+        class_weight = weight[wanted_BQ].sum()
+    return F.cross_entropy(logits_BQK.float().transpose(1, 2), wanted_BQ, weight, reduction="sum") / class_weight
 
 
-def mask_losses(logits_MP: Tensor, truth_MP: Tensor, *, num_masks: float) -> tuple[Tensor, Tensor]:
+def mask_losses(logits_MP: Tensor, truth_MP: Tensor, *, num_masks: Tensor | float) -> tuple[Tensor, Tensor]:
     """Binary cross entropy and dice of matched masks at points.
 
     Args:
@@ -172,31 +161,11 @@ def mask_losses(logits_MP: Tensor, truth_MP: Tensor, *, num_masks: float) -> tup
     return entropy / num_masks, dice.sum() / num_masks
 
 
-@torch.no_grad()
-def uncertain_points(logits_MYX: Tensor, num_points: int) -> Tensor:
-    """Draws places for each mask, most of them where it is nearest to undecided.
-
-    Source: PointRend (arXiv:1912.08193), Sec. 3.1.
-
-    Args:
-        logits_MYX: Mask logits.
-        num_points: Places for each mask.
-
-    Returns:
-        Places (M, P, 2), `xy` in [0, 1].
-    """
-    count, uncertain = len(logits_MYX), int(UNCERTAIN_SHARE * num_points)
-    drawn = torch.rand(count, int(OVERSAMPLE * num_points), 2, device=logits_MYX.device)
-    doubt = -sample_points(logits_MYX.float(), drawn).abs()
-    kept = doubt.topk(uncertain, dim=1).indices
-    near = drawn.gather(1, kept[..., None].expand(-1, -1, 2))
-    return torch.cat([near, torch.rand(count, num_points - uncertain, 2, device=logits_MYX.device)], dim=1)
-
-
 class MaskClassificationLoss:
     """The three terms, matched afresh for every set of predictions.
 
-    Points are drawn from torch's global generator, whose state a resumed run restores.
+    Points are drawn by one generator an image, so that neither the batch nor the process that an image falls into
+    changes them; `counts` says what a step over many batches and processes divides by.
 
     Args:
         weights: Of the three terms, in matching and in the sum.
@@ -216,8 +185,27 @@ class MaskClassificationLoss:
                 "there must be at least one point"
             )
 
+    def counts(self, targets: Sequence[MaskTargets], *, queries: int) -> dict[str, float]:
+        """What the terms of one set are divided by; sums of it serve a step of many batches and processes.
+
+        Args:
+            targets: For each image its labelled masks.
+            queries: Predictions of an image.
+
+        Returns:
+            "masks", and "class_weight": 1 for each matched prediction, `no_object` for each other.
+        """
+        matched = sum(min(len(one), queries) for one in targets)
+        rest = queries * len(targets) - matched
+        return {"masks": float(sum(map(len, targets))), "class_weight": matched + self.no_object * rest}
+
     def match(
-        self, predictions: MaskPredictions, targets: Sequence[MaskTargets], *, points_BP2: Tensor | None = None
+        self,
+        predictions: MaskPredictions,
+        targets: Sequence[MaskTargets],
+        *,
+        points_BP2: Tensor | None = None,
+        generators: Sequence[torch.Generator | None] | None = None,
     ) -> list[Match]:
         """Matches every image.
 
@@ -225,10 +213,12 @@ class MaskClassificationLoss:
             predictions: One set.
             targets: For each image its labelled masks.
             points_BP2: Places for each image; drawn uniformly if not given.
+            generators: Of the chance, one an image; torch's own if not given.
         """
         logits_BQK, masks_BQYX = predictions.logits_BQK, predictions.masks_BQYX
         if points_BP2 is None:
-            points_BP2 = torch.rand(len(targets), self.num_points, 2, device=masks_BQYX.device)
+            each = generators or [None] * len(targets)
+            points_BP2 = torch.stack([draw_points(self.num_points, like=masks_BQYX, generator=one) for one in each])
         return [
             match(match_costs(logits_QK, masks_QYX, target, points_P2, weights=self.weights))
             for logits_QK, masks_QYX, target, points_P2 in zip(logits_BQK, masks_BQYX, targets, points_BP2, strict=True)
@@ -241,7 +231,8 @@ class MaskClassificationLoss:
         matches: Sequence[Match],
         *,
         points_MP2: Tensor | None = None,
-        num_masks: float | None = None,
+        generators: Sequence[torch.Generator | None] | None = None,
+        totals: Mapping[str, Tensor | float] | None = None,
     ) -> dict[str, Tensor]:
         """The unweighted terms of one set.
 
@@ -250,50 +241,63 @@ class MaskClassificationLoss:
             targets: For each image its labelled masks.
             matches: For each image its match.
             points_MP2: Places for each matched mask, ordered by image, then by prediction; drawn if not given.
-            num_masks: What mask terms are divided by; the number of targets (at least 1) if not given.
+            generators: Of the chance, one an image; torch's own if not given.
+            totals: What the sums are divided by, as `counts` gives it; that of these targets if not given.
 
         Returns:
             "class", "mask" and "dice"; without targets the last two are zero and still reach every prediction.
         """
-        if num_masks is None:
-            num_masks = max(1, sum(map(len, targets)))
-        pairs = list(zip(predictions.masks_BQYX, targets, matches, strict=True))
-        logits_MYX = torch.cat([masks_QYX[found.queries_M] for masks_QYX, _, found in pairs]).float()
+        if totals is None:
+            totals = self.counts(targets, queries=predictions.logits_BQK.shape[1])
+        found = [
+            masks_QYX[one.queries_M].float() for masks_QYX, one in zip(predictions.masks_BQYX, matches, strict=True)
+        ]
         if points_MP2 is None:
-            points_MP2 = uncertain_points(logits_MYX.detach(), self.num_points)
-        counts = [len(found.queries_M) for _, _, found in pairs]
+            each = generators or [None] * len(targets)
+            points = [
+                uncertain_points(logits.detach(), self.num_points, generator=one)
+                for logits, one in zip(found, each, strict=True)
+            ]
+        else:
+            points = list(torch.split(points_MP2, [len(logits) for logits in found]))
         truth_MP = torch.cat(
             [
-                sample_points(target.masks_NHW[found.targets_M].float(), points)
-                for (_, target, found), points in zip(pairs, torch.split(points_MP2, counts), strict=True)
+                sample_points(target.masks_NHW[one.targets_M].float(), places)
+                for target, one, places in zip(targets, matches, points, strict=True)
             ]
         )
-        entropy, dice = mask_losses(sample_points(logits_MYX, points_MP2), truth_MP, num_masks=num_masks)
+        logits_MP = sample_points(torch.cat(found), torch.cat(points))
+        num_masks = torch.as_tensor(totals["masks"]).clamp(min=1.0)
+        entropy, dice = mask_losses(logits_MP, truth_MP, num_masks=num_masks.to(logits_MP.device))
         labels = [target.labels_N for target in targets]
-        return {
-            "class": class_loss(predictions.logits_BQK, labels, matches, no_object=self.no_object),
-            "mask": entropy,
-            "dice": dice,
-        }
+        weight = torch.as_tensor(totals["class_weight"]).to(logits_MP)
+        classes = class_loss(predictions.logits_BQK, labels, matches, no_object=self.no_object, class_weight=weight)
+        return {"class": classes, "mask": entropy, "dice": dice}
 
-    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of the terms of one set."""
+    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of one set, each times its weight."""
         weights = self.weights
-        return weights.classes * terms["class"] + weights.mask * terms["mask"] + weights.dice * terms["dice"]
+        each = {"class": weights.classes, "mask": weights.mask, "dice": weights.dice}
+        return {name: each[name] * term for name, term in terms.items()}
 
-    def __call__(
+    def shares(
         self,
         predictions: Sequence[MaskPredictions],
         targets: Sequence[MaskTargets],
         *,
-        num_masks: float | None = None,
-    ) -> Tensor:
-        """The loss over all sets: deep supervision weighs each layer as the last.
+        generators: Sequence[torch.Generator] | None = None,
+        totals: Mapping[str, Tensor | float] | None = None,
+    ) -> dict[str, Tensor]:
+        """The weighted terms over all sets: deep supervision weighs each layer as the last.
 
         Args:
             predictions: The final set and those of the layers before it, in any order.
             targets: For each image its labelled masks.
-            num_masks: What mask terms are divided by; the number of targets (at least 1) if not given.
+            generators: Of the chance, one an image; torch's own if not given.
+            totals: `counts` summed over the batches and processes of a step; those of these targets if not given.
+
+        Returns:
+            "class", "mask" and "dice": this batch's share of the step.
 
         Raises:
             FloatingPointError: A prediction is not finite.
@@ -304,7 +308,18 @@ class MaskClassificationLoss:
                 f"{len(predictions)} sets of predictions for {[len(one.logits_BQK) for one in predictions]} images and "
                 f"targets for {len(targets)}; pass at least one set, with one MaskTargets an image"
             )
-        losses = [
-            self.total(self.terms(one, targets, self.match(one, targets), num_masks=num_masks)) for one in predictions
-        ]
-        return torch.stack(losses).sum()
+        sets = []
+        for one in predictions:
+            matches = self.match(one, targets, generators=generators)
+            sets.append(self.weigh(self.terms(one, targets, matches, generators=generators, totals=totals)))
+        return {name: torch.stack([terms[name] for terms in sets]).sum() for name in sets[0]}
+
+    def __call__(
+        self,
+        predictions: Sequence[MaskPredictions],
+        targets: Sequence[MaskTargets],
+        *,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """The loss of one batch by itself: the sum of `shares`."""
+        return torch.stack(list(self.shares(predictions, targets, generators=generators).values())).sum()
