@@ -28,7 +28,7 @@ from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.recipes.detect import detect_recipe
 from clipself.structures import DetectionBatch
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 Work = Callable[[], Any]
 
@@ -95,7 +95,7 @@ def make_detector(recipe: str, model: str, pretrained: str | None, size: int) ->
     """A recipe's detector with random heads and random text embeddings."""
     settings = replace(detect_recipe(recipe).detector, image_size=size)
     clip = load_clip(model, pretrained)
-    vocab = load_vocab("ov_coco_65")
+    vocab = load_vocabulary("ov_coco_65")
     texts = torch.randn(66, clip.embed_dim, generator=torch.Generator().manual_seed(0))
     texts = torch.nn.functional.normalize(texts, dim=1)
     vocabulary = make_vocabulary(clip, vocab.names, base=vocab.names, texts_KD=texts)

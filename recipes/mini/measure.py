@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
-from clipself.backbones.text import embed_vocab
+from clipself.backbones.text import embed_names
 from clipself.data.labelled import CocoInstances, CocoPanoptic, LabelledImages, RegionSamples
 from clipself.data.preprocess import Preprocess
 from clipself.data.scenes import SceneImages, SceneMaker
@@ -115,7 +115,7 @@ def score_caltech(data: Path, clip: DenseCLIP, teachers: Teachers) -> dict[str, 
     names = sorted({label_of(row) for row in photographs(data) if row["source"] == "caltech101"})
     wanted = torch.tensor([names.index(label) for label in labels])
     found = {}
-    pairs = {"clipself-mini": (clip.encode_image, embed_vocab(clip, names)),
+    pairs = {"clipself-mini": (clip.encode_image, embed_names(clip, names, cache=False).rows_SD),
              "teachers": (teachers.encode_image, teachers.encode_text(names))}  # fmt: skip
     for title, (embed, text_KD) in pairs.items():
         unit = torch.cat([embed(piece) for piece in torch.split(pixels, 64)])
@@ -168,7 +168,7 @@ def measure(data: Path, work: Path, model: str, *, scenes: int = 100) -> dict[st
     print(found["Caltech-101"], flush=True)
     for title, (held, side) in data_sets(data, scenes).items():
         report = score_regions(clip, held, image_size=side, modes=DENSE, title=model)
-        text_KD = embed_vocab(clip, held.class_names)
+        text_KD = embed_names(clip, held.class_names, cache=False).rows_SD
         found[title] = {
             "clipself-mini": report.to_json(),
             "clipself-mini, crops": score_crops(held, clip.encode_image, text_KD),

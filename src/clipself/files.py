@@ -1,5 +1,6 @@
 """Files that are either whole or not there: every write goes to a neighbour first and is then renamed."""
 
+import codecs
 import errno
 import json
 import os
@@ -64,6 +65,24 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Writes a value as indented JSON atomically; see `write_atomically`."""
     return write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_text(path: str | Path) -> str:
+    """Reads text as editors write it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The text is in another encoding.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; check the path")
+    held = path.read_bytes()
+    encoding = "utf-16" if held.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return held.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (see byte {error.start}); save it as UTF-8") from error
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

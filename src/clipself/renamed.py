@@ -74,6 +74,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.detection.settings": ("clipself.detection.detectors.table",),
     "clipself.detection.two_stage": ("clipself.detection.detectors.two_stage.model",),
     "clipself.detection.vild": ("clipself.detection.detectors.vild.model",),
+    "clipself.text.vocab": ("clipself.text.vocabulary",),
 }
 """Old module -> the modules that hold its names now, searched in this order."""
 
@@ -118,6 +119,11 @@ NAMES: Final[Mapping[str, str]] = {
     "clipself.detection.fvit.FViT": "clipself.detection.detectors.two_stage.model.TwoStage",
     "clipself.detection.fvlm.FVLM": "clipself.detection.detectors.two_stage.model.TwoStage",
     "clipself.detection.methods.METHODS": "clipself.detection.detectors.table.DETECTORS",
+    **{
+        f"clipself.text{module}.{old}": f"clipself.text.vocabulary.{new}"
+        for module in ("", ".vocab")
+        for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
+    },
     "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",
 }
 """Old dotted name -> the new one, for what has another name in the same or another module."""

@@ -1,6 +1,7 @@
 """What travels between rooms; each checks its own shapes."""
 
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -228,3 +229,32 @@ class SemanticBatch:
             pixels_B3HW=self.pixels_B3HW.to(device, non_blocking=True),
             labels_BHW=self.labels_BHW.to(device, non_blocking=True),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextRows:
+    """Names as embeddings; a class may have several.
+
+    Attributes:
+        rows_SD: One row a name, the names of a class one after another.
+        counts: How many names each class has.
+    """
+
+    rows_SD: Tensor
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.rows_SD.ndim != 2 or sum(self.counts) != len(self.rows_SD) or not self.counts or min(self.counts) < 1:
+            raise ValueError(
+                f"{tuple(self.rows_SD.shape)} rows do not hold the names of {len(self.counts)} classes "
+                f"({sum(self.counts)} names); each class needs at least one row of the joint space"
+            )
+
+    @property
+    def starts(self) -> list[int]:
+        """The row of each class's first name."""
+        return list(accumulate(self.counts[:-1], initial=0))
+
+    def to(self, device: torch.device | str) -> "TextRows":
+        """The same rows on another device."""
+        return TextRows(rows_SD=self.rows_SD.to(device), counts=self.counts)

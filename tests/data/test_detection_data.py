@@ -15,7 +15,7 @@ from tests.support.detection import NAMES, write_blocks
 from clipself.data import CocoDetection, DetectionDataset, Preprocess, split_classes, write_split
 from clipself.data.detection import collate_detection
 from clipself.data.jitter import jitter, letterbox
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 PLAIN = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 NOVEL_IDS = (5, 6, 17, 18, 21, 22, 28, 32, 36, 41, 47, 49, 61, 63, 76, 81, 87)
@@ -23,7 +23,7 @@ NEITHER = ("traffic light", "stop sign", "wine glass", "cell phone", "potted pla
 
 
 def coco_categories() -> list[dict[str, Any]]:
-    vocab = load_vocab("coco_80")
+    vocab = load_vocabulary("coco_80")
     return [{"id": category, "name": name} for category, name in zip(vocab.ids, vocab.names, strict=True)]
 
 
@@ -36,7 +36,7 @@ def test_ov_coco_is_the_published_split() -> None:
 
 
 def test_ov_lvis_holds_out_what_is_rare() -> None:
-    vocab = load_vocab("lvis_v1_1203")
+    vocab = load_vocabulary("lvis_v1_1203")
     rows = [{"id": category, "name": name} for category, name in zip(vocab.ids, vocab.names, strict=True)]
     classes = split_classes(rows, split="ov-lvis")
     assert (len(classes.base), len(classes.novel)) == (866, 337)

@@ -31,7 +31,7 @@ from clipself.data.semantic_training import (
     keep_classes,
     shortest_size,
 )
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 
 def write_pair(folder: Path, name: str, values: Any, *, images: str = "images", labels: str = "labels") -> None:
@@ -249,7 +249,7 @@ def test_archives_in_part_or_of_another_kind_are_refused(tmp_path: Path) -> None
 
 
 def test_names_of_coco_stuff() -> None:
-    vocab = load_vocab("coco_stuff_171")
+    vocab = load_vocabulary("coco_stuff_171")
     assert (len(vocab), sum(vocab.is_thing)) == (171, 80)
     assert (vocab.names[0], vocab.names[79], vocab.names[80], vocab.names[170]) == (
         "person", "toothbrush", "banner", "wood",

@@ -8,11 +8,11 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import embed_names
 from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.panoptic.judge import ClipJudge, pool_dense, scale_of
 from clipself.panoptic.mixture import Mixture, mix_scores, seen_by
 from clipself.panoptic.segmenter import PanopticSegmenter
-from clipself.panoptic.text import embed_names
 from clipself.panoptic.to_maps import Rules
 from clipself.text.templates import load_templates
 
@@ -41,7 +41,7 @@ def clip() -> DenseCLIP:
 
 
 def test_names_are_averaged_over_sentences_and_synonyms_stay_apart(clip: DenseCLIP) -> None:
-    text = embed_names(clip, NAMES, templates="vild")
+    text = embed_names(clip, NAMES, templates="vild", wording="short")
     assert text.counts == (1, 2, 1)
     assert text.rows_SD.shape == (4, 32)
     sentences = [template.replace("{}", "red box") for template in load_templates("vild")]

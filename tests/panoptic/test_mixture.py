@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from clipself.panoptic.mixture import log_mixture, log_softmax, overlapping, with_void
-from clipself.panoptic.text import TextRows, best_of_each, class_logits
+from clipself.panoptic.text import best_of_each, class_logits
+from clipself.structures import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
 
 

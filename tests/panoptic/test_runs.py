@@ -81,12 +81,12 @@ def test_only_the_decoders_learn_and_all_of_them(place: Path) -> None:
     assert taps_of(config, clip) == (1,)
     torch.manual_seed(0)
     model = build_mask_model(config, clip)
+    from clipself.backbones.text import embed_names
     from clipself.losses.mask_classification import MaskClassificationLoss
-    from clipself.panoptic.text import embed_names
     from clipself.structures import MaskTargets
 
     images = torch.randn(1, 3, 64, 64)
-    text = embed_names(clip, NAMES, templates="simple")
+    text = embed_names(clip, NAMES, templates="simple", wording="short")
     found = model(images, clip.taps(images, (1,), readout="qk"), text, all_layers=True)
     assert len(found) == 4
     assert found[-1].logits_BQK.shape == (1, 4, 4)

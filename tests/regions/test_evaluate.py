@@ -13,11 +13,9 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
-from clipself.backbones.text import embed_vocab
 from clipself.data.labelled import LabelledImage
 from clipself.regions.evaluate import evaluate_regions, score_regions
 from clipself.regions.report import compare_reports
-from clipself.text.templates import fill_templates, load_templates
 
 
 class FourThings:
@@ -88,29 +86,6 @@ def test_hand_worked_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert json.loads(report.write(tmp_path / "r.json").read_text())["scores"]["boxes"]["top1"] == pytest.approx(75.0)
 
 
-def test_names_are_averaged_over_sentences() -> None:
-    clip = tiny_openai_clip()
-    rows = embed_vocab(clip, ["cat", "dog"], templates="detection")
-    for name, row in zip(("cat", "dog"), rows, strict=True):
-        with torch.no_grad():
-            each = torch.cat([clip.encode_text([s]) for s in fill_templates(name, load_templates("detection"))])
-        torch.testing.assert_close(row, F.normalize(each.mean(0), dim=-1))
-
-
-def test_cache_is_used_only_for_the_same_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = tiny_openai_clip(0)
-    first = embed_vocab(clip, ["cat"], templates="simple", cache_dir=tmp_path)
-    (kept,) = (tmp_path / "text").iterdir()
-    with monkeypatch.context() as patch:
-        patch.setattr(clip, "encode_text", lambda texts: pytest.fail("asked again"))
-        assert torch.equal(embed_vocab(clip, ["cat"], templates="simple", cache_dir=tmp_path), first)
-    assert not torch.equal(embed_vocab(tiny_openai_clip(1), ["cat"], templates="simple", cache_dir=tmp_path), first)
-    embed_vocab(clip, ["cow"], templates="simple", cache_dir=tmp_path)
-    assert len(list((tmp_path / "text").iterdir())) == 3
-    kept.write_bytes(b"damaged")
-    assert torch.equal(embed_vocab(clip, ["cat"], templates="simple", cache_dir=tmp_path), first)
-
-
 def test_several_models_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,5 +108,3 @@ def test_questions_that_make_no_sense(tmp_path: Path) -> None:
         evaluate_regions(annotations=tmp_path, images=tmp_path, modes=("box",))
     with pytest.raises(ValueError, match="image_size=60 is no multiple of the patch of 8; try 64"):
         score_regions(tiny_openai_clip(), FourThings(), image_size=60)
-    with pytest.raises(ValueError, match="there are no names to embed"):
-        embed_vocab(tiny_openai_clip(), [])

@@ -1,9 +1,11 @@
-"""Class names to text embeddings: averaged over sentences, kept on disk under a key that nothing stale can meet."""
+"""Class names to text embeddings: one way for all, kept on disk under a key that nothing stale can meet."""
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +16,49 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.choices import pick
 from clipself.files import write_atomically
-from clipself.text.templates import fill_templates, load_templates
+from clipself.structures import TextRows
+from clipself.text.synonyms import fill_plainly, split_synonyms
+from clipself.text.templates import fill_templates, load_templates, spoken_name
 
-CACHE_LIMIT: Final = 256
-"""Sentences in one forward pass."""
+log = logging.getLogger(__name__)
+
+SENTENCES_AT_ONCE: Final = 256
+"""Sentences in one forward pass of the text tower."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wording:
+    """How a published system puts names into sentences.
+
+    Attributes:
+        fill: All sentences of one name.
+        synonyms: Whether a name with commas is several names of one class.
+    """
+
+    fill: Callable[[str, list[str]], list[str]]
+    synonyms: bool
+
+
+def _fill_short(name: str, sentences: list[str]) -> list[str]:
+    return fill_plainly([spoken_name(name, drop_suffixes=True)], sentences)
+
+
+def _fill_as_written(name: str, sentences: list[str]) -> list[str]:
+    return fill_plainly([name], sentences)
+
+
+WORDINGS: Final = {
+    "article": Wording(fill=fill_templates, synonyms=False),
+    "short": Wording(fill=_fill_short, synonyms=True),
+    "as-written": Wording(fill=_fill_as_written, synonyms=True),
+}
+"""Wording by name.
+
+"article" is CLIPSelf's and F-ViT's (articles, underscores to blanks); "short" is FC-CLIP's and ODISE's
+("sky-other-merged" is asked for as "sky"); "as-written" is CAT-Seg's and SAN's.
+"""
 
 
 def default_cache_dir() -> Path:
@@ -28,14 +68,15 @@ def default_cache_dir() -> Path:
 
 
 @torch.no_grad()
-def embed_vocab(
+def embed_names(
     clip: DenseCLIP,
     names: Sequence[str],
     *,
     templates: str | Path = "detection",
-    cache_dir: Path | None = None,
+    wording: str = "article",
+    cache: bool = True,
     progress: bool = False,
-) -> Tensor:
+) -> TextRows:
     """Embeds class names: every sentence normalised, averaged over the sentences, normalised again.
 
     Source: CLIPSelf, released text embeddings (after ViLD, arXiv:2104.13921).
@@ -44,51 +85,109 @@ def embed_vocab(
         clip: The model whose text tower speaks.
         names: Class names as the data set spells them.
         templates: A set by name, or a text file with one sentence a line.
-        cache_dir: Folder of the disk cache; None keeps nothing on disk.
+        wording: Row of `WORDINGS`.
+        cache: Whether rows are kept in, and taken from, `default_cache_dir()`.
         progress: Whether to show a bar.
 
     Returns:
-        Unit rows (K, D) in float32 on the CPU, in the order of the names.
+        Unit rows in float32 on the model's device: one a name, or one a synonym.
 
     Raises:
         ValueError: The model has no text tower, there are no names, or a sentence has no place for the name.
     """
+    sentences, (spoken, counts) = load_templates(templates), _split(names, wording)
+    filled = [WORDINGS[wording].fill(name, sentences) for name in spoken]
+    path = _cache_path(clip, filled) if cache else None
+    rows = None if path is None else _read(path, len(filled), clip.embed_dim)
+    if rows is None:
+        parts = (F.normalize(each.float().mean(1), dim=-1).cpu() for each in _embed(clip, filled, progress=progress))
+        rows = torch.cat(list(parts))
+        if path is not None:
+            _keep(path, rows)
+    return TextRows(rows_SD=rows.to(clip.device), counts=counts)
+
+
+def embed_sentences(
+    clip: DenseCLIP, names: Sequence[str], *, templates: str | Path | Sequence[str], wording: str = "as-written"
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Embeds every name in every sentence, with gradient where the text tower learns; nothing is kept on disk.
+
+    Args:
+        clip: The model whose text tower speaks.
+        names: Class names.
+        templates: A set by name, a text file, or the sentences themselves, each with "{}" for the name.
+        wording: Row of `WORDINGS`.
+
+    Returns:
+        Unit rows (S, P, D), one a name or synonym and sentence; and how many rows each class has.
+
+    Raises:
+        ValueError: There are no names, one is empty, or the model has no text tower.
+    """
+    sentences = load_templates(templates) if isinstance(templates, str | Path) else list(templates)
+    spoken, counts = _split(names, wording)
+    filled = [WORDINGS[wording].fill(name, sentences) for name in spoken]
+    return torch.cat(list(_embed(clip, filled))), counts
+
+
+def _split(names: Sequence[str], wording: str) -> tuple[list[str], tuple[int, ...]]:
+    """The names that are spoken, and how many of them each class has."""
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
     if not names:
-        raise ValueError("there are no names to embed; pass at least one")
-    sentences = load_templates(templates)
-    path = None if cache_dir is None else cache_dir / "text" / f"{_key(clip, names, sentences)}.safetensors"
-    if path is not None and (kept := _read(path, len(names), clip.embed_dim)) is not None:
-        return kept
-    embeddings = torch.cat(list(_embed(clip, names, sentences, progress=progress)))
-    if path is not None:
-        write_atomically(path, lambda part: save_file({"embeddings": embeddings.contiguous()}, part))
-    return embeddings
+        raise ValueError("there are no names to look for; pass at least one, such as names=['cat', 'dog']")
+    apart = pick(WORDINGS, wording, what="wording").synonyms
+    split = [split_synonyms(name) if apart else (name,) for name in names]
+    return [name for some in split for name in some], tuple(map(len, split))
 
 
-def _embed(clip: DenseCLIP, names: Sequence[str], sentences: list[str], *, progress: bool) -> Iterator[Tensor]:
-    at_once = max(1, CACHE_LIMIT // len(sentences))
-    starts = range(0, len(names), at_once)
+def _embed(clip: DenseCLIP, filled: Sequence[list[str]], *, progress: bool = False) -> Iterator[Tensor]:
+    """Unit rows (names, sentences, D) of a few names after another."""
+    count = len(filled[0])
+    at_once = max(1, SENTENCES_AT_ONCE // count)
+    starts = range(0, len(filled), at_once)
     for start in tqdm(starts, desc="embedding names", disable=not progress, leave=False):
-        some = names[start : start + at_once]
-        filled = [sentence for name in some for sentence in fill_templates(name, sentences)]
-        each = torch.cat(
-            [clip.encode_text(filled[row : row + CACHE_LIMIT]) for row in range(0, len(filled), CACHE_LIMIT)]
-        )
-        mean = each.float().reshape(len(some), len(sentences), -1).mean(1)
-        yield F.normalize(mean, dim=-1).cpu()
+        flat = [sentence for some in filled[start : start + at_once] for sentence in some]
+        pieces = range(0, len(flat), SENTENCES_AT_ONCE)
+        each = torch.cat([clip.encode_text(flat[row : row + SENTENCES_AT_ONCE]) for row in pieces])
+        yield each.reshape(-1, count, each.shape[-1])
 
 
-def _key(clip: DenseCLIP, names: Sequence[str], sentences: list[str]) -> str:
-    said = json.dumps([clip.name, clip.identity.text, clip.weights_hash("text"), list(names), sentences])
-    return hashlib.sha256(said.encode("utf-8")).hexdigest()[:32]
+def average_templates(prompts_TD: Tensor, *, names: int) -> Tensor:
+    """Each prompt normalised, averaged over the sentences of a name, normalised again.
+
+    Args:
+        prompts_TD: Text embeddings, all sentences of the first name first.
+        names: How many names there are.
+
+    Returns:
+        (names, D).
+    """
+    each = F.normalize(prompts_TD, dim=-1).reshape(names, -1, prompts_TD.shape[-1])
+    return F.normalize(each.mean(1), dim=-1)
+
+
+def _cache_path(clip: DenseCLIP, filled: Sequence[Sequence[str]]) -> Path:
+    """A file whose name depends on everything that the rows depend on: the tower and what it is asked."""
+    said = json.dumps([clip.name, clip.identity.text, clip.weights_hash("text"), list(map(list, filled))])
+    return default_cache_dir() / "text" / f"{hashlib.sha256(said.encode('utf-8')).hexdigest()[:32]}.safetensors"
+
+
+def _keep(path: Path, rows: Tensor) -> None:
+    """Writes the rows, or says that it cannot: the cache saves time and nothing else."""
+    try:
+        write_atomically(path, lambda part: save_file({"embeddings": rows.contiguous()}, part))
+    except OSError as error:
+        log.warning(
+            "text embeddings are not kept, %s cannot be written (%s); set CLIPSELF_CACHE to a folder that can",
+            path.parent, error.strerror or error,
+        )  # fmt: skip
 
 
 def _read(path: Path, count: int, width: int) -> Tensor | None:
     """The kept rows, or None if there are none that are whole."""
-    if not path.is_file():
-        return None
     try:
         kept = load_file(path)["embeddings"]
-    except Exception:  # a damaged file is made anew, whatever is wrong with it
+    except Exception:  # no file, or a damaged one, is made anew, whatever is wrong with it
         return None
-    return kept if kept.shape == (count, width) else None
+    return kept if kept.shape == (count, width) and bool(torch.isfinite(kept).all()) else None

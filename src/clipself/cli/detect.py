@@ -132,11 +132,11 @@ def detect_import(words: Sequence[str]) -> int:
     options = tyro.cli(ImportOptions, args=words, prog="clipself detect import")
     from clipself.data.detection import ClassSplit
     from clipself.detection.detectors.two_stage.published import import_published
-    from clipself.text.vocab import load_vocab
+    from clipself.text.vocabulary import load_vocabulary
 
     config = detect_recipe(options.recipe)
     settings: Any = config.detector
-    vocab = load_vocab("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
+    vocab = load_vocabulary("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
     classes = ClassSplit(ids=vocab.ids, names=vocab.names, is_base=tuple(not novel for novel in vocab.is_novel))
     folder = import_published(
         options.weights, options.out, model=config.model, pretrained=options.pretrained or config.pretrained,

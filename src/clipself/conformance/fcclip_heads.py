@@ -13,7 +13,7 @@ from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
 from clipself.panoptic.generators.fcclip import FcClipHeads
-from clipself.panoptic.text import TextRows
+from clipself.structures import TextRows
 
 LEVELS = 3
 

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipself.backbones.text import average_templates
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
-from clipself.panoptic.text import TextRows, average_templates, class_logits
+from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import instances, panoptic_map, resize_to_original, semantic_map
+from clipself.structures import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
 from clipself.text.templates import load_templates
 

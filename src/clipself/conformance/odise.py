@@ -15,8 +15,9 @@ from clipself.conformance.filling import fill_listed
 from clipself.conformance.mask_fusion import check_image, padded_size
 from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
-from clipself.panoptic.text import TextRows, class_logits
+from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import resize_to_original
+from clipself.structures import TextRows
 
 SEMANTIC_STEP = 2
 """The semantic maps are stored at every second pixel."""

@@ -22,7 +22,7 @@ from clipself.data.preprocess import Preprocess
 from clipself.data.sources import check_images_exist, file_name_of, read_json
 from clipself.ops.boxes import xywh_to_xyxy
 from clipself.structures import DetectionBatch
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def split_classes(
     if split is not None:
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}, expected one of {sorted(SPLITS)}")
-        vocab = load_vocab(SPLITS[split])
+        vocab = load_vocabulary(SPLITS[split])
         marked = {category: novel for category, novel in zip(vocab.ids, vocab.is_novel, strict=True)}
         kept = [row for row in ordered if int(row["id"]) in marked]
         flags = [not marked[int(row["id"])] for row in kept]
@@ -119,7 +119,7 @@ def split_classes(
 def _names(given: Path | str | Iterable[str] | None) -> list[str] | None:
     if given is None:
         return None
-    return list(load_vocab(given).names) if isinstance(given, Path | str) else list(given)
+    return list(load_vocabulary(given).names) if isinstance(given, Path | str) else list(given)
 
 
 class CocoDetection:

@@ -17,7 +17,7 @@ from clipself.choices import pick
 from clipself.data.semantic import CARD, IGNORED, IGNORED_16, describe_set, read_index_map, write_index_map
 from clipself.data.sources import read_json
 from clipself.files import write_text
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 log = logging.getLogger(__name__)
 Map = NDArray[Any]
@@ -168,7 +168,7 @@ def _table(pairs: Mapping[int, int], *, size: int = 256) -> Map:
 
 def coco_stuff(root: Path) -> Archive:
     """COCO-Stuff 171: `images/{train,val}2017`, `annotations/{train,val}2017` of stuffthingmaps_trainval2017.zip."""
-    vocab = load_vocab("coco_stuff_171")
+    vocab = load_vocabulary("coco_stuff_171")
     table = _table({number - 1: place for place, number in enumerate(vocab.ids)})
     splits = {}
     for split, expected in (("train", 118_287), ("val", 5_000)):
@@ -192,7 +192,7 @@ def ade20k_150(root: Path) -> Archive:
                 images=root / "images" / folder, stems=_stems(maps), read=partial(_through, table, maps),
                 expected=expected,
             )  # fmt: skip
-    return Archive(names=load_vocab("ade20k_150").names, ignore_label=IGNORED, splits=splits)
+    return Archive(names=load_vocabulary("ade20k_150").names, ignore_label=IGNORED, splits=splits)
 
 
 def ade20k_847(root: Path) -> Archive:
@@ -269,7 +269,7 @@ def pascal_context_59(root: Path) -> Archive:
         return labels
 
     source = Source(images=root / "JPEGImages", stems=sorted(by_stem), read=read, expected=5_105)
-    return Archive(names=load_vocab("pascal_context_59").names, ignore_label=IGNORED, splits={"val": source})
+    return Archive(names=load_vocabulary("pascal_context_59").names, ignore_label=IGNORED, splits={"val": source})
 
 
 def pascal_context_459(root: Path) -> Archive:
@@ -299,21 +299,21 @@ def _voc(root: Path, pairs: Mapping[int, int], names: Sequence[str], segment_nam
 
 def voc_20(root: Path) -> Archive:
     """PASCAL VOC 2012 without its background."""
-    return _voc(root, {value: value - 1 for value in range(1, 21)}, load_vocab("pascal_voc_20").names, None)
+    return _voc(root, {value: value - 1 for value in range(1, 21)}, load_vocabulary("pascal_voc_20").names, None)
 
 
 def voc_21(root: Path) -> Archive:
     """PASCAL VOC 2012, background first."""
-    names = ("background", *load_vocab("pascal_voc_20").names)
+    names = ("background", *load_vocabulary("pascal_voc_20").names)
     return _voc(root, {value: value for value in range(21)}, names, None)
 
 
 def voc_20b(root: Path) -> Archive:
     """PASCAL VOC 2012, background last; it is segmented by what PASCAL Context calls the rest of the world."""
-    names = load_vocab("pascal_voc_20").names
+    names = load_vocabulary("pascal_voc_20").names
     same = {"aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table", "dog",
             "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor"}  # fmt: skip
-    rest = [name for name in load_vocab("pascal_context_59").names if name not in same]
+    rest = [name for name in load_vocabulary("pascal_context_59").names if name not in same]
     pairs = {0: 20, **{value: value - 1 for value in range(1, 21)}}
     return _voc(root, pairs, (*names, "background"), (*names, *rest))
 

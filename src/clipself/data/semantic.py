@@ -17,7 +17,7 @@ from clipself.data.labelled import CocoPanoptic
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import read_json
 from clipself.files import write_atomically
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 IGNORED: Final = 255
 """Label of unlabelled pixels in 8-bit maps; 16-bit maps use `IGNORED_16`."""
@@ -264,7 +264,7 @@ def open_semantic(data: str | Path, *, images: str | Path | None = None, split: 
     if (path / CARD).is_file():
         return open_prepared(path, split=split)
     if (path / "names.txt").is_file():
-        names = list(load_vocab(path / "names.txt").names)
+        names = list(load_vocabulary(path / "names.txt").names)
         nested = (path / "images" / split).is_dir()
         images, labels = (path / part / split if nested else path / part for part in ("images", "labels"))
         return IndexMaps(images, labels, names, ignore_label=IGNORED if len(names) <= IGNORED else IGNORED_16)

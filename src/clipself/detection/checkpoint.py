@@ -62,16 +62,13 @@ def save_detector(
     return folder
 
 
-def load_detector(
-    folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "cpu", cache_dir: Path | None = None
-) -> TwoStage:
+def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "cpu") -> TwoStage:
     """Builds a saved detector with its backbone, in evaluation mode.
 
     Args:
         folder: Written by `save_detector`.
         clip: The backbone where it is loaded already; else the one named in the folder is loaded.
         device: Where all of it goes.
-        cache_dir: Folder of the disk cache of text embeddings.
 
     Raises:
         FileNotFoundError: There is no detector in the folder, or its backbone has moved.
@@ -85,9 +82,7 @@ def load_detector(
     card = read_json(folder / CARD)
     settings = make_settings(**card["settings"])
     clip = find_clip(card, folder=folder, digest=card["backbone_hash"], part="image", clip=clip, device=device)
-    vocabulary = make_vocabulary(
-        clip, card["names"], base=card["base"], templates=settings.templates, cache_dir=cache_dir
-    )
+    vocabulary = make_vocabulary(clip, card["names"], base=card["base"], templates=settings.templates)
     detector = build_detector(clip, settings, vocabulary)
     load_learned(detector, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return detector.eval()

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
-from clipself.backbones.text import default_cache_dir
 from clipself.data.images import read_image
 from clipself.data.jitter import letterbox
 from clipself.detection.checkpoint import load_detector
@@ -62,7 +61,7 @@ class Detector:
             ValueError: The weights or the backbone are not those it was trained with.
         """
         where = str(pick_device(device))
-        return cls(load_detector(folder, clip=clip, device=where, cache_dir=default_cache_dir()))
+        return cls(load_detector(folder, clip=clip, device=where))
 
     def use(self, names: Sequence[str]) -> None:
         """Looks for these names from now on; those that training saw are treated as base, all others as novel.
@@ -75,7 +74,6 @@ class Detector:
         self.model.use(
             make_vocabulary(
                 self.model.backbone.clip, names, base=self.trained_names, templates=self.model.settings.templates,
-                cache_dir=default_cache_dir(),
             )
         )  # fmt: skip
 

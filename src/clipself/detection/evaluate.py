@@ -17,7 +17,7 @@ from clipself.files import write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
 from clipself.structures import Detections
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 
 class NamedDetector(Protocol):
@@ -90,7 +90,7 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
     if config.synonyms is not None:
         runs.append(("with synonyms", read_synonyms(config.synonyms, data.classes.names), ()))
     if config.more_names is not None:
-        runs.append(("with more names", {}, load_vocab(config.more_names).names))
+        runs.append(("with more names", {}, load_vocabulary(config.more_names).names))
     reports = []
     for title, synonyms, more in runs:
         report = score_detector(

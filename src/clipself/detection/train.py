@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.backbones.text import default_cache_dir
 from clipself.data.detection import CocoDetection, DetectionDataset, make_detection_loader
 from clipself.data.workers import plain_errors
 from clipself.detection.checkpoint import FROZEN, save_detector
@@ -134,7 +133,6 @@ def _train(config: DetectionTrainConfig, world: World) -> DetectionTrainResult:
     )  # fmt: skip
     vocabulary = make_vocabulary(
         clip, source.classes.names, base=source.classes.base, templates=settings.templates,
-        cache_dir=default_cache_dir(),
     )  # fmt: skip
     detector = build_detector(clip, settings, vocabulary, seed=config.seed)
     if settings.federated_classes:

@@ -1,14 +1,14 @@
 """The names a detector is asked for, as embeddings, with what training saw of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.text import embed_vocab
+from clipself.backbones.text import embed_names
 from clipself.text.templates import spoken_name
 
 
@@ -44,7 +44,7 @@ def make_vocabulary(
     *,
     base: Sequence[str],
     templates: str = "detection",
-    cache_dir: Path | None = None,
+    cache: bool = True,
     texts_KD: Tensor | None = None,
 ) -> Vocabulary:
     """Embeds names and the word "background" with the model's own text tower.
@@ -54,7 +54,7 @@ def make_vocabulary(
         names: Class names; each once, whatever its capitals and underscores.
         base: Names that training saw, compared as they are spoken; others are novel.
         templates: Sentences around the names.
-        cache_dir: Folder of the disk cache of embeddings.
+        cache: Whether embeddings are kept on disk.
         texts_KD: Ready embeddings of the names and the background instead, for towers without text.
 
     Raises:
@@ -67,11 +67,12 @@ def make_vocabulary(
     spoken = [spoken_name(name) for name in names]
     if not all(word.strip() for word in spoken):
         raise ValueError("one of the names is empty; remove it")
-    twice = next((name for name, word in zip(names, spoken, strict=True) if spoken.count(word) > 1), None)
+    count = Counter(spoken)
+    twice = next((name for name, word in zip(names, spoken, strict=True) if count[word] > 1), None)
     if twice is not None:
         raise ValueError(f"the name {twice!r} is there more than once; two equal names would halve each other's score")
     if texts_KD is None:
-        texts_KD = embed_vocab(clip, [*names, "background"], templates=templates, cache_dir=cache_dir)
+        texts_KD = embed_names(clip, [*names, "background"], templates=templates, cache=cache).rows_SD
     known = {spoken_name(name) for name in base}
-    base_K = torch.tensor([*(word in known for word in spoken), True])
+    base_K = torch.tensor([*(word in known for word in spoken), True], device=texts_KD.device)
     return Vocabulary(names=tuple(names), texts_KD=texts_KD, base_K=base_K)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.readouts import find_readout
+from clipself.backbones.text import embed_names
 from clipself.choices import pick
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mask_tokens import embed_mask_tokens
-from clipself.panoptic.text import class_logits, embed_names
+from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import boxes_around
 
 LARGEST_SCALE: Final = 100.0
@@ -53,7 +54,7 @@ class ClipJudge:
         find_readout(readout)
         if image_size < clip.patch_size:
             raise ValueError(f"image_size={image_size} is smaller than one patch of {clip.patch_size} pixels")
-        self.text = embed_names(clip, names, templates=templates).to(clip.device)
+        self.text = embed_names(clip, names, templates=templates, wording="short")
         self.scale = scale_of(clip)
 
     @torch.no_grad()

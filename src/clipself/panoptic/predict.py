@@ -19,7 +19,7 @@ from clipself.panoptic.generators.table import open_generator
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.segmenter import PanopticSegmenter
 from clipself.panoptic.to_maps import Rules, Segmented
-from clipself.text.vocab import VOCABS, load_vocab
+from clipself.text.vocabulary import VOCABULARIES, load_vocabulary
 from clipself.viz.panels import lay_out
 from clipself.viz.panoptic_maps import paint_segments
 
@@ -149,12 +149,12 @@ def read_names(things: str, stuff: str) -> tuple[list[str], list[bool]]:
     names: list[str] = []
     kinds: list[bool] = []
     for said, is_thing in ((things, True), (stuff, False)):
-        if said in VOCABS:
-            vocab = load_vocab(said)
+        if said in VOCABULARIES:
+            vocab = load_vocabulary(said)
             names += vocab.names
             kinds += vocab.is_thing if is_thing else (False,) * len(vocab)
         elif said.endswith(".txt"):
-            some = load_vocab(said).names
+            some = load_vocabulary(said).names
             names, kinds = [*names, *some], kinds + [is_thing] * len(some)
         else:
             some = tuple(name.strip() for name in said.split(";") if name.strip())

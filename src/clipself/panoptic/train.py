@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import embed_names
 from clipself.data.mask_batches import MaskBatch, MaskDataset, make_mask_loader
 from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess
@@ -34,9 +35,9 @@ from clipself.panoptic.generators.own import (
     save_own_masks,
     taps_of,
 )
-from clipself.panoptic.text import TextRows, embed_names
 from clipself.renamed import old_names
-from clipself.text.vocab import load_vocab
+from clipself.structures import TextRows
+from clipself.text.vocabulary import load_vocabulary
 
 __getattr__ = old_names(__name__)
 
@@ -135,7 +136,7 @@ def _train(config: PanopticTrainConfig, world: World) -> PanopticTrainResult:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = build_mask_model(shape, clip).to(world.device)
-    text = embed_names(clip, names, templates=config.templates).to(world.device)
+    text = embed_names(clip, names, templates=config.templates, wording="short")
     dataset = MaskDataset(
         data,
         preprocess=Preprocess(mean=clip.image_mean, std=clip.image_std),
@@ -163,7 +164,7 @@ def _train(config: PanopticTrainConfig, world: World) -> PanopticTrainResult:
 
 def open_training(config: PanopticTrainConfig) -> PanopticFile:
     """The labelled pictures, without those that hold a class to be kept unseen."""
-    without = () if config.without is None else load_vocab(config.without).names
+    without = () if config.without is None else load_vocabulary(config.without).names
     return PanopticFile(config.annotations, config.images, segments=config.segments, without=without)
 
 

@@ -17,7 +17,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.readouts import find_readout
-from clipself.backbones.text import default_cache_dir, embed_vocab
+from clipself.backbones.text import embed_names
 from clipself.data.labelled import LabelledImages, RegionSamples, open_labelled
 from clipself.data.preprocess import Preprocess
 from clipself.data.workers import plain_errors
@@ -118,7 +118,7 @@ def score_regions(
         crop_size=crop_side if "crops" in modes else None,
         limit=limit,
     )
-    text_KD = embed_vocab(clip, data.class_names, templates=templates, cache_dir=default_cache_dir()).to(clip.device)
+    text_KD = embed_names(clip, data.class_names, templates=templates).rows_SD
     meters = {
         mode: MeanClassAccuracy(len(text_KD))
         for mode in (*modes, *(["stuff_crops"] if {"crops", "stuff_masks"} <= set(modes) else []))

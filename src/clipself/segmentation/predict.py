@@ -19,7 +19,7 @@ from clipself.segmentation.segmenter import Segmenter
 from clipself.segmentation.segmenters import segmenter_of
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 from clipself.viz.segments import draw_panels, write_picture
 
 
@@ -77,8 +77,8 @@ def _open_segmenter(config: SegmentationPredictConfig) -> Segmenter:
 def read_names(names: str) -> list[str]:
     """Names with commas between them, a packaged vocabulary, or a text file of one name a line."""
     if names.endswith(".txt"):
-        return list(load_vocab(names).names)
+        return list(load_vocabulary(names).names)
     found = [name.strip() for name in names.split(",") if name.strip()]
     if len(found) < 2 and "_" in names:
-        return list(load_vocab(names).names)
+        return list(load_vocabulary(names).names)
     return found

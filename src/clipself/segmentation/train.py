@@ -27,7 +27,7 @@ from clipself.segmentation.config import SegmentationTrainConfig
 from clipself.segmentation.evaluate import score_segmenter, split_groups
 from clipself.segmentation.segmenters import Model, build_model, make_method, parameter_groups, segmenter_of
 from clipself.structures import SemanticBatch
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +128,7 @@ def _train(config: SegmentationTrainConfig, world: World) -> SegmentTrainResult:
 def open_training(config: SegmentationTrainConfig) -> SemanticImages:
     """The labelled set, with the classes that are not to be seen ignored."""
     data = open_semantic(config.data, images=config.images, split="train")
-    return data if config.seen is None else SomeClasses(data, load_vocab(config.seen).names)
+    return data if config.seen is None else SomeClasses(data, load_vocabulary(config.seen).names)
 
 
 def _make_evaluation(config: SegmentationTrainConfig, model: Model, seen: Sequence[str]) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from clipself.choices import pick
+from clipself.files import read_text
 
 HERE: Final = Path(__file__).parent / "prompts"
 
@@ -38,7 +39,7 @@ def load_templates(templates: str | Path) -> list[str]:
         return [str(sentence("{}")) for sentence in OPENAI_IMAGENET_TEMPLATES]
     if not path.is_file():
         raise FileNotFoundError(f"no templates at {path}; check the path")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     without = [line for line in lines if "{}" not in line]
     if without or not lines:
         raise ValueError(

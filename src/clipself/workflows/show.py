@@ -11,7 +11,7 @@ from PIL import Image
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.backbones.text import embed_vocab
+from clipself.backbones.text import embed_names
 from clipself.data.images import read_image
 from clipself.files import write_atomically
 from clipself.viz.heatmap import draw_query
@@ -129,7 +129,7 @@ def query_row(
     """One picture's row of heat maps."""
     maps = []
     for title, clip in columns:
-        text_D = embed_vocab(clip, [text], templates=templates)[0].numpy()
+        text_D = embed_names(clip, [text], templates=templates, cache=False).rows_SD[0].cpu().numpy()
         maps.append((title, np.einsum("dyx,d->yx", dense_of(clip, image, image_size, readout), text_D)))
     return draw_query(fit_to_patches(image, columns[0][1].patch_size, image_size), text, maps)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from clipself.panoptic.generators.diffusion import DiffusionPyramid, load_diffusion_pyramid
 from clipself.panoptic.generators.fcclip import FcClipHeads
-from clipself.panoptic.text import TextRows
+from clipself.structures import TextRows
 
 
 class FakeEncoder(nn.Module):

@@ -260,7 +260,7 @@ def test_settings_that_do_not_fit_are_said() -> None:
         CatSeg(clip, replace(settings, image_size=100))
     with pytest.raises(ValueError, match="must ascend ahead of the last block 5"):
         CatSeg(clip, replace(settings, taps=(3, 5)))
-    with pytest.raises(ValueError, match="no names to segment by"):
+    with pytest.raises(ValueError, match="no names to look for"):
         tiny_catseg(clip).embed_names([])
     with pytest.raises(ValueError, match=r"overlap=1.0 is not in \[0, 1\)"):
         CatSegInference(overlap=1.0)

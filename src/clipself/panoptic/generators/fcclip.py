@@ -11,7 +11,8 @@ from clipself.layers.masked_decoder import MLP, MaskedDecoder, QueryState
 from clipself.layers.pixel_decoder import PixelDecoder
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.pooling import pool_mask_logits
-from clipself.panoptic.text import TextRows, class_logits
+from clipself.panoptic.text import class_logits
+from clipself.structures import TextRows
 
 LARGEST_SCALE = 100.0
 """Of the learnt logit scale."""

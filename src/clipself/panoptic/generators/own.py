@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.stands_on import find_clip, name_clip
+from clipself.backbones.text import embed_names
 from clipself.files import write_atomically, write_json
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.panoptic.generators.mask_set import MaskSet
-from clipself.panoptic.text import TextRows, embed_names
+from clipself.structures import TextRows
 
 CONFIG_NAME: Final = "mask_model.json"
 WEIGHTS_NAME: Final = "mask_model.safetensors"
@@ -170,7 +171,7 @@ class OwnMasks:
     def _rows(self, names: Sequence[str]) -> TextRows:
         """Embedded names; kept for as long as the same names are asked for."""
         if self._text is None or self._text[0] != tuple(names):
-            rows = embed_names(self.clip, names, templates=self.config.templates).to(self.clip.device)
+            rows = embed_names(self.clip, names, templates=self.config.templates, wording="short")
             self._text = (tuple(names), rows)
         return self._text[1]
 

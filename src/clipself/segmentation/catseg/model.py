@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP, to_map
 from clipself.backbones.readouts import find_readout, read_last_block, unread_parameters
+from clipself.backbones.text import embed_sentences
 from clipself.backbones.trainable import train_queries_and_values, train_visual_attention
 from clipself.segmentation.catseg.aggregator import CostAggregator
 from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings, TrainClip
-from clipself.segmentation.text import embed_sentences
-from clipself.text.templates import load_templates
 
 CLIP_LR_SCALE: Final = 0.01
 """Learning rate of CLIP's weights over that of the aggregator."""
@@ -114,8 +114,10 @@ class CatSeg(nn.Module):
         Raises:
             ValueError: There are no names.
         """
-        sentences = [SCENE] if self.settings.templates == "scene" else load_templates(self.settings.templates)
-        return embed_sentences(self.clip, names, sentences, synonyms=self.settings.synonyms)
+        sentences = [SCENE] if self.settings.templates == "scene" else self.settings.templates
+        each_SPD, counts = embed_sentences(self.clip, names, templates=sentences)
+        some = [rows[:1] if self.settings.synonyms == "first" else rows for rows in torch.split(each_SPD, counts)]
+        return F.normalize(torch.stack([rows.mean(0) for rows in some]), dim=-1)
 
     def prepare(self, pixels_B3HW: Tensor) -> Tensor:
         """Pixels in 0..255 -> CLIP's normalisation, squashed bilinearly to the square that CLIP sees."""

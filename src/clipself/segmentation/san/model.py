@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP, to_map
+from clipself.backbones.text import embed_names
 from clipself.backbones.trunk import Sequence as Tokens
 from clipself.backbones.trunk import Trunk, join_heads
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.axes import unfold_axis
 from clipself.segmentation.san.settings import SanSettings, SideSettings
 from clipself.segmentation.san.side_adapter import Proposals, SideAdapter
-from clipself.segmentation.text import embed_sentences
-from clipself.text.templates import load_templates
 
 BLOCKED: Final = -100.0
 """Added to the attention of what must not be seen (the published value)."""
@@ -148,8 +147,8 @@ class San(nn.Module):
     @torch.no_grad()
     def embed_names(self, names: Sequence[str]) -> Tensor:
         """Unit texts (T, D); of a name with synonyms the first is taken."""
-        each_TPD = embed_sentences(self.clip, names, load_templates(self.settings.templates), synonyms="first")
-        return F.normalize(each_TPD.mean(1), dim=-1)
+        text = embed_names(self.clip, names, templates=self.settings.templates, wording="as-written")
+        return text.rows_SD[text.starts]
 
     def normalize(self, pixels_B3HW: Tensor) -> Tensor:
         """Pixels in 0..255 -> CLIP's normalisation."""

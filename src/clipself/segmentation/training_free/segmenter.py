@@ -7,19 +7,17 @@ they differ in how the last block is run (`clipself.backbones.READOUTS`) and sha
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import embed_names
 from clipself.data.semantic_training import shortest_size
 from clipself.ops.axes import pieces, unfold_axis
 from clipself.ops.windows import cut_windows, place_windows, spread_matrix
 from clipself.segmentation.streamed_argmax import Decision, streamed_argmax
-from clipself.segmentation.text import embed_sentences
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.text.synonyms import split_synonyms
-from clipself.text.templates import load_templates
 
 
 class TrainingFree:
@@ -45,10 +43,7 @@ class TrainingFree:
             raise ValueError(f"threshold={settings.threshold} needs a class {settings.background!r} among the names")
         self.background = firsts.index(settings.background) if settings.threshold else None
         self.class_of = torch.tensor([place for place, some in enumerate(spoken) for _ in some])
-        flat = [one for some in spoken for one in some]
-        with torch.no_grad():
-            each_SPD = embed_sentences(clip, flat, load_templates(settings.templates))
-            self.texts_SD = F.normalize(each_SPD.mean(1), dim=-1)
+        self.texts_SD = embed_names(clip, names, templates=settings.templates, wording="as-written").rows_SD
 
     @torch.no_grad()
     def label(self, image: Image.Image) -> Tensor:

@@ -11,7 +11,7 @@ from clipself.segmentation.evaluate import score_segmenter, split_groups
 from clipself.segmentation.report import SegmentationReport, compare_reports
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 
 def training_free_table(config: SegmentationTableConfig | None = None, /, **options: Any) -> list[SegmentationReport]:
@@ -28,7 +28,7 @@ def training_free_table(config: SegmentationTableConfig | None = None, /, **opti
     config = config if config is not None else SegmentationTableConfig(**options)
     data = open_semantic(config.data, images=config.images)
     names = data.class_names
-    unseen = set(load_vocab(config.unseen).names) if config.unseen is not None else set()
+    unseen = set(load_vocabulary(config.unseen).names) if config.unseen is not None else set()
     groups = split_groups(names, [name for name in names if name not in unseen])
     reports = []
     for model in config.models:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clipself.text.templates import fill_templates, load_templates, spoken_name
-from clipself.text.vocab import load_vocab
+from clipself.text.vocabulary import load_vocabulary
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from clipself.text.vocab import load_vocab
     ],
 )
 def test_counts(name: str, classes: int, things: int | None, novel: int) -> None:
-    vocab = load_vocab(name)
+    vocab = load_vocabulary(name)
     assert len(vocab) == classes
     assert sum(vocab.is_novel) == novel
     assert things is None or sum(vocab.is_thing) == things
@@ -29,12 +29,12 @@ def test_counts(name: str, classes: int, things: int | None, novel: int) -> None
 
 
 def test_lvis_frequencies_and_coco_ids() -> None:
-    frequency = load_vocab("lvis_v1_1203").frequency
+    frequency = load_vocabulary("lvis_v1_1203").frequency
     assert [frequency.count(letter) for letter in "fcr"] == [405, 461, 337]
-    coco = load_vocab("coco_panoptic_133")
+    coco = load_vocabulary("coco_panoptic_133")
     assert (coco.names[0], coco.ids[0]) == ("person", 1)
     assert (coco.names[-1], coco.ids[-1]) == ("rug-merged", 200)
-    split = load_vocab("ov_coco_65")
+    split = load_vocabulary("ov_coco_65")
     novel = {name for name, new in zip(split.names, split.is_novel, strict=True) if new}
     assert {"airplane", "cat", "scissors", "umbrella"} <= novel
     assert "person" not in novel
@@ -43,17 +43,17 @@ def test_lvis_frequencies_and_coco_ids() -> None:
 def test_names_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("# my things\nred kite\n\nblue tit  # a bird\n")
-    assert load_vocab(path).names == ("red kite", "blue tit")
+    assert load_vocabulary(path).names == ("red kite", "blue tit")
     path.write_text("# nothing\n")
     with pytest.raises(ValueError, match="holds no names; write one name a line"):
-        load_vocab(path)
+        load_vocabulary(path)
     path.write_text("cat\ndog\ncat\n")
     with pytest.raises(ValueError, match="holds 'cat' more than once"):
-        load_vocab(path)
+        load_vocabulary(path)
     with pytest.raises(ValueError, match=r"unknown vocabulary 'coco_81'.*did you mean 'coco_80'"):
-        load_vocab("coco_81")
+        load_vocabulary("coco_81")
     with pytest.raises(FileNotFoundError, match="no list of names at"):
-        load_vocab(tmp_path / "gone.txt")
+        load_vocabulary(tmp_path / "gone.txt")
 
 
 def test_the_published_sentences() -> None:

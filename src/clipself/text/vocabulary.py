@@ -1,0 +1,129 @@
+"""Ordered class names, with what is known of each: thing or stuff, base or novel, how frequent."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from clipself.choices import pick
+from clipself.files import read_text
+from clipself.text.templates import spoken_name
+
+FOLDER: Final = Path(__file__).parent / "names"
+
+VOCABULARIES: Final = {
+    name: FOLDER / f"{name}.json"
+    for name in (
+        "coco_80",
+        "coco_panoptic_133",
+        "coco_stuff_171",
+        "ov_coco_65",
+        "lvis_v1_1203",
+        "ade20k_150",
+        "pascal_context_59",
+        "pascal_voc_20",
+    )
+}
+"""Vocabularies that ship with the package -> their files; another one is a file and a line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vocabulary:
+    """An ordered list of classes; the position of a name is its label.
+
+    Attributes:
+        name: What the list is called.
+        names: Class names as the data set spells them; synonyms follow after commas.
+        ids: The data set's own class ids.
+        is_thing: Things True, stuff False.
+        is_novel: Classes held out of training in the open-vocabulary split.
+        frequency: "f", "c" or "r" as in LVIS; "" where unknown.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    is_thing: tuple[bool, ...]
+    is_novel: tuple[bool, ...]
+    frequency: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError(f"the vocabulary {self.name} holds no names; write one name a line")
+        if not all(name.strip() for name in self.names):
+            raise ValueError(f"the vocabulary {self.name} holds an empty name; remove it")
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"the vocabulary {self.name} holds {twice[0]!r} more than once; each class needs its own name"
+            )
+        lengths = {len(self.names), len(self.ids), len(self.is_thing), len(self.is_novel), len(self.frequency)}
+        if len(lengths) != 1:
+            raise ValueError(f"the vocabulary {self.name} has columns of {sorted(lengths)} rows, expected one length")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of(cls, names: Sequence[str], *, name: str = "names", is_thing: bool = True) -> "Vocabulary":
+        """A vocabulary from names alone; ids count from 1, nothing is novel."""
+        count = len(names)
+        return cls(
+            name=name, names=tuple(names), ids=tuple(range(1, count + 1)), is_thing=(is_thing,) * count,
+            is_novel=(False,) * count, frequency=("",) * count,
+        )  # fmt: skip
+
+    @property
+    def base(self) -> tuple[str, ...]:
+        """Names that training may see."""
+        return tuple(name for name, novel in zip(self.names, self.is_novel, strict=True) if not novel)
+
+    @property
+    def novel(self) -> tuple[str, ...]:
+        """Names held out."""
+        return tuple(name for name, novel in zip(self.names, self.is_novel, strict=True) if novel)
+
+    def with_novel(self, novel: Collection[str]) -> "Vocabulary":
+        """The same names, of which those are novel that are spoken like one of `novel`."""
+        spoken = {spoken_name(name) for name in novel}
+        return replace(self, is_novel=tuple(spoken_name(name) in spoken for name in self.names))
+
+    def with_stuff(self, stuff: Collection[str]) -> "Vocabulary":
+        """The same names, of which those are stuff that are spoken like one of `stuff`."""
+        spoken = {spoken_name(name) for name in stuff}
+        return replace(self, is_thing=tuple(spoken_name(name) not in spoken for name in self.names))
+
+    def __add__(self, other: "Vocabulary") -> "Vocabulary":
+        """Both, one after the other; ids count from 1, since two lists may use one id."""
+        names = (*self.names, *other.names)
+        return Vocabulary(
+            name=f"{self.name}, {other.name}", names=names, ids=tuple(range(1, len(names) + 1)),
+            is_thing=(*self.is_thing, *other.is_thing), is_novel=(*self.is_novel, *other.is_novel),
+            frequency=(*self.frequency, *other.frequency),
+        )  # fmt: skip
+
+
+def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
+    """Loads a vocabulary by name, or one name a line from a text file ("#" starts a comment).
+
+    Raises:
+        ValueError: The name is unknown, or the file is empty, no UTF-8 text, or repeats a name.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(vocabulary)
+    if path.suffix == ".txt" or path.is_file():
+        if not path.is_file():
+            raise FileNotFoundError(f"no list of names at {path}; check the path")
+        lines = (line.split("#")[0].strip() for line in read_text(path).splitlines())
+        return Vocabulary.of([line for line in lines if line], name=str(path))
+    rows = json.loads(read_text(pick(VOCABULARIES, str(vocabulary), what="vocabulary")))["classes"]
+    return Vocabulary(
+        name=str(vocabulary),
+        names=tuple(row["name"] for row in rows),
+        ids=tuple(row["id"] for row in rows),
+        is_thing=tuple(row.get("thing", True) for row in rows),
+        is_novel=tuple(row.get("novel", False) for row in rows),
+        frequency=tuple(row.get("frequency", "") for row in rows),
+    )

@@ -1,0 +1,74 @@
+"""The grammar of names: the same words mean the same classes, typed anywhere."""
+
+from pathlib import Path
+
+import pytest
+
+from clipself.text import Vocabulary, load_vocabulary, parse_names
+from clipself.text.names import Names
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        pytest.param("cat", ["cat"], id="one word"),
+        pytest.param(["cat", "traffic light"], ["cat", "traffic light"], id="words"),
+        pytest.param("cat, dog,kite", ["cat", "dog", "kite"], id="commas"),
+        pytest.param(["cat, dog", "kite"], ["cat", "dog", "kite"], id="commas among words"),
+        pytest.param("cat; dog", ["cat", "dog"], id="semicolons"),
+        pytest.param("cat, kitten; dog", ["cat, kitten", "dog"], id="synonyms"),
+        pytest.param("cat, kitten;", ["cat, kitten"], id="synonyms of one class"),
+        pytest.param(["traffic_light"], ["traffic_light"], id="an underscore is no vocabulary"),
+        pytest.param(["Häuser", "狗"], ["Häuser", "狗"], id="any letters"),
+    ],
+)
+def test_names_as_they_are_typed(typed: Names, names: list[str]) -> None:
+    assert list(parse_names(typed).names) == names
+
+
+def test_files_vocabularies_and_words_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes("red kite\r\ncar, automobile\r\n".encode("utf-8-sig"))
+    assert parse_names(path).names == parse_names(str(path)).names == ("red kite", "car, automobile")
+    both = parse_names(["coco_80", "a unicorn", str(path)])
+    assert both.names == (*load_vocabulary("coco_80").names, "a unicorn", "red kite", "car, automobile")
+    assert both.ids == tuple(range(1, 84))
+    assert parse_names("coco_80") == load_vocabulary("coco_80")
+    own = Vocabulary.of(["a", "b"])
+    assert parse_names(own) is own
+
+
+def test_stuff_is_told_from_things(tmp_path: Path) -> None:
+    found = parse_names(["cat", "grass", "dog"], stuff="grass, sky")
+    assert found.names == ("cat", "grass", "dog", "sky")
+    assert found.is_thing == (True, False, True, False)
+    assert parse_names([], stuff=["sky"]).is_thing == (False,)
+    panoptic = load_vocabulary("coco_panoptic_133")
+    assert parse_names("coco_panoptic_133").is_thing == panoptic.is_thing
+    path = tmp_path / "stuff.txt"
+    path.write_text("sea\n")
+    assert parse_names("boat", stuff=path).is_thing == (True, False)
+
+
+def test_a_vocabulary_knows_its_groups() -> None:
+    found = Vocabulary.of(["traffic_light", "cat", "Dog"]).with_novel(["traffic light", "dog"])
+    assert (found.base, found.novel) == (("cat",), ("traffic_light", "Dog"))
+
+
+def test_what_cannot_be_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are no names to look for"):
+        parse_names([" ", ";"])
+    with pytest.raises(ValueError, match="'cat' more than once"):
+        parse_names("cat, dog, cat")
+    with pytest.raises(FileNotFoundError, match=r"no list of names at .*gone\.txt"):
+        parse_names(str(tmp_path / "gone.txt"))
+    path = tmp_path / "latin.txt"
+    path.write_bytes("k\xe4tzchen\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin\.txt is not UTF-8 text"):
+        parse_names(path)
+
+
+def test_a_list_in_utf_16_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "wide.txt"
+    path.write_bytes("häuser\nhund\n".encode("utf-16"))
+    assert parse_names(path).names == ("häuser", "hund")
