@@ -1,6 +1,7 @@
 """Rooms import only what lies below them; the offending line is named."""
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ LAYERS = (
     ("regions",),
     ("engine",),
     ("backbones", "data", "losses"),
+    ("data.images",),
     ("layers", "metrics", "viz", "text"),
     ("structures",),
     ("ops",),
@@ -22,6 +24,12 @@ LAYERS = (
 """From the top down; rooms of one row never import each other."""
 
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+
+def room_of(parts: Sequence[str]) -> str:
+    """The room of a module by its parts below the package; a room in a room has a level of its own."""
+    nested = ".".join(parts[:2])
+    return nested if nested in LEVEL else parts[0]
 
 
 def imported(path: Path) -> list[tuple[int, str]]:
@@ -38,13 +46,12 @@ def imported(path: Path) -> list[tuple[int, str]]:
 
 
 def faults(path: Path) -> list[str]:
-    parts = path.relative_to(SOURCE).parts
-    room = parts[0].removesuffix(".pyi").removesuffix(".py")
+    room = room_of([part.removesuffix(".pyi").removesuffix(".py") for part in path.relative_to(SOURCE).parts])
     if room in ("__init__", "__main__"):
         return []
     wrong = []
     for line, module in imported(path):
-        other = [*module.split("."), "__init__"][1]
+        other = room_of([*module.split(".")[1:], "__init__"])
         if other not in ("__init__", room) and LEVEL[other] <= LEVEL[room]:
             wrong.append(f"{path.relative_to(SOURCE)}:{line} imports {module}, which does not lie below {room}")
     return wrong

@@ -79,6 +79,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 """Old module -> the modules that hold its names now, searched in this order."""
 
 NAMES: Final[Mapping[str, str]] = {
+    "clipself.data.semantic.write_index_map": "clipself.data.images.write_index_map",
     "clipself.panoptic.EvaluatePanopticConfig": "clipself.panoptic.config.PanopticEvaluateConfig",
     "clipself.panoptic.FcClipHeads": "clipself.panoptic.generators.fcclip.FcClipHeads",
     "clipself.panoptic.PredictPanopticConfig": "clipself.panoptic.config.PanopticPredictConfig",

@@ -6,8 +6,9 @@ import pytest
 import torch
 from tests.support.panoptic import NAMES, draw_world, write_world
 
+from clipself.data.images import read_segment_ids
 from clipself.data.mask_batches import MaskDataset, collate_masks
-from clipself.data.panoptic import PanopticFile, PanopticWriter, ScenePanoptic, mask_targets, read_segment_ids
+from clipself.data.panoptic import PanopticFile, PanopticWriter, ScenePanoptic, mask_targets
 from clipself.data.preprocess import Preprocess
 from clipself.data.scenes.draw import SceneMaker
 
@@ -62,7 +63,7 @@ def test_faults_of_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pass the panoptic annotation file"):
         PanopticFile(tmp_path / "instances.json", images)
     draw_world(0, (50, 64))[0].save(images / "000000000005.png")
-    with pytest.raises(ValueError, match="are they from another release"):
+    with pytest.raises(ValueError, match="a map has the size of its picture"):
         PanopticFile(annotations, images).read(0)
     (tmp_path / "panoptic" / "000000000006.png").unlink()
     with pytest.raises(FileNotFoundError, match="segment PNGs"):

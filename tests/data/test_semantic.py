@@ -10,18 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
+from clipself.data.images import IGNORED_16, read_index_map, write_index_map
 from clipself.data.prepare import ARCHIVES, archive_help, prepare
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.scenes.export import write_scenes
 from clipself.data.semantic import (
-    IGNORED_16,
     IndexMaps,
     SceneMaps,
     SomeClasses,
     names_to_segment,
     open_semantic,
-    read_index_map,
-    write_index_map,
 )
 from clipself.data.semantic_training import (
     Augmentation,
@@ -79,7 +77,7 @@ def test_wrong_folders_and_sizes_are_said(tmp_path: Path) -> None:
         IndexMaps(tmp_path / "images", tmp_path / "labels", ["cat"])
     write_pair(tmp_path, "a", [[0, 0]])
     write_index_map(tmp_path / "labels" / "a.png", np.zeros((3, 3), dtype=np.int64))
-    with pytest.raises(ValueError, match=r"is \(3, 3\), its picture \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"a\.png is 3 x 3 pixels, its picture .*a\.jpg is 2 x 1"):
         IndexMaps(tmp_path / "images", tmp_path / "labels", ["cat"]).read(0)
     (tmp_path / "labels" / "a.png").rename(tmp_path / "labels" / "b.png")
     with pytest.raises(ValueError, match="none of the 1 pictures"):
@@ -88,7 +86,7 @@ def test_wrong_folders_and_sizes_are_said(tmp_path: Path) -> None:
         open_semantic(tmp_path)
     with pytest.raises(ValueError, match="needs the folder of its pictures"):
         open_semantic(tmp_path / "panoptic.json")
-    Image.new("RGB", (2, 2)).save(tmp_path / "colour.png")
+    Image.new("RGB", (2, 2), (0, 1, 2)).save(tmp_path / "colour.png")
     with pytest.raises(ValueError, match="has 3 channels"):
         read_index_map(tmp_path / "colour.png")
 

@@ -13,7 +13,8 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.cli.main import main
-from clipself.data.panoptic import PanopticFile, read_segment_ids
+from clipself.data.images import read_segment_ids
+from clipself.data.panoptic import PanopticFile
 from clipself.engine.log import read_metrics
 from clipself.metrics.panoptic_quality import PanopticQuality
 from clipself.panoptic.config import PanopticTrainConfig

@@ -16,8 +16,8 @@ from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.cli.main import main
+from clipself.data.images import read_index_map
 from clipself.data.scenes.export import write_scenes
-from clipself.data.semantic import read_index_map
 from clipself.engine.log import read_metrics
 from clipself.recipes.segment import SEGMENT_RECIPES, segment_recipe
 from clipself.segmentation.checkpoint import load_segmenter

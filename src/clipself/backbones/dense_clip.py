@@ -23,6 +23,7 @@ from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.timm_vit import TimmVitTrunk
 from clipself.backbones.trunk import Sequence, Trunk
 from clipself.backbones.vit import OpenClipTrunk
+from clipself.data.images import Picture, read_image
 
 TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
     VisionTransformer: OpenClipTrunk,
@@ -257,19 +258,25 @@ class DenseCLIP(nn.Module):
         """Recomputes each block in the backward pass: less memory, one more forward pass."""
         self.trunk.grad_checkpointing = enable
 
-    def preprocess(self, image: Any, *, size: tuple[int, int] | None = None) -> Tensor:
-        """Resizes a PIL image to a size in pixels (bicubic, antialiased) and normalises it for this model.
+    def preprocess(self, image: Picture, *, size: tuple[int, int] | int | None = None) -> Tensor:
+        """Resizes a picture to a size in pixels (bicubic, antialiased) and normalises it for this model.
 
         Args:
-            image: PIL image of any mode.
-            size: Height and width wanted; None keeps the picture's own size rounded to whole patches.
+            image: A file, a PIL image of any mode, an array or a tensor; see `read_image`.
+            size: Height and width wanted, one number for both; None keeps the picture's own size rounded to whole
+                patches.
 
         Returns:
             Image (3, H, W).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no picture, or is damaged.
         """
-        rgb = image.convert("RGB")
-        patch = self.patch_size
-        height, width = size or tuple(max(1, round(side / patch)) * patch for side in (rgb.height, rgb.width))
+        rgb, patch = read_image(image), self.patch_size
+        if size is None:
+            size = (max(1, round(rgb.height / patch)) * patch, max(1, round(rgb.width / patch)) * patch)
+        height, width = (size, size) if isinstance(size, int) else size
         pixels = torch.frombuffer(bytearray(rgb.resize((width, height), resample=3).tobytes()), dtype=torch.uint8)
         scaled = pixels.reshape(height, width, 3).permute(2, 0, 1).float() / 255
         mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.data.images import read_image
+from clipself.data.images import check_size, read_image, read_segment_ids
 from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
 from clipself.data.sources import check_images_exist, file_name_of, read_json
@@ -94,9 +93,10 @@ class CocoPanoptic:
         """Decodes the picture and its segments; the box of stuff is the tight one of its mask."""
         row = self.rows[index]
         image = read_image(self.paths[index])
-        with Image.open(self.segments / row["file_name"]) as opened:
-            colour = np.asarray(opened.convert("RGB"), dtype=np.int32)
-        ids = torch.from_numpy(colour[..., 0] + 256 * colour[..., 1] + 65536 * colour[..., 2])
+        png = self.segments / row["file_name"]
+        values = read_segment_ids(png, listed=[info["id"] for info in row["segments_info"]])
+        check_size(values, image.size, source=png, picture=self.paths[index])
+        ids = torch.from_numpy(values)
         infos = row["segments_info"][:MAX_SEGMENTS]
         rank = {class_id: place for place, class_id in enumerate(self.class_ids)}
         labels = torch.tensor([rank[info["category_id"]] for info in infos], dtype=torch.long)

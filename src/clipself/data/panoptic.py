@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipself.data.images import read_image
+from clipself.data.images import check_size, read_image, read_segment_ids, segment_colours
 from clipself.data.scenes.art import THINGS
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import check_images_exist, file_name_of, read_json
@@ -117,12 +117,9 @@ class PanopticFile:
             ValueError: Picture and label differ in size.
         """
         row, image = self.rows[index], read_image(self.paths[index])
-        ids = read_segment_ids(self.segments / row["file_name"])
-        if ids.shape != (image.height, image.width):
-            raise ValueError(
-                f"{self.paths[index]} is {image.height} x {image.width} pixels, its segments {row['file_name']} are "
-                f"{ids.shape[0]} x {ids.shape[1]}; are they from another release?"
-            )
+        png = self.segments / row["file_name"]
+        ids = read_segment_ids(png, listed=[int(one["id"]) for one in row["segments_info"]])
+        check_size(ids, image.size, source=png, picture=self.paths[index])
         segments = tuple(
             LabelledSegment(
                 id=int(one["id"]), label=self._label_of[one["category_id"]], is_crowd=bool(one.get("iscrowd", 0))
@@ -165,18 +162,6 @@ class ScenePanoptic:
         return PanopticTruth(
             image=scene.image, ids_HW=scene.panoptic_HW, segments=segments, name=f"scene {index}", image_id=index + 1
         )
-
-
-def read_segment_ids(path: str | Path) -> NDArray[np.int32]:
-    """Segment ids (H, W) of a panoptic PNG: R + 256 G + 65536 B."""
-    with Image.open(path) as opened:
-        colours = np.asarray(opened.convert("RGB"), dtype=np.int32)
-    return colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
-
-
-def segment_colours(ids_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Ids (H, W) -> colours (H, W, 3) of a panoptic PNG."""
-    return np.stack([ids_HW % 256, ids_HW // 256 % 256, ids_HW // 65536], axis=-1).astype(np.uint8)
 
 
 def mask_targets(truth: PanopticTruth) -> MaskTargets:

@@ -14,7 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from clipself.choices import pick
-from clipself.data.semantic import CARD, IGNORED, IGNORED_16, describe_set, read_index_map, write_index_map
+from clipself.data.images import IGNORED, IGNORED_16, read_index_map, write_index_map
+from clipself.data.semantic import CARD, describe_set
 from clipself.data.sources import read_json
 from clipself.files import write_text
 from clipself.text.vocabulary import load_vocabulary

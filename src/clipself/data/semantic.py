@@ -4,27 +4,31 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipself.data.images import SUFFIXES, read_image
+from clipself.data.images import (
+    IGNORED,
+    IGNORED_16,
+    check_size,
+    find_maps,
+    find_pictures,
+    read_image,
+    read_index_map,
+    read_segment_ids,
+)
 from clipself.data.labelled import CocoPanoptic
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import read_json
-from clipself.files import write_atomically
+from clipself.renamed import old_names
 from clipself.text.vocabulary import load_vocabulary
 
-IGNORED: Final = 255
-"""Label of unlabelled pixels in 8-bit maps; 16-bit maps use `IGNORED_16`."""
-IGNORED_16: Final = 65535
 CARD: Final = "dataset.json"
 """What `clipself data prepare` leaves beside the maps: names, ignore label, folders."""
-MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +90,8 @@ class IndexMaps:
         self.class_names, self.ignore_label, self.shift = list(names), ignore_label, shift
         self.segment_names: list[str] | None = None
         """Names to segment by, where the last class stands for several of them (VOC with a background)."""
-        maps = {
-            path.relative_to(labels).with_suffix(""): path
-            for path in sorted(labels.rglob("*"))
-            if path.suffix.lower() in MAP_SUFFIXES
-        }
-        pictures = [path for path in sorted(images.rglob("*")) if path.suffix.lower() in SUFFIXES]
+        maps = {path.relative_to(labels).with_suffix(""): path for path in find_maps(labels)}
+        pictures = find_pictures(images).paths
         self.pairs = [
             (path, maps[path.relative_to(images).with_suffix("")])
             for path in pictures
@@ -114,8 +114,7 @@ class IndexMaps:
         """
         picture, path = self.pairs[index]
         image, values = read_image(picture), read_index_map(path).astype(np.int64)
-        if values.shape != (image.height, image.width):
-            raise ValueError(f"{path} is {values.shape}, its picture {(image.height, image.width)}; do they belong?")
+        check_size(values, image.size, source=path, picture=picture)
         labels = np.where(values == self.ignore_label, values, values + self.shift)
         labels[labels < 0] = self.ignore_label
         wrong = np.unique(labels[(labels != self.ignore_label) & (labels >= len(self.class_names))])
@@ -145,16 +144,15 @@ class PanopticMaps:
 
     def read(self, index: int) -> SemanticImage:
         """Decodes a picture and its segments; pixels of no segment are ignored."""
-        row = self.held.rows[index]
-        with Image.open(self.held.segments / row["file_name"]) as opened:
-            colour = np.asarray(opened.convert("RGB"), dtype=np.int64)
-        ids = colour[..., 0] + 256 * colour[..., 1] + 65536 * colour[..., 2]
+        row, path = self.held.rows[index], self.held.paths[index]
+        image, png = read_image(path), self.held.segments / row["file_name"]
+        ids = read_segment_ids(png, listed=[info["id"] for info in row["segments_info"]])
+        check_size(ids, image.size, source=png, picture=path)
         rank = {class_id: place for place, class_id in enumerate(self.held.class_ids)}
         labels = np.full(ids.shape, self.ignore_label, dtype=np.int64)
         for info in row["segments_info"]:
             labels[ids == info["id"]] = rank[info["category_id"]]
-        path = self.held.paths[index]
-        return SemanticImage(image=read_image(path), labels_HW=torch.from_numpy(labels), name=str(path))
+        return SemanticImage(image=image, labels_HW=torch.from_numpy(labels), name=str(path))
 
 
 class SceneMaps:
@@ -217,32 +215,6 @@ class SomeClasses:
         return SemanticImage(image=held.image, labels_HW=self.rank[held.labels_HW], name=held.name)
 
 
-def read_index_map(path: str | Path) -> NDArray[Any]:
-    """A map of class indices, 8 or 16 bits; palettes are read as indices, never as colours.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no single-channel map, or is damaged.
-    """
-    try:
-        with Image.open(path) as opened:
-            values = np.asarray(opened)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no index map at {path}; check the path") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no index map ({error})") from error
-    if values.ndim != 2:
-        raise ValueError(f"{path} has {values.shape[-1]} channels; an index map has one, with a class in every pixel")
-    return values
-
-
-def write_index_map(path: Path, labels_HW: NDArray[Any]) -> Path:
-    """Writes class indices as PNG, atomically: 8 bits where they fit, else 16."""
-    wide = int(labels_HW.max(initial=0)) > IGNORED
-    picture = Image.fromarray(labels_HW.astype(np.uint16 if wide else np.uint8))
-    return write_atomically(path, lambda part: picture.save(part, format="PNG"))
-
-
 def open_semantic(data: str | Path, *, images: str | Path | None = None, split: str = "val") -> SemanticImages:
     """Opens a labelled set, whichever of the three it is.
 
@@ -303,3 +275,6 @@ def describe_set(
 def names_to_segment(data: SemanticImages) -> list[str]:
     """What a segmenter is asked for: the classes, or the longer list whose end is scored as the last class."""
     return list(getattr(data, "segment_names", None) or data.class_names)
+
+
+__getattr__ = old_names(__name__)

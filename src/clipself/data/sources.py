@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipself.data.images import SUFFIXES
+from clipself.data.images import find_pictures
 from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 
 
@@ -31,7 +31,7 @@ class ImageFolder:
     """Every image file below a folder, sorted by path; no boxes.
 
     Args:
-        root: Folder, searched at any depth; hidden files are left out.
+        root: Folder, searched at any depth as `find_pictures` does.
 
     Raises:
         FileNotFoundError: There is no such folder, or it holds no image file.
@@ -41,14 +41,7 @@ class ImageFolder:
         root = Path(root)
         if not root.is_dir():
             raise FileNotFoundError(f"no folder at {root}; pass a folder of images")
-        self.paths: list[Path] = sorted(
-            path
-            for path in root.rglob("*")
-            if path.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        )
-        if not self.paths:
-            raise FileNotFoundError(f"{root} holds no images; looked at any depth for {', '.join(sorted(SUFFIXES))}")
+        self.paths: list[Path] = find_pictures(root).paths
 
     def __len__(self) -> int:
         return len(self.paths)

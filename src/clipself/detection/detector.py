@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
-from clipself.data.images import read_image
+from clipself.data.images import Picture, list_pictures, read_image
 from clipself.data.jitter import letterbox
 from clipself.detection.checkpoint import load_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
@@ -22,8 +22,6 @@ from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import Detections
 
 MASK_THRESHOLD: Final = 0.5
-
-Picture = Image.Image | str | Path
 
 
 class Detector:
@@ -112,9 +110,9 @@ class Detector:
         """As `predict`, one picture after another, so that memory does not grow with their number."""
         if names is not None:
             self.use(names)
-        pictures = [images] if isinstance(images, Image.Image | str | Path) else images
+        pictures = list_pictures(images)
         for start in range(0, len(pictures), batch_size):
-            read = [self._read(picture) for picture in pictures[start : start + batch_size]]
+            read = [read_image(picture) for picture in pictures[start : start + batch_size]]
             canvases, sizes, scales = self._frame(read)
             for picture, scale, (found, masks) in zip(read, scales, self.model.detect(canvases, sizes), strict=True):
                 original = (picture.height, picture.width)
@@ -132,15 +130,12 @@ class Detector:
 
     def propose(self, image: Picture, *, most: int | None = None) -> Proposals:
         """Class-free boxes of a picture in original pixels, best first."""
-        picture = self._read(image)
+        picture = read_image(image)
         canvases, sizes, (scale,) = self._frame([picture])
         (found,) = self.model.propose(canvases, sizes)
         limit = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float32)
         boxes = (found.boxes[:most].float().cpu() / scale).minimum(limit)
         return Proposals(boxes=boxes, scores=found.scores[:most].cpu())
-
-    def _read(self, picture: Picture) -> Image.Image:
-        return picture.convert("RGB") if isinstance(picture, Image.Image) else read_image(picture)
 
     def _frame(self, pictures: Sequence[Image.Image]) -> tuple[Tensor, list[tuple[int, int]], list[float]]:
         side = self.model.settings.image_size

@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from clipself.backbones.devices import pick_device
-from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic, write_index_map
+from clipself.data.images import write_index_map
+from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic
 from clipself.metrics.confusion import ConfusionMatrix
 from clipself.segmentation.checkpoint import load_segmenter
 from clipself.segmentation.config import SegmentationEvaluateConfig

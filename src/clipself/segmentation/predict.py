@@ -9,8 +9,7 @@ from tqdm import tqdm
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.data.images import read_image
-from clipself.data.semantic import write_index_map
+from clipself.data.images import read_image, write_index_map
 from clipself.data.sources import ImageFolder
 from clipself.files import write_json
 from clipself.segmentation.checkpoint import CARD, load_segmenter

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clipself.backbones.devices import pick_device
-from clipself.data.images import read_image
+from clipself.data.images import Picture, list_pictures, read_image
 from clipself.structures import Detections
 from clipself.text.templates import spoken_name
 
@@ -41,16 +41,15 @@ class OwlDetector:
         self.model, self.processor = model.to(pick_device(device)).eval(), processor
 
     def predict(
-        self, images: Sequence[Any] | Any, names: Sequence[str], *, threshold: float = 0.0, most: int = 100
+        self, images: Sequence[Picture] | Picture, names: Sequence[str], *, threshold: float = 0.0, most: int = 100
     ) -> list[Detections]:
         """As `Detector.predict`; the best `most` of an image."""
-        pictures = [images] if isinstance(images, Image.Image | str | Path) else images
-        return [found.above(threshold) for found in self.stream(pictures, names, most=most)]
+        return [found.above(threshold) for found in self.stream(images, names, most=most)]
 
     @torch.no_grad()
     def stream(
         self,
-        images: Sequence[Any],
+        images: Sequence[Picture] | Picture,
         names: Sequence[str] | None = None,
         *,
         threshold: float = 0.0,
@@ -62,8 +61,8 @@ class OwlDetector:
         if not names:
             raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
         queries = [f"a photo of a {spoken_name(name)}" for name in names]
-        for given in images:
-            picture = given.convert("RGB") if isinstance(given, Image.Image) else read_image(given)
+        for given in list_pictures(images):
+            picture = read_image(given)
             inputs = self.processor(text=[queries], images=picture, return_tensors="pt").to(self.model.device)
             outputs = self.model(**inputs)
             scores_Q, labels_Q = outputs.logits[0].float().sigmoid().max(-1)

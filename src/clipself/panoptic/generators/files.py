@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clipself.data.images import read_segment_ids
 from clipself.data.labelled import decode_segmentation
-from clipself.data.panoptic import read_segment_ids
 from clipself.data.sources import file_name_of, read_json
 from clipself.panoptic.generators.by_picture import ByPicture
 from clipself.panoptic.generators.mask_set import MaskSet

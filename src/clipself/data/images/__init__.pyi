@@ -1,0 +1,35 @@
+from .find import SUFFIXES as SUFFIXES
+from .find import FoundPicture as FoundPicture
+from .find import FoundPictures as FoundPictures
+from .find import find_maps as find_maps
+from .find import find_pictures as find_pictures
+from .maps import IGNORED as IGNORED
+from .maps import IGNORED_16 as IGNORED_16
+from .maps import check_size as check_size
+from .maps import read_index_map as read_index_map
+from .maps import read_segment_ids as read_segment_ids
+from .maps import segment_colours as segment_colours
+from .maps import write_index_map as write_index_map
+from .names import distinct_names as distinct_names
+from .read import Picture as Picture
+from .read import list_pictures as list_pictures
+from .read import read_image as read_image
+
+__all__ = [
+    "IGNORED",
+    "IGNORED_16",
+    "SUFFIXES",
+    "FoundPicture",
+    "FoundPictures",
+    "Picture",
+    "check_size",
+    "distinct_names",
+    "find_maps",
+    "find_pictures",
+    "list_pictures",
+    "read_image",
+    "read_index_map",
+    "read_segment_ids",
+    "segment_colours",
+    "write_index_map",
+]

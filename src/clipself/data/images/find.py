@@ -1,0 +1,155 @@
+"""Which pictures a list of files and folders holds, and what else lies there."""
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clipself.data.images.formats import PLUGIN_OF, is_readable
+from clipself.data.images.names import output_names
+
+MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
+log = logging.getLogger(__name__)
+
+SUFFIXES: Final = frozenset(
+    (
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm",
+        ".pgm", ".pbm", ".pnm", ".jp2", ".tga", *PLUGIN_OF,
+    )
+)  # fmt: skip
+"""Suffixes that a folder is searched for, lower-case; some are read only where their plugin is installed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundPicture:
+    """One picture file.
+
+    Attributes:
+        path: As it was given, or below the folder that was given.
+        name: Of what is made of it: its path below what was searched, without suffix where that tells it from all
+            others; relative, "/" between folders, short enough for any file system.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundPictures:
+    """Picture files in the order of the inputs, those of a folder sorted.
+
+    Attributes:
+        pictures: Each file once.
+        passed_over: What lies in the folders besides -> how often.
+    """
+
+    pictures: tuple[FoundPicture, ...]
+    passed_over: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __iter__(self) -> Iterator[FoundPicture]:
+        return iter(self.pictures)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        return [picture.path for picture in self.pictures]
+
+    def describe(self) -> str:
+        """One line: how many pictures, and what was passed over."""
+        said = f"{len(self)} picture{'' if len(self) == 1 else 's'}"
+        if not self.passed_over:
+            return said
+        kinds = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
+        parts = [f"{count} {kind}" for kind, count in kinds[:6]]
+        rest = sum(count for _, count in kinds[6:])
+        return f"{said}; passed over: {', '.join(parts)}{f' and {rest} others' if rest else ''}"
+
+
+def find_pictures(inputs: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> FoundPictures:
+    """Lists the pictures of files and folders; tells in one line what it passed over.
+
+    Folders are searched at any depth, links to folders too, each folder once, so that links may lead back. Hidden files
+    are left out. A file that is named itself is taken whatever its suffix is.
+
+    Args:
+        inputs: Files and folders, or a single one.
+
+    Raises:
+        FileNotFoundError: An input is not there, or there is no picture in all of them.
+        ValueError: There are no inputs.
+    """
+    given = [Path(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
+    if not given:
+        raise ValueError("there are no pictures; pass files or folders")
+    passed_over: Counter[str] = Counter()
+    found: dict[Path, Path] = {}
+    for path in given:
+        if not path.exists():
+            raise FileNotFoundError(f"no image at {path}; check the path")
+        for one in _search(path, passed_over) if path.is_dir() else (path,):
+            found.setdefault(Path(os.path.abspath(one)), one)
+    roots = [path if path.is_dir() else path.parent for path in given]
+    pictures = tuple(
+        FoundPicture(path=path, name=name)
+        for path, name in zip(found.values(), output_names(found, roots), strict=True)
+    )
+    listed = FoundPictures(pictures=pictures, passed_over=dict(passed_over))
+    if not pictures:
+        looked = f"looked at any depth for {', '.join(sorted(SUFFIXES))}"
+        beside = listed.describe().partition("; ")[2]
+        raise FileNotFoundError(
+            f"{', '.join(map(str, given))} holds no images; {looked}{f'; {beside}' if beside else ''}"
+        )
+    if passed_over:
+        log.info("%s", listed.describe())
+    return listed
+
+
+def find_maps(root: Path) -> list[Path]:
+    """The files of index maps (PNG and TIFF) below a folder, searched as `find_pictures` does."""
+    return [path for path in _search(root, Counter()) if path.suffix.lower() in MAP_SUFFIXES]
+
+
+def _search(root: Path, passed_over: Counter[str]) -> list[Path]:
+    """Picture files below a folder, sorted; folders of its own first, then what links lead to."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    folders, links = deque([root]), deque[Path]()
+    while folders or links:
+        folder = folders.popleft() if folders else links.popleft()
+        try:
+            said = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            passed_over["folders that may not be read"] += 1
+            continue
+        if (said.st_dev, said.st_ino) in seen:
+            continue
+        seen.add((said.st_dev, said.st_ino))
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                passed_over["hidden"] += 1
+            elif path.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
+            elif kind := _kind(path):
+                passed_over[kind] += 1
+            else:
+                found.append(path)
+    return sorted(found)
+
+
+def _kind(path: Path) -> str:
+    """Why a file is passed over; nothing where it is a picture."""
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        return "broken links" if path.is_symlink() else "special files"
+    if suffix in PLUGIN_OF and not is_readable(suffix):
+        return f"{suffix} ({PLUGIN_OF[suffix].advice})"
+    return "" if suffix in SUFFIXES else (suffix or "without suffix")
