@@ -25,5 +25,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--runslow"):
         return
     for item in items:
-        if "slow" in item.keywords or "weights" in item.keywords:
+        if item.get_closest_marker("slow") or item.get_closest_marker("weights"):  # keywords hold folder names too
             item.add_marker(pytest.mark.skip(reason="minutes long; run with --runslow"))

@@ -19,7 +19,7 @@ LAYERS = (
     ("layers", "metrics", "viz", "text"),
     ("structures",),
     ("ops",),
-    ("files", "choices", "renamed"),
+    ("files", "choices", "cards", "renamed"),
 )
 """From the top down; rooms of one row never import each other."""
 

@@ -21,6 +21,7 @@ GONE_IN: Final = "0.3"
 _SEGMENTATION: Final = "clipself.segmentation"
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "clipself.backbones.stands_on": ("clipself.backbones.head_folder",),
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
     "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),
     "clipself.panoptic.mask_model": ("clipself.panoptic.generators.own",),

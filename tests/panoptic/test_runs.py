@@ -183,10 +183,10 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
     assert all(recipe().lr > 0 for recipe in PANOPTIC_RECIPES.values())
     with pytest.raises(ValueError, match="name one of them"):
         predict_panoptic(inputs=(place,), masks="x", things="cat", scores=("clip", "both"))
-    with pytest.raises(FileNotFoundError, match="`clipself panoptic train` writes them"):
+    with pytest.raises(FileNotFoundError, match="a folder that `panoptic train` writes"):
         load_own_masks(tmp_path)
     held = json.loads((trained / "mask_model.json").read_text())
-    held["clip"] = {"model": str(place / "clip"), "pretrained": None, "image_weights": "another"}
+    held |= {"model": str(place / "clip"), "clip_digest": "another"}
     (tmp_path / "mask_model.json").write_text(json.dumps(held))
     (tmp_path / "mask_model.safetensors").write_bytes((trained / "mask_model.safetensors").read_bytes())
     with pytest.raises(ValueError, match="was trained on another CLIP than"):

@@ -196,7 +196,7 @@ def test_a_model_on_another_clip_or_cut_short_is_refused() -> None:
     card = json.loads(Path("one/segmenter.json").read_text())
     card["settings"]["aggregator"]["hidden"] = 32
     Path("one/segmenter.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match="does not fit its own settings"):
+    with pytest.raises(ValueError, match=r"its own settings in segmenter\.json"):
         load_segmenter("one")
     assert run(f"segment train --model ./openai {DATA} {CATSEG} --max-steps 1 --out one") == 2  # it holds a run
 

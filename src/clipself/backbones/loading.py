@@ -69,7 +69,7 @@ def load_clip(
     if folder is not None:
         clip = _load_folder(folder, name=str(model), ignore=ignore)
     else:
-        name = ALIASES.get(str(model), str(model))
+        name = open_clip_name(str(model))
         clip = _load_named(name, pretrained, ignore=ignore, seed=seed)
     if text_from is not None:
         _take_text(clip, text_from)
@@ -90,7 +90,7 @@ def clip_from_state_dict(
     Raises:
         ValueError: The name is unknown or the tensors do not fit.
     """
-    name = ALIASES.get(model, model)
+    name = open_clip_name(model)
     config = named_config(name)
     if is_openai(state):
         config["quick_gelu"] = True
@@ -118,8 +118,13 @@ def clip_from_config(
 
 def blank_clip(model: str) -> DenseCLIP:
     """A named architecture with weights that mean nothing, for reading its names and shapes."""
-    name = ALIASES.get(model, model)
+    name = open_clip_name(model)
     return build_clip(name, named_config(name), identity=TowerIdentity(image=f"{name}@blank", text=None))
+
+
+def open_clip_name(name: str) -> str:
+    """open_clip's spelling of a name: EVA-CLIP has others, OpenAI writes "ViT-B/16"."""
+    return ALIASES.get(name, name.replace("/", "-"))
 
 
 def named_config(name: str) -> dict[str, Any]:
@@ -198,6 +203,16 @@ def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Simp
     if merges is not None:
         options["bpe_path"] = str(merges)
     return SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **options)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether `load_clip` takes a folder for a model."""
+    return (folder / CONFIG_NAME).is_file()
+
+
+def is_known_name(name: str) -> bool:
+    """Whether a name is a packaged model's, one of EVA-CLIP's or one of open_clip's, "ViT-B/16" included."""
+    return name in PACKAGED or open_clip.get_model_config(open_clip_name(name)) is not None
 
 
 def _export_folder(model: str | Path) -> Path | None:

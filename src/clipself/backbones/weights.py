@@ -1,7 +1,8 @@
 """Published parameter names to ours, and strict loading that says what does not fit."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,8 +10,12 @@ import torch
 from open_clip.model import convert_to_custom_text_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 StateDict = dict[str, Tensor]
+
+SPARE_TENSORS: Final = 1000
+"""Tensors that a model may hold beyond twice as many as its weights."""
 
 OPENAI_EXTRAS: Final = ("input_resolution", "context_length", "vocab_size")
 """Integers beside the weights in OpenAI's state dicts; their presence tells that the activation is QuickGELU."""
@@ -54,7 +59,7 @@ def read_state_dict(path: str | Path) -> StateDict:
         raise
     except Exception as error:
         raise ValueError(
-            f"{path} cannot be read as plain tensors ({_first_line(error)}); the file may be damaged, be a TorchScript "
+            f"{path} cannot be read as plain tensors ({first_line(error)}); the file may be damaged, be a TorchScript "
             "archive or hold pickled code, which is never run: export its state_dict as safetensors or with torch.save"
         ) from error
     return _unwrap(held, path)
@@ -64,7 +69,8 @@ def _load_torch(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=None)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, short enough for a sentence."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
@@ -175,14 +181,95 @@ def load_strictly(
     text_names = [name for name in own if name not in image_names and name not in ("logit_scale", "logit_bias")]
     without_text = not any(name in renamed for name in text_names)
     expected = image_names if without_text else set(own) - {"logit_scale", "logit_bias"}
-    missing = sorted(expected - renamed.keys())
-    left_over = sorted(renamed.keys() - own.keys())
-    reshaped = sorted(name for name in renamed.keys() & own.keys() if renamed[name].shape != own[name].shape)
-    if missing or left_over or reshaped:
-        raise ValueError(_describe_misfit(source, renamed, own, missing, left_over, reshaped))
+    only_extra = renamed.keys() - own.keys() and not expected - renamed.keys()
+    check_fit(
+        renamed,
+        own,
+        source=source,
+        optional=set(own) - expected,
+        advice="name these in ignore=[...] if they are heads of another task"
+        if only_extra
+        else "choose the model that the file was made for",
+    )
     absent = {name: torch.zeros_like(own[name]) for name in (text_names if without_text else ())}
     model.load_state_dict({**own, **absent, **renamed}, strict=True)
     return text_names if without_text else []
+
+
+def check_finite(state: Mapping[str, Tensor], *, source: str) -> None:
+    """Refuses numbers that are not finite: scores that come out of them look like any others.
+
+    Raises:
+        ValueError: A tensor holds NaN or infinity; the first one is named.
+    """
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()):
+            broken = int((~torch.isfinite(tensor)).sum())
+            if broken:
+                raise ValueError(
+                    f"{source}: {name} is not finite ({broken} of {tensor.numel()} numbers are NaN or infinite); the "
+                    "training that wrote it went wrong, take an earlier state"
+                )
+
+
+def check_fit(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, advice: str, optional: Collection[str] = ()
+) -> None:
+    """Compares tensors with what a model holds: names, shapes, kinds of number, and that they are finite.
+
+    Args:
+        state: By the model's names.
+        own: The model's.
+        source: Where the tensors come from, for messages.
+        advice: What to do where they do not fit.
+        optional: Names that may be missing.
+
+    Raises:
+        ValueError: Something differs; the message counts it and names the first few.
+    """
+    missing = sorted(own.keys() - state.keys() - set(optional))
+    left_over = sorted(state.keys() - own.keys())
+    reshaped = sorted(name for name in state.keys() & own.keys() if state[name].shape != own[name].shape)
+    if missing or left_over or reshaped:
+        raise ValueError(f"{_describe_misfit(source, state, own, missing, left_over, reshaped)}\n  {advice}")
+    for name in state:
+        if own[name].is_floating_point() and not state[name].is_floating_point():
+            raise ValueError(
+                f"{source}: {name} holds {str(state[name].dtype).removeprefix('torch.')}, the model's are "
+                f"{str(own[name].dtype).removeprefix('torch.')}; whole numbers would cut its weights off"
+            )
+    check_finite(state, source=source)
+
+
+@contextmanager
+def within_budget(state: Mapping[str, Tensor], *, known: Iterable[Tensor] = (), spare: int = 2**24) -> Iterator[None]:
+    """Stops a model that grows far beyond the weights that it is built for: a configuration may ask for anything.
+
+    Args:
+        state: What will be loaded.
+        known: Tensors of parts that are there already, which the model may hold once more.
+        spare: Numbers beyond twice as many, for parts that a constructor replaces or that are absent as a whole.
+
+    Raises:
+        ValueError: Inside, once there are twice as many tensors or numbers and some more.
+    """
+    there = [*state.values(), *known]
+    left = {"tensors": 2 * len(there) + SPARE_TENSORS, "numbers": 2 * sum(t.numel() for t in there) + spare}
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        left["tensors"] -= 1
+        left["numbers"] -= 0 if tensor is None else tensor.numel()
+        if min(left.values()) < 0:
+            numbers = sum(t.numel() for t in state.values())
+            raise ValueError(
+                f"the settings ask for far more than the {len(state)} tensors with {numbers} numbers of the weights"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _describe_misfit(
@@ -193,7 +280,7 @@ def _describe_misfit(
     left_over: list[str],
     reshaped: list[str],
 ) -> str:
-    lines = [f"{source} does not fit this model:"]
+    lines = [f"{source} does not fit:"]
     if reshaped:
         shapes = (f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped[:4])
         lines.append(f"{len(reshaped)} of another shape: " + ", ".join(shapes))
@@ -203,10 +290,4 @@ def _describe_misfit(
     if left_over:
         shapes = (f"{name} {tuple(state[name].shape)}" for name in left_over[:4])
         lines.append(f"{len(left_over)} that the model has no place for: " + ", ".join(shapes))
-    only_extra = left_over and not missing and not reshaped
-    mend = (
-        "name these in ignore=[...] if they are heads of another task"
-        if only_extra
-        else "choose the model that the file was made for"
-    )
-    return "\n  ".join(lines) + f"\n  {mend}"
+    return "\n  ".join(lines)

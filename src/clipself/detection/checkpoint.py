@@ -4,33 +4,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.stands_on import find_clip, name_clip
-from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
+from clipself.backbones.weights import check_fit
+from clipself.choices import pick
+from clipself.detection.detectors.table import DETECTORS, ONCE_SHARED, build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.vocabulary import make_vocabulary
-from clipself.files import write_atomically, write_json
 
-WEIGHTS: Final = "detector.safetensors"
-CARD: Final = "detector.json"
+DETECTOR: Final = HeadKind(
+    name="detector",
+    stem="detector",
+    written_by="`detect train`",
+    old_keys={"backbone_hash": "clip_digest"},
+)
+WEIGHTS: Final = DETECTOR.weights
 FROZEN: Final = "backbone."
 """Prefix of what is not saved: the CLIP is named and checked by its digest instead."""
 
 
 def learned_state(detector: TwoStage) -> dict[str, Tensor]:
     """Weights and running statistics without the frozen backbone."""
-    return {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in detector.state_dict().items()
-        if not name.startswith(FROZEN)
-    }
+    return {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(FROZEN)}
 
 
 def save_detector(
-    detector: TwoStage, folder: str | Path, *, model: str, pretrained: str | None = None, card: Mapping[str, Any]
+    detector: TwoStage,
+    folder: str | Path,
+    *,
+    model: str,
+    pretrained: str | None = None,
+    text_from: str | None = None,
+    card: Mapping[str, Any],
 ) -> Path:
     """Writes `detector.safetensors` and `detector.json`.
 
@@ -39,27 +46,20 @@ def save_detector(
         folder: Made when missing.
         model: What `load_clip` is given for the backbone.
         pretrained: And its tag or file.
+        text_from: And what its text tower is taken from.
         card: More to keep in the JSON.
 
     Raises:
+        ValueError: A weight is not finite.
         OSError: The disk is full or the folder cannot be written.
     """
-    folder = Path(folder)
-    write_atomically(folder / WEIGHTS, lambda part: save_file(learned_state(detector), part))
-    vocabulary = detector.vocabulary
-    write_json(
-        folder / CARD,
-        {
-            "format": "clipself detector 1",
-            "settings": detector.settings.to_json(),
-            **name_clip(model, pretrained, folder=folder),
-            "backbone_hash": detector.backbone.clip.weights_hash("image"),
-            "names": list(vocabulary.names),
-            "base": [name for name, base in zip(vocabulary.names, vocabulary.base_K.tolist(), strict=False) if base],
-            **card,
-        },
-    )
-    return folder
+    names = detector.vocabulary.names
+    base = [name for name, held in zip(names, detector.vocabulary.base_K.tolist(), strict=False) if held]
+    return save_heads(
+        folder, DETECTOR, learned_state(detector), model=model, pretrained=pretrained, text_from=text_from,
+        digest=detector.backbone.clip.weights_hash("image"), settings=detector.settings, names=names,
+        card={"base": base, **card},
+    )  # fmt: skip
 
 
 def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "cpu") -> TwoStage:
@@ -74,17 +74,12 @@ def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: 
         FileNotFoundError: There is no detector in the folder, or its backbone has moved.
         ValueError: The weights or the backbone are not those it was trained with.
     """
-    folder = Path(folder)
-    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"no {CARD} with {WEIGHTS} in {folder}; pass the folder that `detect train` wrote")
-    from clipself.data.sources import read_json
-
-    card = read_json(folder / CARD)
-    settings = make_settings(**card["settings"])
-    clip = find_clip(card, folder=folder, digest=card["backbone_hash"], part="image", clip=clip, device=device)
-    vocabulary = make_vocabulary(clip, card["names"], base=card["base"], templates=settings.templates)
-    detector = build_detector(clip, settings, vocabulary)
-    load_learned(detector, load_file(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    heads = load_heads(folder, DETECTOR, clip=clip, device=device)
+    kind = heads.build(lambda: pick(DETECTORS, heads.card["settings"]["method"], what="detection method").settings)
+    settings, names, base = heads.settings(kind, forget=ONCE_SHARED), heads.names(), heads.names("base")
+    vocabulary = heads.build(lambda: make_vocabulary(heads.clip, names, base=base, templates=settings.templates))
+    detector = heads.build(lambda: build_detector(heads.clip, settings, vocabulary))
+    heads.fill(detector, own=learned_state(detector))
     return detector.eval()
 
 
@@ -92,15 +87,7 @@ def load_learned(detector: TwoStage, state: Mapping[str, Tensor], *, source: str
     """Loads all learned weights or none.
 
     Raises:
-        ValueError: Tensors are missing, left over or of another shape.
+        ValueError: Tensors are missing, left over, of another shape or not finite.
     """
-    own = {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(FROZEN)}
-    missing, left_over = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    reshaped = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
-    if missing or left_over or reshaped:
-        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in reshaped[:3]]
-        raise ValueError(
-            f"{source} does not fit this detector: missing {missing[:3]}, left over {left_over[:3]}, of another shape "
-            f"{shapes}; use the settings that it was trained with"
-        )
+    check_fit(state, learned_state(detector), source=source, advice="use the settings that it was trained with")
     detector.load_state_dict({**detector.state_dict(), **state}, strict=True)

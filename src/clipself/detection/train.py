@@ -267,6 +267,9 @@ def _finish(config: DetectionTrainConfig, world: World, detector: TwoStage, step
     )
     if world.is_main:
         card = {"training": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]}
-        save_detector(detector.eval(), config.out, model=config.model, pretrained=config.pretrained, card=card)
+        save_detector(
+            detector.eval(), config.out, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
+            card=card,
+        )  # fmt: skip
         write_json(config.out / "result.json", plain_values(result))
     return result

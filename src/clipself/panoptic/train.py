@@ -242,9 +242,9 @@ def _finish(
             method.model.eval(),
             shape,
             clip=method.clip,
-            clip_source=(config.model, config.pretrained),
+            clip_source={"model": config.model, "pretrained": config.pretrained},
             trained_names=trained_names,
-            card={"settings": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]},
+            card={"training": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]},
         )
         write_json(config.out / "result.json", plain_values(result))
     return result

@@ -1,36 +1,25 @@
 """A trained segmenter to a folder and back, without the CLIP it was trained on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.stands_on import find_clip, name_clip
-from clipself.data.sources import read_json
-from clipself.files import write_atomically, write_json
+from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.segmentation.config import SegmentationTrainConfig
-from clipself.segmentation.segmenters import Model, rebuild_model
+from clipself.segmentation.segmenters import Model, own_state, rebuild_model
 
-WEIGHTS: Final = "segmenter.safetensors"
-CARD: Final = "segmenter.json"
-
-
-def own_state(model: Model) -> dict[str, Tensor]:
-    """What a folder keeps: all weights but those of CLIP that do not learn."""
-    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-        if name in learning or not name.startswith("clip.")
-    }
+SEGMENTER: Final = HeadKind(
+    name="segmenter",
+    stem="segmenter",
+    written_by="`segment train`",
+    clip_part="all",
+    old_keys={"clip_hash": "clip_digest"},
+)
 
 
 def save_segmenter(
-    model: Model, folder: str | Path, *, config: SegmentationTrainConfig, card: Mapping[str, Any]
+    model: Model, folder: str | Path, *, config: SegmentationTrainConfig, clip_hash: str, card: Mapping[str, Any]
 ) -> Path:
     """Writes `segmenter.safetensors` and `segmenter.json`.
 
@@ -38,24 +27,18 @@ def save_segmenter(
         model: The model.
         folder: Made when missing.
         config: Settings of its run.
-        card: More to keep: class names, the digest of CLIP's weights.
+        clip_hash: Digest of CLIP's weights as they were when the training began.
+        card: More to keep: class names.
 
     Raises:
+        ValueError: A weight is not finite.
         OSError: The disk is full or the folder cannot be written.
     """
-    folder = Path(folder)
-    write_atomically(folder / WEIGHTS, lambda part: save_file(own_state(model), part))
-    held = {
-        "format": "clipself segmenter 1",
-        "method": config.method,
-        **name_clip(config.model, config.pretrained, folder=folder),
-        "train_clip": config.train_clip,
-        "crop": config.crop,
-        "settings": asdict(model.settings),
-        **card,
-    }
-    write_json(folder / CARD, held)
-    return folder
+    kept = {"method": config.method, "train_clip": config.train_clip, "crop": config.crop}
+    return save_heads(
+        folder, SEGMENTER, own_state(model), model=config.model, pretrained=config.pretrained, digest=clip_hash,
+        settings=model.settings, card={**kept, **card},
+    )  # fmt: skip
 
 
 def load_segmenter(folder: str | Path, *, clip: DenseCLIP | None = None, device: Any = "cpu") -> tuple[Model, Any]:
@@ -73,16 +56,6 @@ def load_segmenter(folder: str | Path, *, clip: DenseCLIP | None = None, device:
         FileNotFoundError: There is no model in the folder, or its CLIP has moved.
         ValueError: The weights or the CLIP are not those it was trained with.
     """
-    folder = Path(folder)
-    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
-        raise FileNotFoundError(f"no {CARD} with {WEIGHTS} in {folder}; pass a folder that `segment train` has written")
-    card = read_json(folder / CARD)
-    clip = find_clip(card, folder=folder, digest=card["clip_hash"], clip=clip)
-    model = rebuild_model(card, clip)
-    state = load_file(folder / WEIGHTS)
-    own = own_state(model)
-    misfit = sorted(own.keys() ^ state.keys()) or [n for n in own if own[n].shape != state[n].shape]
-    if misfit:
-        raise ValueError(f"{folder / WEIGHTS} does not fit its own settings: {misfit[:3]}; was it copied in part?")
-    model.load_state_dict({**model.state_dict(), **state}, strict=True)
-    return model.to(device).eval(), card
+    heads = load_heads(folder, SEGMENTER, clip=clip)
+    heads.names()  # which `segment predict` falls back on
+    return rebuild_model(heads).to(device).eval(), heads.card

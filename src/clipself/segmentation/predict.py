@@ -12,7 +12,7 @@ from clipself.backbones.loading import load_clip
 from clipself.data.images import read_image, write_index_map
 from clipself.data.sources import ImageFolder
 from clipself.files import write_json
-from clipself.segmentation.checkpoint import CARD, load_segmenter
+from clipself.segmentation.checkpoint import SEGMENTER, load_segmenter
 from clipself.segmentation.config import SegmentationPredictConfig
 from clipself.segmentation.segmenter import Segmenter
 from clipself.segmentation.segmenters import segmenter_of
@@ -64,7 +64,7 @@ def _list_pictures(images: Sequence[Path]) -> list[Path]:
 def _open_segmenter(config: SegmentationPredictConfig) -> Segmenter:
     device = pick_device(config.device)
     names = None if config.names is None else read_names(config.names)
-    if (Path(config.model) / CARD).is_file():
+    if SEGMENTER.is_in(config.model):
         model, card = load_segmenter(config.model, device=device)
         return segmenter_of(model, names or card["names"], crop=card["crop"])
     if names is None:

@@ -1,15 +1,16 @@
 """Which segmenters there are: how each is built, trained, put together again and used."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.head_folder import Heads
 from clipself.backbones.weights import read_state_dict
 from clipself.data.semantic import SemanticImages
 from clipself.segmentation.catseg.appearance import ResNetGuidance
@@ -17,13 +18,13 @@ from clipself.segmentation.catseg.inference import CatSegInference
 from clipself.segmentation.catseg.loss import CatSegMethod
 from clipself.segmentation.catseg.model import CLIP_LR_SCALE, CatSeg, catseg_settings, choose_learning
 from clipself.segmentation.catseg.segmenter import CatSegSegmenter
-from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings
+from clipself.segmentation.catseg.settings import CatSegSettings, TrainClip
 from clipself.segmentation.config import SegmentationTrainConfig
 from clipself.segmentation.published_clip import load_all
 from clipself.segmentation.san.loss import SanMethod
 from clipself.segmentation.san.model import San, san_settings
 from clipself.segmentation.san.segmenter import SanSegmenter
-from clipself.segmentation.san.settings import SanSettings, SideSettings
+from clipself.segmentation.san.settings import SanSettings
 from clipself.segmentation.segmenter import Segmenter
 
 HEADS_OF: Final = 40
@@ -32,6 +33,19 @@ CANVAS_OF_CROP: Final = 640 / 384
 """Side of CAT-Seg's canvas over that of its windows, as published."""
 
 Model = CatSeg | San
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedAs:
+    """What the card keeps of a run beside the settings of its model."""
+
+    method: Literal["catseg", "san"]
+    train_clip: TrainClip = "none"
+    crop: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= 2**14:
+            raise ValueError(f"crop={self.crop} is no side of a picture in pixels")
 
 
 def build_model(config: SegmentationTrainConfig, clip: DenseCLIP) -> Model:
@@ -155,19 +169,28 @@ def segmenter_of(
     return SanSegmenter(model, names, shortest=shortest or crop)
 
 
-def rebuild_model(card: Mapping[str, Any], clip: DenseCLIP) -> Model:
-    """A model whose weights are still to be loaded, by the card of its folder."""
-    held = dict(card["settings"])
-    if card["method"] == "san":
-        side = held.pop("side")
-        fusion = {int(tap): depth for tap, depth in side.pop("fusion").items()}
-        return San(clip, SanSettings(**held, side=SideSettings(**_tuples(side), fusion=fusion)))
-    sizes = AggregatorSettings(**_tuples(held.pop("aggregator")))
-    settings = CatSegSettings(**_tuples(held), aggregator=sizes)
-    model = CatSeg(clip, settings, appearance=_appearance_of(settings, None))
-    choose_learning(model, card["train_clip"])
+def rebuild_model(heads: Heads) -> Model:
+    """The model of a folder, with its weights.
+
+    Raises:
+        ValueError: They do not fit the settings in its card.
+    """
+    kept = heads.facts(TrainedAs)
+    model: Model
+    if kept.method == "san":
+        side = heads.settings(SanSettings)
+        model = heads.build(lambda: San(heads.clip, side))
+    else:
+        settings = heads.settings(CatSegSettings)
+        model = heads.build(lambda: CatSeg(heads.clip, settings, appearance=_appearance_of(settings, None)))
+        choose_learning(model, kept.train_clip)
+    heads.fill(model, own=own_state(model))
     return model
 
 
-def _tuples(held: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
+def own_state(model: Model) -> dict[str, Tensor]:
+    """What a folder keeps: all weights but those of CLIP that do not learn."""
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if name in learning or not name.startswith("clip.")
+    }

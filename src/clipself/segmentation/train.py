@@ -170,7 +170,7 @@ def _finish(
         last_loss=last_loss,
     )
     if world.is_main:
-        card = {"names": list(names), "clip_hash": clip_hash, "training": config.to_json(), "steps": config.max_steps}
-        save_segmenter(model.eval(), config.out, config=config, card=card)
+        card = {"names": list(names), "training": config.to_json(), "steps": config.max_steps}
+        save_segmenter(model.eval(), config.out, config=config, clip_hash=clip_hash, card=card)
         write_json(config.out / "result.json", plain_values(result))
     return result

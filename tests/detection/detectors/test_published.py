@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"decoder\.0\.weight \(1,\) is not a name of the released F-ViT"):
         load_published({**state, "decoder.0.weight": torch.zeros(1)}, clip, settings(), CLASSES)
     short = {name: tensor for name, tensor in state.items() if name != "rpn_head.rpn_cls.weight"}
-    with pytest.raises(ValueError, match=r"missing \['proposer\.head\.score\.weight'\]"):
+    with pytest.raises(ValueError, match=r"1 missing: proposer\.head\.score\.weight"):
         load_published(short, clip, settings(), CLASSES)
     with pytest.raises(ValueError, match="with 1 classes and the background, has"):
         load_published(state, clip, settings(), ClassSplit(ids=(1,), names=("cat",), is_base=(True,)))

@@ -1,28 +1,37 @@
 """Our own mask generator: FC-CLIP's decoders on a frozen CLIP, whose taps are rescaled to a pyramid."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.stands_on import find_clip, name_clip
+from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.backbones.text import embed_names
-from clipself.files import write_atomically, write_json
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.structures import TextRows
+from clipself.text.templates import load_templates
 
-CONFIG_NAME: Final = "mask_model.json"
-WEIGHTS_NAME: Final = "mask_model.safetensors"
+MASK_MODEL: Final = HeadKind(
+    name="mask model",
+    stem="mask_model",
+    written_by="`panoptic train`",
+    old_keys={
+        "clip.model": "model",
+        "clip.pretrained": "pretrained",
+        "clip.image_weights": "clip_digest",
+        "settings": "training",
+        "shape": "settings",
+        "trained_names": "names",
+    },
+)
 STEP: Final = 2
 """Sides of the input are multiples of this many patches, so that the coarsest level is half a grid."""
 
@@ -201,7 +210,7 @@ def save_own_masks(
     config: OwnMasksSettings,
     *,
     clip: DenseCLIP,
-    clip_source: tuple[str, str | None],
+    clip_source: Mapping[str, str | None],
     trained_names: Sequence[str],
     card: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -212,24 +221,22 @@ def save_own_masks(
         model: Pyramid and heads.
         config: Shape.
         clip: The CLIP it was trained on.
-        clip_source: `model` and `pretrained` by which `load_clip` finds that CLIP again.
+        clip_source: `model`, `pretrained` and `text_from` by which `load_clip` finds that CLIP again.
         trained_names: Names seen in training.
         card: What else the reader should know.
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: A weight is not finite.
+        OSError: The disk is full or the folder cannot be written.
     """
-    folder = Path(folder)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_atomically(folder / WEIGHTS_NAME, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
-    held = {
-        "shape": asdict(config),
-        "clip": {**name_clip(*clip_source, folder=folder), "image_weights": clip.weights_hash("image")},
-        "trained_names": list(trained_names),
-        **(card or {}),
-    }
-    write_json(folder / CONFIG_NAME, held)
-    return folder
+    return save_heads(
+        folder, MASK_MODEL, model.state_dict(), model=str(clip_source["model"]),
+        pretrained=clip_source.get("pretrained"), text_from=clip_source.get("text_from"),
+        digest=clip.weights_hash("image"), settings=config, names=trained_names, card=card,
+    )  # fmt: skip
 
 
 def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") -> OwnMasks:
@@ -239,19 +246,9 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
         FileNotFoundError: The folder holds no mask model, or its CLIP is missing.
         ValueError: The CLIP's image tower is not the one it was trained on, or a tensor does not fit.
     """
-    folder = Path(folder)
-    if not (folder / CONFIG_NAME).is_file() or not (folder / WEIGHTS_NAME).is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; `clipself panoptic train` writes them"
-        )
-    held = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    shape = dict(held["shape"])
-    config = OwnMasksSettings(**{**shape, "taps": None if shape["taps"] is None else tuple(shape["taps"])})
-    named = held["clip"]
-    clip = find_clip(named, folder=folder, digest=named["image_weights"], part="image", device=device)
-    model = build_mask_model(config, clip)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS_NAME), strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS_NAME} does not fit its own {CONFIG_NAME}: {error}") from error
-    return OwnMasks(model, clip, config, trained_names=held["trained_names"])
+    heads = load_heads(folder, MASK_MODEL, device=device)
+    config, names = heads.settings(OwnMasksSettings), heads.names()
+    heads.build(lambda: load_templates(config.templates))
+    model = heads.build(lambda: build_mask_model(config, heads.clip))
+    heads.fill(model)
+    return OwnMasks(model, heads.clip, config, trained_names=names)

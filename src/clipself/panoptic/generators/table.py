@@ -9,7 +9,7 @@ import torch
 from clipself.choices import pick
 from clipself.panoptic.generators.files import FileMasks
 from clipself.panoptic.generators.mask_set import MaskGenerator
-from clipself.panoptic.generators.own import CONFIG_NAME, load_own_masks
+from clipself.panoptic.generators.own import MASK_MODEL, load_own_masks
 from clipself.panoptic.generators.transformers import load_transformers_masks
 
 Opener = Callable[[str, str | torch.device], MaskGenerator]
@@ -44,4 +44,4 @@ def open_generator(source: str | Path, *, device: str | torch.device = "cpu") ->
             f"no masks at {path}; pass a folder that `panoptic train` wrote, a JSON or folder of stored masks, or "
             "'hf:NAME' for a checkpoint of transformers"
         )
-    return GENERATORS["own" if (path / CONFIG_NAME).is_file() else "files"](str(path), device)
+    return GENERATORS["own" if MASK_MODEL.is_in(path) else "files"](str(path), device)
