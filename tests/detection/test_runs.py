@@ -1,6 +1,7 @@
 """Whole runs of tiny detectors: they learn, and are equal however they are cut, killed, resumed or spread."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any],
 
 
 def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dict[str, Any], tmp_path: Path) -> None:
-    train_detector(out=tmp_path / "run", **settings)
+    train_detector(out=tmp_path / "run", text_from=settings["model"], **settings)
     assert not any(name.startswith("backbone") for name in weights(tmp_path / "run"))
     detector = Detector.from_checkpoint(tmp_path / "run", device="cpu")
     assert detector.trained_names == list(BASE)
@@ -124,6 +125,11 @@ def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dic
     with pytest.raises(FileNotFoundError, match=r"no detector\.json with detector\.safetensors in"):
         Detector.from_checkpoint(tmp_path / "nothing", device="cpu")
     card = json.loads((tmp_path / "run" / "detector.json").read_text())
+    assert card["text_from"] == card["model"] == os.path.relpath(settings["model"], tmp_path / "run")
+    old = {key: card[key] for key in ("settings", "model", "pretrained", "names", "base")}
+    old |= {"format": "clipself detector 1", "backbone_hash": card["clip_digest"]}
+    (tmp_path / "run" / "detector.json").write_text(json.dumps(old))
+    assert Detector.from_checkpoint(tmp_path / "run", device="cpu").trained_names == list(BASE)
     card["settings"]["channels"] = 8
     (tmp_path / "run" / "detector.json").write_text(json.dumps(card))
     with pytest.raises(

@@ -186,6 +186,11 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError, match="a folder that `panoptic train` writes"):
         load_own_masks(tmp_path)
     held = json.loads((trained / "mask_model.json").read_text())
+    clip = {"model": str(place / "clip"), "pretrained": None, "image_weights": held["clip_digest"]}
+    old = {"shape": held["settings"], "clip": clip, "trained_names": held["names"], "settings": held["training"]}
+    (tmp_path / "mask_model.json").write_text(json.dumps(old))
+    (tmp_path / "mask_model.safetensors").write_bytes((trained / "mask_model.safetensors").read_bytes())
+    assert list(load_own_masks(tmp_path).trained_names) == held["names"]
     held |= {"model": str(place / "clip"), "clip_digest": "another"}
     (tmp_path / "mask_model.json").write_text(json.dumps(held))
     (tmp_path / "mask_model.safetensors").write_bytes((trained / "mask_model.safetensors").read_bytes())

@@ -194,6 +194,10 @@ def test_a_model_on_another_clip_or_cut_short_is_refused() -> None:
     with pytest.raises(FileNotFoundError, match=r"no segmenter.json with segmenter.safetensors"):
         load_segmenter("scenes")
     card = json.loads(Path("one/segmenter.json").read_text())
+    old = {key: card[key] for key in ("method", "model", "pretrained", "train_clip", "crop", "settings", "names")}
+    old |= {"format": "clipself segmenter 1", "clip_hash": card["clip_digest"]}
+    Path("one/segmenter.json").write_text(json.dumps(old))
+    assert load_segmenter("one")[1]["names"] == card["names"]
     card["settings"]["aggregator"]["hidden"] = 32
     Path("one/segmenter.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"its own settings in segmenter\.json"):
