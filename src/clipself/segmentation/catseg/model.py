@@ -116,7 +116,7 @@ class CatSeg(nn.Module):
         """
         sentences = [SCENE] if self.settings.templates == "scene" else self.settings.templates
         each_SPD, counts = embed_sentences(self.clip, names, templates=sentences)
-        some = [rows[:1] if self.settings.synonyms == "first" else rows for rows in torch.split(each_SPD, counts)]
+        some = [rows[:1] if self.settings.synonyms == "first" else rows for rows in torch.split(each_SPD, list(counts))]
         return F.normalize(torch.stack([rows.mean(0) for rows in some]), dim=-1)
 
     def prepare(self, pixels_B3HW: Tensor) -> Tensor:
