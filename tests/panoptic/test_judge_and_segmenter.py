@@ -169,7 +169,57 @@ def test_one_name_and_a_thousand(clip: DenseCLIP, count: int) -> None:
 
 def test_names_kinds_and_judge_must_belong_together(clip: DenseCLIP) -> None:
     judge = ClipJudge(clip, NAMES, image_size=64)
-    with pytest.raises(ValueError, match="make all three from one list"):
+    with pytest.raises(ValueError, match="3 names and 1 kinds do not belong together"):
         PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), judge, NAMES, [True])
     with pytest.raises(ValueError, match="unknown mixture of scores 'clip only'"):
         PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), judge, NAMES, IS_THING, scores="clip only")
+    segmenter = PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), judge)
+    with pytest.raises(ValueError, match=r"by set_image\(picture\), and names, by use\(names\)"):
+        segmenter.segment()
+    with pytest.raises(ValueError, match="'grass' is named twice"):
+        segmenter.use(["grass", "grass"])
+    with pytest.raises(ValueError, match="no names to compare with"):
+        ClipJudge(clip, image_size=64).classify(torch.zeros(1, 32))
+
+
+class CountingMasks(FixedMasks):
+    """Knows every name there is, by its length; counts how often it looks at a picture."""
+
+    looked = 0
+
+    def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
+        self.looked += 1
+        return self.score(names)
+
+    def score(self, names: Sequence[str]) -> MaskSet:
+        logits = torch.tensor([float(len(name)) for name in names]).expand(len(self.masks), -1)
+        void = torch.zeros(len(self.masks))
+        return MaskSet(masks_QYX=self.masks, void_Q=void, logits_QK=logits, rescore=self.score if self.keeps else None)
+
+    keeps = True
+
+
+@pytest.mark.parametrize("scores", ["clip", "generator", "both"])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_picture_is_looked_at_once_and_asked_often(
+    clip: DenseCLIP, scores: str, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, masks = world_masks()
+    generator = CountingMasks(masks, trained=["lime box"])
+    generator.keeps = keeps
+    judge, seen = ClipJudge(clip, image_size=64), list[str]()
+    look = judge._way
+    monkeypatch.setattr(judge, "_way", lambda *given: (seen.append("image"), look(*given))[1])
+    segmenter = PanopticSegmenter(generator, judge, scores=scores)
+    segmenter.set_image(picture)
+    lists = [["red box", "ground"], NAMES, ["tree"]]
+    for names in lists:
+        segmenter.use(names, stuff=["ground"])
+        again = segmenter.segment()
+        fresh = PanopticSegmenter(generator, ClipJudge(clip, image_size=64), names, stuff=["ground"], scores=scores)
+        torch.testing.assert_close(again.log_scores_QK1, fresh(picture).log_scores_QK1)
+        assert segmenter.names == [*names, *(["ground"] if "ground" not in names else [])]
+        assert segmenter.is_thing == [name != "ground" for name in segmenter.names]
+    own = generator.looked - len(lists)  # each fresh segmenter looks once
+    assert own == (1 if keeps else 1 + len(lists))
+    assert len(seen) == (0 if scores == "generator" else own)

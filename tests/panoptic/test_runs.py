@@ -157,6 +157,26 @@ def test_predict_takes_names_at_run_time(trained: Path, place: Path, capsys: pyt
     assert len(list((place / "found" / "drawings").glob("*.png"))) == 4
 
 
+def test_our_masks_are_asked_again_without_a_second_look(
+    trained: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = load_own_masks(trained)
+    with Image.open(next((place / "images").glob("*.png"))) as opened:
+        picture = opened.convert("RGB")
+    whole = generator(picture, file="", names=["red box", "lime box"])
+    early = generator(picture, file="", names=[])
+    monkeypatch.setattr(generator.clip, "taps", None)  # a second look would fail
+    assert early.logits_QK is None
+    for masks in (early, whole):
+        assert masks.rescore is not None
+        again = masks.rescore(["red box", "lime box"])
+        assert torch.equal(again.masks_QYX, whole.masks_QYX)
+        assert again.logits_QK is not None
+        assert whole.logits_QK is not None
+        assert torch.equal(again.logits_QK, whole.logits_QK)
+        assert torch.equal(again.void_Q, whole.void_Q)
+
+
 def test_names_come_as_words_files_and_vocabularies(tmp_path: Path) -> None:
     (tmp_path / "stuff.txt").write_text("grass\nsky\n")
     assert read_names("cat; dog, puppy", str(tmp_path / "stuff.txt")) == (

@@ -28,7 +28,7 @@ class ClipJudge:
 
     Args:
         clip: The CLIP; one refined by CLIPSelf knows regions.
-        names: One string a class; commas separate synonyms.
+        names: One string a class, commas separate synonyms; may come later, by `use`.
         by: Row of `WAYS`: "masks" pools the dense map (CLIPSelf), "crops" embeds each mask cut out (slow upper bound),
             "tokens" is ODISE's own way.
         image_size: Longest side that the CLIP sees, in pixels; the aspect is kept up to whole patches.
@@ -42,22 +42,32 @@ class ClipJudge:
     def __init__(
         self,
         clip: DenseCLIP,
-        names: Sequence[str],
+        names: Sequence[str] | None = None,
         *,
         by: str = "masks",
         image_size: int = 640,
         readout: str = "value",
         templates: str = "vild",
     ) -> None:
-        self.clip, self.image_size, self.readout, self.by = clip, image_size, readout, by
-        self._embed = pick(WAYS, by, what="way to judge masks")
+        self.clip, self.image_size, self.readout, self.by, self.templates = clip, image_size, readout, by, templates
+        self._way = pick(WAYS, by, what="way to judge masks")
         find_readout(readout)
         if image_size < clip.patch_size:
             raise ValueError(f"image_size={image_size} is smaller than one patch of {clip.patch_size} pixels")
-        self.text = embed_names(clip, names, templates=templates, wording="short")
-        self.scale = scale_of(clip)
+        self.names, self.scale = tuple[str, ...](), scale_of(clip)
+        if names is not None:
+            self.use(names)
 
-    @torch.no_grad()
+    def use(self, names: Sequence[str]) -> None:
+        """Compares with these names from now on; they are embedded once.
+
+        Raises:
+            ValueError: There are no names, or one is empty.
+        """
+        if tuple(names) != self.names or not names:
+            self.text = embed_names(self.clip, names, templates=self.templates, wording="short")
+            self.names = tuple(names)
+
     def __call__(self, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
         """Class logits (Q, K) of each mask.
 
@@ -65,9 +75,24 @@ class ClipJudge:
             picture: RGB picture.
             masks_QYX: Mask logits of the whole picture, at any resolution.
         """
+        return self.classify(self.embed(picture, masks_QYX))
+
+    @torch.no_grad()
+    def embed(self, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
+        """Embeddings (Q, D) of masks, whatever the names."""
         if not len(masks_QYX):
-            return torch.zeros(0, len(self.text.counts), device=self.clip.device)
-        embeddings_QD = self._embed(self, picture, masks_QYX.to(self.clip.device))
+            return torch.zeros(0, self.clip.embed_dim, device=self.clip.device)
+        return self._way(self, picture, masks_QYX.to(self.clip.device))
+
+    @torch.no_grad()
+    def classify(self, embeddings_QD: Tensor) -> Tensor:
+        """Class logits (Q, K) of embeddings.
+
+        Raises:
+            ValueError: No names have been given.
+        """
+        if not self.names:
+            raise ValueError("this judge has no names to compare with; give it some by use(names)")
         return class_logits(embeddings_QD[None].float(), self.text, scale=self.scale)[0]
 
     def fit(self, picture: Image.Image) -> tuple[int, int]:

@@ -32,6 +32,11 @@ class Mixture:
         """Whether the generator's own class scores take part."""
         return self.alpha < 1 or self.beta < 1
 
+    @property
+    def needs_clip(self) -> bool:
+        """Whether the CLIP's class scores take part."""
+        return self.alpha > 0 or self.beta > 0
+
 
 MIXTURES: Final[Mapping[str, Mixture]] = {
     "clip": Mixture(alpha=1.0, beta=1.0),

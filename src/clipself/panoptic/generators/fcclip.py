@@ -36,21 +36,16 @@ class FcClipPredictor(MaskedDecoder):
         self.class_embed = MLP(channels, channels, channels, embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def class_logits(self, state: QueryState, mask_features: Tensor, text: TextRows, void_1D: Tensor) -> Tensor:
-        """Scores the masks of one state.
+    def embed(self, state: QueryState, mask_features: Tensor) -> Tensor:
+        """Embeddings (B, Q, D) of the masks of one state in the joint space, any length.
 
         Args:
             state: Queries and their masks.
             mask_features: What the masks were read from.
-            text: Names.
-            void_1D: Embedding of "no object".
-
-        Returns:
-            Logits (B, Q, K + 1), void last.
         """
         pooled = self._mask_pooling_proj(pool_mask_logits(mask_features, state.masks_BQYX))
-        embeddings = self.class_embed(pooled + state.queries_BQC)
-        return class_logits(embeddings, text, scale=self.logit_scale.exp().clamp(max=LARGEST_SCALE), void_1D=void_1D)
+        embeddings_BQD: Tensor = self.class_embed(pooled + state.queries_BQC)
+        return embeddings_BQD
 
 
 class FcClipHeads(nn.Module):
@@ -119,11 +114,25 @@ class FcClipHeads(nn.Module):
         """
         features = self.pixel_decoder(pyramid)
         states = self.predictor.decode(features)
-        void_1D = F.normalize(self.void_embedding.weight, dim=-1)
         return [
             MaskPredictions(
-                logits_BQK=self.predictor.class_logits(state, features.mask_features, text, void_1D),
+                logits_BQK=self.score(self.predictor.embed(state, features.mask_features), text),
                 masks_BQYX=state.masks_BQYX,
             )
             for state in (states if all_layers else states[-1:])
         ]
+
+    def find(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The final masks (B, Q, Y, X) and their embeddings (B, Q, D), which `score` compares with any names."""
+        features = self.pixel_decoder(pyramid)
+        state = self.predictor.decode(features)[-1]
+        return state.masks_BQYX, self.predictor.embed(state, features.mask_features)
+
+    def score(self, embeddings_BQD: Tensor, text: TextRows) -> Tensor:
+        """Logits (B, Q, K + 1) of masks, "no object" last."""
+        return class_logits(
+            embeddings_BQD,
+            text,
+            scale=self.predictor.logit_scale.exp().clamp(max=LARGEST_SCALE),
+            void_1D=F.normalize(self.void_embedding.weight, dim=-1),
+        )

@@ -1,6 +1,6 @@
 """What every mask generator answers, and how it is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +16,14 @@ class MaskSet:
         masks_QYX: Mask logits of the whole picture, without padding, at any resolution.
         void_Q: Probability that a mask is "no object".
         logits_QK: Class logits of the names asked for; None where the generator does not know them.
+        rescore: The same masks for other names; None where the generator has to look at the picture again, unless it
+            knows no classes at all.
     """
 
     masks_QYX: Tensor
     void_Q: Tensor
     logits_QK: Tensor | None = None
+    rescore: "Callable[[Sequence[str]], MaskSet] | None" = None
 
     def __post_init__(self) -> None:
         counts = {len(self.masks_QYX), len(self.void_Q)} | (

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ STEP: Final = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnMasksSettings:
-    """Shape of the decoders; the defaults are small, `published_shape()` is FC-CLIP's.
+    """Shape of the decoders; the defaults are small, the recipe "fcclip" has the published one.
 
     Attributes:
         taps: Blocks of the CLIP whose tokens are read, ascending; None takes the middle one and the last but one.
@@ -63,13 +64,6 @@ class OwnMasksSettings:
     queries: int = 40
     heads: int = 4
     templates: str = "vild"
-
-
-def published_shape() -> OwnMasksSettings:
-    """FC-CLIP's decoders: 5.8 M and 14.9 M parameters."""
-    return OwnMasksSettings(
-        image_size=1024, channels=256, pixel_layers=6, pixel_hidden=1024, layers=9, hidden=2048, queries=250, heads=8
-    )
 
 
 class TapsToPyramid(nn.Module):
@@ -144,6 +138,10 @@ class MaskModel(nn.Module):
         predictions: list[MaskPredictions] = self.heads(self.pyramid(images_B3HW, taps), text, all_layers=all_layers)
         return predictions
 
+    def find(self, images_B3HW: Tensor, taps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Normalised images and their frozen taps -> masks (B, Q, Y, X) and their embeddings (B, Q, D)."""
+        return self.heads.find(self.pyramid(images_B3HW, taps))
+
 
 class OwnMasks:
     """A trained mask model on its CLIP, as a mask generator.
@@ -167,9 +165,17 @@ class OwnMasks:
     def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
         """Predicts masks with class scores of any names."""
         image = self.clip.preprocess(picture, size=self.fit(picture))[None]
-        (found,) = self.model(image, self.clip.taps(image, self.taps, readout="qk"), self._rows(names))
-        logits_QK = found.logits_BQK[0].float()
-        return MaskSet(masks_QYX=found.masks_BQYX[0], logits_QK=logits_QK[:, :-1], void_Q=logits_QK.softmax(-1)[:, -1])
+        masks_1QYX, embeddings_1QD = self.model.find(image, self.clip.taps(image, self.taps, readout="qk"))
+        return self._score(masks_1QYX[0], embeddings_1QD, names)
+
+    @torch.no_grad()
+    def _score(self, masks_QYX: Tensor, embeddings_1QD: Tensor, names: Sequence[str]) -> MaskSet:
+        rescore = partial(self._score, masks_QYX, embeddings_1QD)
+        if not names:  # a picture may be looked at before it is asked anything
+            return MaskSet(masks_QYX=masks_QYX, void_Q=masks_QYX.new_zeros(len(masks_QYX)), rescore=rescore)
+        logits_QK = self.model.heads.score(embeddings_1QD, self._rows(names))[0].float()
+        void_Q = logits_QK.softmax(-1)[:, -1]
+        return MaskSet(masks_QYX=masks_QYX, logits_QK=logits_QK[:, :-1], void_Q=void_Q, rescore=rescore)
 
     def fit(self, picture: Image.Image) -> tuple[int, int]:
         """Height and width at which a picture goes in: no padding, the aspect kept up to two patches."""

@@ -1,6 +1,7 @@
 """Mask2Former and MaskFormer of the transformers library as mask generators."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -54,13 +55,16 @@ class TransformersMasks:
         """Predicts masks; class scores come along only where the model was trained on every name."""
         images = self._pixels(picture)[None].to(self.model.device)
         out = self.model(pixel_values=images)
-        logits_QL: Tensor = out.class_queries_logits[0].float()
+        return self._score(out.masks_queries_logits[0].float(), out.class_queries_logits[0].float(), names)
+
+    def _score(self, masks_QYX: Tensor, logits_QL: Tensor, names: Sequence[str]) -> MaskSet:
         columns = [self._find(name) for name in names]
         known = [column for column in columns if column is not None]
         return MaskSet(
-            masks_QYX=out.masks_queries_logits[0].float(),
+            masks_QYX=masks_QYX,
             void_Q=logits_QL.softmax(-1)[:, -1],
             logits_QK=logits_QL[:, known] if len(known) == len(columns) else None,
+            rescore=partial(self._score, masks_QYX, logits_QL),
         )
 
     def _find(self, name: str) -> int | None:
