@@ -17,8 +17,8 @@ from clipself.backbones.export import blend_clips
 from clipself.backbones.loading import load_clip
 from clipself.data.scenes import SceneImages, SceneMaker, write_scenes
 from clipself.distillation.config import DistillConfig
-from clipself.distillation.run import distill
-from clipself.recipes.distill import distill_recipe
+from clipself.distillation.recipes import distill_recipe
+from clipself.distillation.train import distill
 from clipself.regions.evaluate import score_regions
 from clipself.regions.report import RegionReport
 

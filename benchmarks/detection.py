@@ -25,8 +25,8 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 from clipself.backbones.loading import load_clip
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.recipes import detect_recipe
 from clipself.detection.vocabulary import make_vocabulary
-from clipself.recipes.detect import detect_recipe
 from clipself.structures import DetectionBatch
 from clipself.text.vocabulary import load_vocabulary
 

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "clipself"
 LAYERS = (
     ("cli",),
     ("workflows",),
-    ("recipes", "conformance"),
+    ("conformance",),
     ("distillation", "detection", "segmentation", "panoptic"),
     ("regions",),
     ("engine",),

@@ -1,7 +1,7 @@
 from .backbones.dense_clip import DenseCLIP as DenseCLIP
 from .backbones.loading import load_clip as load_clip
 from .conformance.run import parity as parity
-from .distillation.run import distill as distill
+from .distillation.train import distill as distill
 from .regions.evaluate import evaluate_regions as evaluate_regions
 from .workflows.quickstart import quickstart as quickstart
 from .workflows.show import show_kmeans as show_kmeans

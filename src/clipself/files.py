@@ -6,9 +6,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""No space, a limit of the file's size, a quota."""
+
+SIGNS_OF_A_FULL_DISK: Final = (
+    "No space left", "File too large", "os error 28", "os error 27", "unexpected pos", "PytorchStreamWriter failed",
+    "iostream error",
+)  # fmt: skip
+"""What torch.save and safetensors say when a write falls short."""
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
@@ -28,20 +38,20 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        write(temporary)
+        _fill(temporary, write)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             folder = path.parent if path.parent.exists() else Path.cwd()
             free = shutil.disk_usage(folder).free / 2**20
             raise OSError(
-                errno.ENOSPC,
+                error.errno,
                 f"no space left to write {path} ({free:.0f} MiB free in {folder}); what was there before is untouched: "
                 "free some space or choose another folder, then run the same command again",
             ) from error
@@ -50,6 +60,78 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return path
+
+
+def _fill(part: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write`; what PyTorch and safetensors say in words of their own about a full disk becomes an OSError."""
+    try:
+        write(part)
+    except OSError:
+        raise
+    except Exception as error:
+        said = str(error)
+        if not any(sign in said for sign in SIGNS_OF_A_FULL_DISK):
+            raise
+        code = errno.EFBIG if "os error 27" in said or "File too large" in said else errno.ENOSPC
+        raise OSError(code, said) from error
+
+
+def clear_parts(folder: Path) -> None:
+    """Removes what writers left half written when they were killed; nobody may write there meanwhile."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def allocate(path: Path, size: int) -> None:
+    """Makes a file at least so many bytes long, the new ones zero and truly there: a memory map of it cannot fail.
+
+    Raises:
+        OSError: The disk has no room for it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        held = stream.tell()
+        if held >= size:
+            return
+        try:
+            os.posix_fallocate(stream.fileno(), held, size - held)
+        except AttributeError:  # macOS, Windows
+            stream.truncate(size)
+        except OSError as error:
+            if error.errno not in FULL:
+                stream.truncate(size)
+                return
+            raise OSError(error.errno, f"no space left for the {size / 2**20:.0f} MiB of {path}") from error
+
+
+@contextmanager
+def locked(path: Path, *, busy: str | None = None) -> Iterator[None]:
+    """Holds a lock file; it stays behind, empty, and counts only while a process holds it.
+
+    Args:
+        path: The file; its folder is made when missing.
+        busy: What to say where another process holds it; None waits for that process.
+
+    Raises:
+        FileExistsError: Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        try:
+            # A lock of the process, which workers that it forks neither inherit nor keep.
+            fcntl.lockf(stream, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy is not None else 0))
+        except OSError as error:
+            if busy is not None and error.errno in (errno.EACCES, errno.EAGAIN):
+                raise FileExistsError(f"{busy}; wait for it, or choose another folder") from error
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # a file system without locks
+        yield
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

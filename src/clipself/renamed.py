@@ -76,6 +76,17 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.detection.two_stage": ("clipself.detection.detectors.two_stage.model",),
     "clipself.detection.vild": ("clipself.detection.detectors.vild.model",),
     "clipself.text.vocab": ("clipself.text.vocabulary",),
+    "clipself.distillation.run": ("clipself.distillation.train",),
+    "clipself.recipes": (
+        "clipself.distillation.recipes",
+        "clipself.detection.recipes",
+        "clipself.segmentation.recipes",
+        "clipself.panoptic.recipes",
+    ),
+    "clipself.recipes.detect": ("clipself.detection.recipes",),
+    "clipself.recipes.distill": ("clipself.distillation.recipes",),
+    "clipself.recipes.panoptic": ("clipself.panoptic.recipes",),
+    "clipself.recipes.segment": ("clipself.segmentation.recipes",),
 }
 """Old module -> the modules that hold its names now, searched in this order."""
 
@@ -127,6 +138,10 @@ NAMES: Final[Mapping[str, str]] = {
         for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
     },
     "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",
+    "clipself.data.EpochSampler": "clipself.engine.sampler.EpochSampler",
+    "clipself.data.make_loader": "clipself.engine.loader.make_loader",
+    "clipself.distillation.DistillResult": "clipself.engine.result.TrainResult",
+    "clipself.distillation.run.DistillResult": "clipself.engine.result.TrainResult",
 }
 """Old dotted name -> the new one, for what has another name in the same or another module."""
 
@@ -225,7 +240,7 @@ class _Finder(MetaPathFinder):
         if fullname not in MODULES:
             return None
         warn_renamed(fullname, ", ".join(MODULES[fullname]), stacklevel=2)
-        return ModuleSpec(fullname, _OldModule())
+        return ModuleSpec(fullname, _OldModule(), is_package=any(name.startswith(f"{fullname}.") for name in MODULES))
 
 
 def find_old_modules() -> None:

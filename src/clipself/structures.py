@@ -37,6 +37,9 @@ class DistillBatch:
         """Regions of all images."""
         return len(self.crops_R3hw)
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def to(self, device: torch.device | str) -> "DistillBatch":
         """The same batch on another device."""
         return replace(
@@ -121,6 +124,9 @@ class DetectionBatch:
         for name, boxes, labels in zip(self.names, self.boxes, self.labels, strict=True):
             if len(boxes) != len(labels):
                 raise ValueError(f"{name}: {len(boxes)} boxes and {len(labels)} labels, expected one label a box")
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def to(self, device: torch.device | str) -> "DetectionBatch":
         """The same batch on another device."""
@@ -221,6 +227,9 @@ class SemanticBatch:
                 f"pictures {tuple(self.pixels_B3HW.shape)}, labels {tuple(self.labels_BHW.shape)} and "
                 f"{len(self.names)} names do not belong together"
             )
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def to(self, device: torch.device | str) -> "SemanticBatch":
         """The same batch on another device."""

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from tests.support.pictures import draw_pictures, write_coco
 
-from clipself.data.distill import DistillDataset, EpochSampler, collate_distill, make_loader
+from clipself.data.distill import DistillDataset, collate_distill
 from clipself.data.images import read_image
 from clipself.data.labelled import CocoInstances, CocoPanoptic, RegionSamples
 from clipself.data.preprocess import Preprocess
 from clipself.data.regions import ImageRegions, choose_proposals, draw_patches
 from clipself.data.sources import CocoImages, ImageFolder
+from clipself.engine.loader import make_loader
+from clipself.engine.sampler import EpochSampler
 
 PLAIN = Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

@@ -20,7 +20,7 @@ from clipself.detection.checkpoint import save_detector
 from clipself.detection.detector import paste_masks
 from clipself.detection.evaluate import score_detector
 from clipself.detection.proposals import write_proposals
-from clipself.distillation.run import distill
+from clipself.distillation.train import distill
 from clipself.structures import Detections
 from clipself.viz import DrawnBox, draw_boxes
 from clipself.viz.boxes import BASE as BLUE

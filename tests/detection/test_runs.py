@@ -20,7 +20,7 @@ from clipself.detection.detector import Detector
 from clipself.detection.evaluate import score_detector
 from clipself.detection.train import train_detector
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
+from clipself.engine.old_loop import Loop
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from clipself.backbones.loading import load_clip
 from clipself.data.preprocess import Preprocess
 from clipself.data.scenes import SceneMaker
 from clipself.distillation import clipself as method
-from clipself.distillation.run import distill
+from clipself.distillation.train import distill
 from clipself.losses.cosine import cosine_loss
 from clipself.ops.boxes import denormalize_boxes
 from clipself.ops.grids import grid_boxes

@@ -20,7 +20,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.weights import read_state_dict
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
-from clipself.distillation.run import distill
+from clipself.distillation.train import distill
 from clipself.engine.distributed import join_world
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
@@ -35,7 +35,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     return {
         "data": draw_pictures(tmp_path / "pictures", 8), "model": str(model), "image_size": 64, "max_steps": 12,
         "batch_size": 4, "lr": 1e-3, "workers": 0, "alpha": 0.5, "precision": "fp32", "save_every": 3,
-        "max_regions": 6,
+        "max_regions": 6, "flip": 0.0,
     }  # fmt: skip
 
 
@@ -228,7 +228,7 @@ def test_folders_that_hold_a_run(settings: dict[str, Any], tmp_path: Path) -> No
     [
         pytest.param({"alpha": 1.2}, r"alpha=1.2 is not in \[0, 1\]", id="alpha"),
         pytest.param({"batch_size": 0}, "batch_size=0 must be at least 1", id="batch"),
-        pytest.param({"lr": 0.0}, "must all be above 0", id="lr"),
+        pytest.param({"lr": 0.0}, "lr=0.0 must be a number above 0", id="lr"),
         pytest.param({"regions": "proposals"}, "proposals need annotations=", id="proposals"),
         pytest.param({"evaluate_every": 5}, "evaluate_every needs evaluate_annotations", id="evaluation"),
     ],

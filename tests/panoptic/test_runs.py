@@ -21,8 +21,8 @@ from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.evaluate import evaluate_panoptic
 from clipself.panoptic.generators.own import OwnMasksSettings, build_mask_model, load_own_masks, taps_of
 from clipself.panoptic.predict import predict_panoptic, read_names
+from clipself.panoptic.recipes import PANOPTIC_RECIPES, panoptic_recipe
 from clipself.panoptic.train import train_panoptic
-from clipself.recipes.panoptic import PANOPTIC_RECIPES, panoptic_recipe
 
 SMALL: dict[str, Any] = {
     "image_size": 64, "channels": 32, "pixel_layers": 1, "pixel_hidden": 32, "layers": 2, "hidden": 32, "queries": 6,
@@ -54,7 +54,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(place: Path, monkeypatch:
     train_panoptic(out=place / "whole", max_steps=4, **common)
     with pytest.raises(FileExistsError, match="already holds a run"):
         train_panoptic(out=place / "whole", max_steps=4, **common)
-    import clipself.engine.loop as loop
+    import clipself.engine.old_loop as loop
 
     step = loop.Loop._step
 

@@ -19,9 +19,9 @@ from clipself.cli.main import main
 from clipself.data.images import read_index_map
 from clipself.data.scenes.export import write_scenes
 from clipself.engine.log import read_metrics
-from clipself.recipes.segment import SEGMENT_RECIPES, segment_recipe
 from clipself.segmentation.checkpoint import load_segmenter
 from clipself.segmentation.config import SegmentationTrainConfig
+from clipself.segmentation.recipes import SEGMENT_RECIPES, segment_recipe
 from clipself.segmentation.san.model import San
 from clipself.segmentation.segmenters import build_model
 
@@ -102,7 +102,7 @@ def test_a_trained_model_is_evaluated_and_used(method: str, options: str, capsys
 
 
 def test_a_run_goes_on_where_its_state_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clipself.engine.loop import Loop
+    from clipself.engine.old_loop import Loop
 
     train = f"segment train --model ./openai {DATA} {CATSEG} --max-steps 4 --save-every 2"
     assert run(f"{train} --out through") == 0

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from clipself.cli.distill import take_option
+from clipself.cli.train import take_option
 from clipself.detection.config import (
     DetectionEvaluateConfig,
     DetectionPredictConfig,
@@ -15,7 +15,7 @@ from clipself.detection.config import (
     ProposalsConfig,
 )
 from clipself.detection.detectors.table import change_method
-from clipself.recipes.detect import DETECT_RECIPES, detect_recipe
+from clipself.detection.recipes import DETECT_RECIPES, detect_recipe
 
 
 def detect_train(words: Sequence[str]) -> int:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from clipself.cli.distill import take_option
+from clipself.cli.train import take_option
 from clipself.panoptic.config import PanopticEvaluateConfig, PanopticPredictConfig, PanopticTrainConfig
-from clipself.recipes.panoptic import PANOPTIC_RECIPES, panoptic_recipe
+from clipself.panoptic.recipes import PANOPTIC_RECIPES, panoptic_recipe
 
 
 def panoptic_train(words: Sequence[str]) -> int:

@@ -6,19 +6,20 @@ from typing import Any
 
 import tyro
 
-from clipself.cli.distill import take_option
-from clipself.recipes.segment import SEGMENT_RECIPES, segment_recipe
+from clipself.cli.train import take_option
 from clipself.segmentation.config import (
     SegmentationEvaluateConfig,
     SegmentationPredictConfig,
     SegmentationTableConfig,
     SegmentationTrainConfig,
 )
+from clipself.segmentation.recipes import SEGMENT_RECIPES, segment_recipe
 
 
 def segment_train(words: Sequence[str]) -> int:
     """Reads `--recipe` first: it sets the defaults that all other options replace."""
-    rest, recipe = take_option(list(words), "--recipe", default="small-catseg")
+    rest, named = take_option(list(words), "--recipe")
+    recipe = named or "small-catseg"
     needed: dict[str, Any] = {"data": tyro.MISSING, "out": tyro.MISSING}
     config: SegmentationTrainConfig = tyro.cli(
         SegmentationTrainConfig,

@@ -3,9 +3,7 @@ from .detection import CocoDetection as CocoDetection
 from .detection import DetectionDataset as DetectionDataset
 from .detection import split_classes as split_classes
 from .distill import DistillDataset as DistillDataset
-from .distill import EpochSampler as EpochSampler
 from .distill import collate_distill as collate_distill
-from .distill import make_loader as make_loader
 from .images import read_image as read_image
 from .labelled import CocoInstances as CocoInstances
 from .labelled import CocoPanoptic as CocoPanoptic
@@ -37,7 +35,6 @@ __all__ = [
     "CocoPanoptic",
     "DetectionDataset",
     "DistillDataset",
-    "EpochSampler",
     "ImageFolder",
     "IndexMaps",
     "PanopticFile",
@@ -51,7 +48,6 @@ __all__ = [
     "SomeClasses",
     "collate_distill",
     "load_photo",
-    "make_loader",
     "open_labelled",
     "open_semantic",
     "prepare",

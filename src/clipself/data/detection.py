@@ -12,9 +12,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clipself.data.distill import EpochSampler
 from clipself.data.images import read_image
 from clipself.data.jitter import SMALLEST_SIDE, jitter, letterbox
 from clipself.data.labelled import decode_segmentation
@@ -326,7 +325,7 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
 
 
 def make_detection_loader(
-    dataset: DetectionDataset, sampler: EpochSampler, *, workers: int = 2, pin_memory: bool = False
+    dataset: DetectionDataset, sampler: Sampler[list[tuple[int, int]]], *, workers: int = 2, pin_memory: bool = False
 ) -> DataLoader[DetectionSample]:
     """A loader over the sampler's batches, endless."""
     return DataLoader(

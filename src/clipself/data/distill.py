@@ -2,14 +2,14 @@
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from clipself.data.images import read_image
 from clipself.data.preprocess import Preprocess, boxes_on_student
@@ -32,6 +32,16 @@ class DistillSample:
     name: str
 
 
+def collate_distill(samples: Sequence[DistillSample]) -> DistillBatch:
+    """Stacks the images and joins the regions, image after image."""
+    return DistillBatch(
+        images_B3HW=torch.stack([sample.image_3HW for sample in samples]),
+        boxes_norm=tuple(sample.boxes_norm for sample in samples),
+        crops_R3hw=torch.cat([sample.crops_R3hw for sample in samples]),
+        names=tuple(sample.name for sample in samples),
+    )
+
+
 class DistillDataset(Dataset[DistillSample]):
     """Images of a source with regions drawn anew each epoch.
 
@@ -52,6 +62,8 @@ class DistillDataset(Dataset[DistillSample]):
         seed: Seed of every draw.
         skip_unreadable: Whether a damaged file gives its place to the next readable one; else it is an error.
     """
+
+    collate = staticmethod(collate_distill)
 
     def __init__(
         self,
@@ -123,68 +135,3 @@ class DistillDataset(Dataset[DistillSample]):
                     raise
                 log.warning("%s; the next image takes its place", error)
         raise ValueError(f"none of the {len(self.source)} images can be read; the first is {self.source.paths[0]}")
-
-
-def collate_distill(samples: Sequence[DistillSample]) -> DistillBatch:
-    """Stacks the images and joins the regions, image after image."""
-    return DistillBatch(
-        images_B3HW=torch.stack([sample.image_3HW for sample in samples]),
-        boxes_norm=tuple(sample.boxes_norm for sample in samples),
-        crops_R3hw=torch.cat([sample.crops_R3hw for sample in samples]),
-        names=tuple(sample.name for sample in samples),
-    )
-
-
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), endless; a global batch is cut among the ranks, so N x b is one process with N * b.
-
-    Args:
-        length: Images in the data set.
-        batch_size: Images of one rank in a batch.
-        rank: This process.
-        world_size: How many processes there are.
-        seed: Seed of the permutations.
-        start_batch: Batches that an earlier run has seen.
-
-    Raises:
-        ValueError: There are fewer images than one global batch.
-    """
-
-    def __init__(
-        self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, start_batch: int = 0
-    ) -> None:
-        self.global_batch = batch_size * world_size
-        if length < self.global_batch:
-            raise ValueError(
-                f"{length} images do not fill one batch of {batch_size} on {world_size} processes; "
-                f"use a batch size of at most {length // world_size}"
-            )
-        self.length, self.batch_size, self.rank = length, batch_size, rank
-        self.seed, self.start_batch = seed, start_batch
-        self.batches_per_epoch = length // self.global_batch
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch = self.start_batch
-        while True:
-            epoch, place = divmod(batch, self.batches_per_epoch)
-            order = list(range(self.length))
-            random.Random(f"{self.seed}/{epoch}").shuffle(order)
-            for step in range(place, self.batches_per_epoch):
-                start = step * self.global_batch + self.rank * self.batch_size
-                yield [(epoch, index) for index in order[start : start + self.batch_size]]
-                batch += 1
-
-
-def make_loader(
-    dataset: DistillDataset, sampler: EpochSampler, *, workers: int = 2, pin_memory: bool = False
-) -> DataLoader[DistillSample]:
-    """A loader over the sampler's batches; the last incomplete batch of an epoch is dropped, as published."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate_distill,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
-    )

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clipself.data.distill import EpochSampler
 from clipself.data.jitter import jitter
 from clipself.data.panoptic import PanopticImages, mask_targets
 from clipself.data.preprocess import Preprocess
@@ -44,6 +43,9 @@ class MaskBatch:
     images_B3HW: Tensor
     targets: tuple[MaskTargets, ...]
     names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def to(self, device: torch.device | str) -> "MaskBatch":
         """The same batch on another device."""
@@ -112,7 +114,7 @@ def collate_masks(samples: Sequence[MaskSample]) -> MaskBatch:
     )
 
 
-def make_mask_loader(dataset: MaskDataset, sampler: EpochSampler, *, workers: int) -> DataLoader[Any]:
+def make_mask_loader(dataset: MaskDataset, sampler: Sampler[list[tuple[int, int]]], *, workers: int) -> DataLoader[Any]:
     """A loader over the sampler's batches; it leaves the global generator alone, so that a resumed run is equal."""
     return DataLoader(
         dataset,

@@ -19,6 +19,8 @@ from .evaluate import score_detector as score_detector
 from .predict import annotate as annotate
 from .predict import predict_images as predict_images
 from .proposals import write_proposals as write_proposals
+from .recipes import DETECT_RECIPES as DETECT_RECIPES
+from .recipes import detect_recipe as detect_recipe
 from .results import to_coco as to_coco
 from .results import to_pipeline as to_pipeline
 from .results import to_supervision as to_supervision
@@ -28,6 +30,7 @@ from .vocabulary import make_vocabulary as make_vocabulary
 
 __all__ = [
     "DETECTORS",
+    "DETECT_RECIPES",
     "FUSIONS",
     "BaronSettings",
     "DetectionEvaluateConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "Vocabulary",
     "annotate",
     "build_detector",
+    "detect_recipe",
     "evaluate_detector",
     "fuse_scores",
     "load_detector",

@@ -23,7 +23,7 @@ from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.begin import begin_run, loop_config
 from clipself.engine.distributed import World, join_world
 from clipself.engine.log import RunLog
-from clipself.engine.loop import Loop
+from clipself.engine.old_loop import Loop
 from clipself.engine.optim import SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
 from clipself.engine.run_folder import loss_at_ends, open_run_folder

@@ -1,7 +1,5 @@
 """CLIPSelf: the frozen CLIP's image embedding of a crop teaches the same region of the dense map."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -52,26 +50,13 @@ class ClipSelf:
         self.student.train()
         self.readout, self.cache = readout, cache
 
-    def count(self, batch: DistillBatch) -> int:
-        """Regions of the batch."""
-        return batch.num_regions
-
-    def images(self, batch: DistillBatch) -> int:
-        """Images of the batch."""
-        return len(batch.names)
-
-    def names(self, batch: DistillBatch) -> Sequence[str]:
-        """Files of the batch."""
-        return batch.names
-
     def loss_sum(self, model: nn.Module, batch: DistillBatch) -> Tensor:
-        """The sum of 1 - cos over all regions; the loop divides by their number over all processes.
+        """The sum of 1 - cos over all regions of a batch.
 
         Args:
             model: The student, possibly wrapped for many processes: the wrapper's forward pass is the one called.
-            batch: Images, regions and crops.
+            batch: Images, regions and crops, on the student's device.
         """
-        batch = batch.to(self.student.device)
         teacher_RD = self.embed_crops(batch)
         dense_BDYX = model(batch.images_B3HW, readout=self.readout)
         # RoIAlign and the cosine stay in float32: a box edge in half precision is a cell off at large grids.

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from clipself.data.distill import EpochSampler
 from clipself.engine.checkpoint import load_state
-from clipself.engine.loop import Loop, LoopConfig
+from clipself.engine.old_loop import Loop, LoopConfig
+from clipself.engine.sampler import EpochSampler
 from clipself.files import write_json
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ import torch
 
 from clipself.files import write_atomically
 
-FORMAT = "clipself training state 1"
+FORMAT = "clipself training state 2"
+OLD_FORMAT = "clipself training state 1"
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> Path:
@@ -34,6 +35,11 @@ def load_state(path: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}); remove it and start the run again") from error
+    if isinstance(state, dict) and state.get("format") == OLD_FORMAT:
+        raise ValueError(
+            f"{path} was written by an older version of clipself, whose runs cannot be continued; finish it with that "
+            "version, or start anew with overwrite"
+        )
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a training state of this package; model weights are loaded by load_clip")
     return state

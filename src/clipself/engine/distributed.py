@@ -53,6 +53,19 @@ class World:
         """Whether the flag is set on at least one process."""
         return flag if self.size == 1 else bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
 
+    def agree(self, fault: Exception | None) -> None:
+        """Raises the fault where it happened, and says on every other process that another one refused.
+
+        Raises:
+            Exception: The fault itself.
+            ValueError: Another process has one.
+        """
+        elsewhere = self.any(fault is not None)
+        if fault is not None:
+            raise fault
+        if elsewhere:
+            raise ValueError("another process of this run has refused it; its message says why")
+
     def wait(self) -> None:
         """Returns when every process is here."""
         if self.size > 1:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clipself.files import write_text
+
 
 class RunLog:
     """Appends records to `metrics.jsonl`; only the main process writes.
@@ -57,7 +59,11 @@ class RunLog:
         if self.active and self.path.is_file():
             lines = self.path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if line.strip() and _step_of(line) <= step]
-            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def has(self, kind: str, step: int) -> bool:
+        """Whether there is a record of a kind and step."""
+        return any(record["step"] == step for record in read_metrics(self.path.parent, kind=kind))
 
     def close(self) -> None:
         """Lets go of the files."""

@@ -5,61 +5,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from clipself.engine.checkpoint import save_state
+from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World, delayed_sync
 from clipself.engine.log import RunLog
-from clipself.engine.optim import Schedule, set_lr, warmup_cosine
+from clipself.engine.optim import set_lr
 from clipself.engine.precision import Precision
+from clipself.engine.step import Step, seed_of, sum_counts
+from clipself.engine.task import B, Task
 
-Batch = TypeVar("Batch")
-Seen = TypeVar("Seen", contravariant=True)
-
-
-class Method(Protocol[Seen]):
-    """What a method tells the loop about its loss."""
-
-    def count(self, batch: Seen) -> int:
-        """How many terms the loss of this batch sums."""
-
-    def images(self, batch: Seen) -> int:
-        """How many images it holds, for the speed shown."""
-
-    def names(self, batch: Seen) -> Sequence[str]:
-        """Where they came from, for messages."""
-
-    def loss_sum(self, model: nn.Module, batch: Seen) -> Tensor:
-        """The sum of the terms; `model` is the trained module, wrapped for many processes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoopConfig:
-    """How long and how.
-
-    Attributes:
-        total_steps: Optimizer steps of the whole run.
-        lr: Peak learning rate.
-        warmup_steps: Steps of the linear ramp.
-        accumulate: Micro-batches of a step.
-        clip_norm: Largest norm of all gradients; None leaves them.
-        save_every: Steps between training states; 0 saves only at the end.
-        evaluate_every: Steps between evaluations; 0 never evaluates.
-    """
-
-    total_steps: int
-    lr: float
-    warmup_steps: int
-    accumulate: int = 1
-    clip_norm: float | None = None
-    save_every: int = 0
-    evaluate_every: int = 0
+LOWEST_SCALE: Final = 2.0**-10
+"""Where float16's scaler has come down to this, the gradients are not finite whatever the scale."""
 
 
 class StopRequest:
@@ -70,9 +33,9 @@ class StopRequest:
 
 @contextmanager
 def between_steps() -> Iterator[StopRequest]:
-    """Turns Ctrl-C into a request that is met after the step at hand, so that no weights are half updated.
+    """Turns Ctrl-C and SIGTERM into a request that is met after the step at hand: no weights are half updated.
 
-    A second Ctrl-C stops at once.
+    A second one stops at once.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -84,52 +47,43 @@ def between_steps() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.asked = True
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(kw_only=True)
-class Loop(Generic[Batch]):
-    """Runs a method; knows none by name.
+class Loop(Generic[B]):
+    """Runs a task; knows none by name.
 
     Attributes:
-        method: The loss.
-        model: The trained module, bare.
-        learning: Its parameters that learn.
-        optimizer: Over those parameters.
-        config: Length and schedule.
-        precision: Number format.
+        task: Model and loss.
+        config: The run's settings.
         world: This process among its peers.
         log: Where records go.
-        state_path: Where the training state goes.
-        fingerprint: What must agree when the run is resumed.
-        evaluate: Called every so often with the step.
-        compile: Whether the model is compiled.
-        schedule: Learning rate of each step.
-        kept: What the model carries along without learning it, such as running means; saved and restored too.
-        numbers: More of each step's numbers, for log and bar; None shows the cosine that a distance of 1 - cos is.
+        optimizer: Over the task's parameter groups.
+        precision: Number format.
+        total_steps: Optimizer steps of the whole run.
+        rate: Learning rate of a 0-based step.
+        save: Writes the training state after so many steps.
+        state_path: Where it goes, for messages.
     """
 
-    method: Method[Batch]
-    model: nn.Module
-    learning: Sequence[nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    config: LoopConfig
-    precision: Precision
+    task: Task[B]
+    config: RunConfig
     world: World
     log: RunLog
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    total_steps: int
+    rate: Callable[[int], float]
+    save: Callable[[int], None]
     state_path: Path
-    fingerprint: str
-    evaluate: Callable[[int], Mapping[str, Any]] | None = None
-    compile: bool = False
-    schedule: Schedule = warmup_cosine
-    kept: Sequence[Tensor] = field(default_factory=tuple)
-    numbers: Callable[[], Mapping[str, float]] | None = None
 
-    def run(self, batches: Iterable[Batch], *, start_step: int = 0) -> None:
+    def run(self, batches: Iterable[B], *, start_step: int = 0) -> None:
         """Trains to the end of the schedule.
 
         Args:
@@ -137,120 +91,125 @@ class Loop(Generic[Batch]):
             start_step: Steps that an earlier run has made.
 
         Raises:
-            FloatingPointError: The loss is not finite; the last saved state is kept.
+            FloatingPointError: Loss, gradients or weights are not finite; the last saved state is kept.
             KeyboardInterrupt: Asked to stop; the state is saved first.
         """
-        wrapped = self.world.wrap(self.model)
-        model: nn.Module = torch.compile(wrapped) if self.compile else wrapped  # type: ignore[assignment]
-        stream, steps = iter(batches), range(start_step, self.config.total_steps)
-        shown = {"total": self.config.total_steps, "initial": start_step, "unit": "step"}
+        self.task.model.train()
+        wrapped = self.world.wrap(self.task.model)
+        model: nn.Module = torch.compile(wrapped) if self.config.compile else wrapped  # type: ignore[assignment]
+        stream, steps = iter(batches), range(start_step, self.total_steps)
+        shown = {"total": self.total_steps, "initial": start_step, "unit": "step"}
+        if self._lacks_evaluation(start_step):
+            self._evaluate(start_step)
         with tqdm(**shown, disable=not self.world.is_main) as bar, between_steps() as stop:
             for step in steps:
                 self._step(model, stream, step, bar)
                 done = step + 1
                 stopping = self.world.any(stop.asked)  # all stop after the same step, or those left would wait forever
                 due = self.config.save_every and done % self.config.save_every == 0
-                if due or stopping or done == self.config.total_steps:
+                if due or stopping or done == self.total_steps:
+                    self._check_weights(done)
                     self.save(done)
                 if stopping:
                     raise KeyboardInterrupt(f"stopped after {done} steps; the state is kept, go on with resume")
-                if self.evaluate and self.config.evaluate_every and done % self.config.evaluate_every == 0:
+                if self.config.evaluate_every and done % self.config.evaluate_every == 0:
                     self._evaluate(done)
 
-    def _step(self, model: nn.Module, stream: Iterator[Batch], step: int, bar: Any) -> None:
+    def _step(self, model: nn.Module, stream: Iterator[B], number: int, bar: Any) -> None:
         begun = time.perf_counter()
         micro = [next(stream) for _ in range(self.config.accumulate)]
         waited = time.perf_counter() - begun
-        counts = torch.tensor([float(sum(map(self.method.count, micro)))], device=self.world.device)
-        total = self.world.sum(counts).item()
-        summed = torch.zeros(1, device=self.world.device)
+        totals = sum_counts(map(self.task.counts, micro), self.world)
+        step = Step(number=number, seed=self.config.seed, totals=totals, world=self.world)
+        terms: dict[str, Tensor] = {}
         for place, batch in enumerate(micro):
-            last = place == len(micro) - 1
-            with delayed_sync(model, last=last):
+            # Layers that draw by themselves, such as dropout, meet the same chance in a run that is resumed.
+            torch.manual_seed(seed_of(self.config.seed, number, "layers", place, self.world.rank))
+            with delayed_sync(model, last=place == len(micro) - 1):
                 with self.precision.autocast():
-                    loss = self.method.loss_sum(model, batch)
-                # The wrapper averages over processes; the sum over all of them is what the loss divides by.
-                scaled: Any = self.precision.scaler.scale(loss * (self.world.size / total))
+                    shares = self.task.losses(model, batch.to(self.world.device), step)
+                    loss = torch.stack(list(shares.values())).sum() if len(shares) > 1 else next(iter(shares.values()))
+                # The wrapper averages over processes, where the loss is the sum of their shares.
+                scaled: Any = self.precision.scaler.scale(loss * self.world.size)
                 scaled.backward()
-            summed += loss.detach()
-        mean_loss = self.world.sum(summed).item() / total
-        if not torch.isfinite(torch.tensor(mean_loss)):
-            self._refuse(step, mean_loss, micro)
-        lr = self.schedule(
-            step, lr=self.config.lr, warmup_steps=self.config.warmup_steps, total_steps=self.config.total_steps
-        )
+            for name, share in shares.items():
+                terms[name] = terms[name] + share.detach() if name in terms else share.detach()
+        numbers = self._numbers(terms)
+        loss_here = sum(numbers.values())
+        if not torch.isfinite(torch.tensor(loss_here)):
+            self._refuse("loss", loss_here, number, micro)
+        lr = self.rate(number)
         set_lr(self.optimizer, lr)
-        norm = self._update()
-        images = self.world.size * sum(map(self.method.images, micro))
+        norm = self._update(number, micro)
+        images = self.world.size * sum(len(batch.names) for batch in micro)
         speed = images / (time.perf_counter() - begun)
+        counted = {name: _plain(float(total)) for name, total in totals.items() if total.numel() == 1}
         self.log.write(
-            "train", step + 1, loss=mean_loss, lr=lr, grad_norm=norm, regions=int(total), images_per_s=round(speed, 3),
-            data_s=round(waited, 4), **(self.numbers() if self.numbers else {}),
+            "train", number + 1, loss=loss_here, lr=lr, grad_norm=norm, **numbers, **counted,
+            images_per_s=round(speed, 3), data_s=round(waited, 4),
         )  # fmt: skip
-        parts = {"cosine": 1 - mean_loss} if self.numbers is None else self.numbers()
-        shown = {name: f"{value:.4f}" for name, value in {"loss": mean_loss, **parts}.items()}
+        parts = numbers if len(numbers) > 1 else {}
+        shown = {name: f"{value:.4f}" for name, value in {"loss": loss_here, **parts}.items()}
         bar.set_postfix(**shown, images=f"{speed:.1f}/s", refresh=False)
         bar.update()
 
-    def _update(self) -> float:
+    def _numbers(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
+        """The terms summed over all processes."""
+        joined = self.world.sum(torch.stack([term.float() for term in terms.values()]))
+        return dict(zip(terms, joined.tolist(), strict=True))
+
+    def _update(self, number: int, micro: Sequence[B]) -> float:
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm if self.config.clip_norm is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.learning, limit)
+        norm = float(nn.utils.clip_grad_norm_(learning_of(self.task), limit))
+        # Float16's scaler skips such a step by itself and lowers the scale.
+        if not torch.isfinite(torch.tensor(norm)) and not (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE):
+            self._refuse("norm of the gradients", norm, number, micro)
         scaler.step(self.optimizer)
         scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
 
-    def _refuse(self, step: int, loss: float, micro: Sequence[Batch]) -> None:
-        names = [name for batch in micro for name in self.method.names(batch)]
+    def _refuse(self, what: str, value: float, number: int, micro: Sequence[B]) -> None:
+        names = [name for batch in micro for name in batch.names]
         raise FloatingPointError(
-            f"the loss is {loss} at step {step + 1}, on {', '.join(names[:4])}; the last saved state is kept in "
-            f"{self.state_path}: lower the learning rate, use precision='bf16' or 'fp32', or look at these images"
+            f"the {what} is {value} at step {number + 1}, on {', '.join(names[:4])}; {self._kept()}: lower the "
+            "learning rate or use precision='bf16' or 'fp32' in a new run, or look at these images"
         )
+
+    def _check_weights(self, done: int) -> None:
+        held = [*learning_of(self.task), *(tensor for tensor in self.task.kept() if tensor.is_floating_point())]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in held):
+            raise FloatingPointError(
+                f"the weights are not finite after {done} steps and are not saved; {self._kept()}: lower the learning "
+                "rate in a new run"
+            )
+
+    def _kept(self) -> str:
+        return (
+            f"the last saved state is kept in {self.state_path}" if self.state_path.exists() else "no state was saved"
+        )
+
+    def _lacks_evaluation(self, start_step: int) -> bool:
+        """Whether an earlier run was stopped ahead of an evaluation that was due."""
+        every = self.config.evaluate_every
+        if not every or not start_step or start_step % every:
+            return False
+        return self.world.any(self.world.is_main and not self.log.has("evaluation", start_step))
 
     def _evaluate(self, step: int) -> None:
-        if self.evaluate is not None and self.world.is_main:
-            self.log.write("evaluation", step, **self.evaluate(step))
+        if self.world.is_main:
+            self.log.write("evaluation", step, **self.task.evaluate())
+            self.task.model.train()
         self.world.wait()
 
-    def save(self, step: int) -> None:
-        """Writes the training state; only the learning weights are in it."""
-        if not self.world.is_main:
-            return
-        save_state(
-            self.state_path,
-            {
-                "step": step,
-                "fingerprint": self.fingerprint,
-                "learning": [parameter.detach().cpu() for parameter in self.learning],
-                "kept": [tensor.detach().cpu().clone() for tensor in self.kept],
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.precision.scaler.state_dict(),
-                "rng": torch.get_rng_state(),
-            },
-        )
 
-    def restore(self, state: Mapping[str, Any]) -> int:
-        """Takes up a training state.
+def _plain(count: float) -> int | float:
+    return int(count) if count.is_integer() else count
 
-        Returns:
-            Steps already made.
 
-        Raises:
-            ValueError: The state belongs to a run with other settings.
-        """
-        if state["fingerprint"] != self.fingerprint:
-            raise ValueError(
-                f"{self.state_path} belongs to a run with other settings; repeat the command of that run to resume it, "
-                "or choose another folder"
-            )
-        with torch.no_grad():
-            for parameter, kept in zip(self.learning, state["learning"], strict=True):
-                parameter.copy_(kept)
-            for tensor, kept in zip(self.kept, state.get("kept", ()), strict=True):
-                tensor.copy_(kept)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.precision.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        return int(state["step"])
+def learning_of(task: Task[Any]) -> list[nn.Parameter]:
+    """The parameters that learn, in the model's order."""
+    chosen = {id(parameter) for group in task.parameter_groups() for parameter in group["params"]}
+    return [parameter for parameter in task.model.parameters() if id(parameter) in chosen]

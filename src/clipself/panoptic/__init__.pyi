@@ -15,6 +15,8 @@ from .judge import ClipJudge as ClipJudge
 from .mixture import MIXTURES as MIXTURES
 from .mixture import Mixture as Mixture
 from .predict import predict_panoptic as predict_panoptic
+from .recipes import PANOPTIC_RECIPES as PANOPTIC_RECIPES
+from .recipes import panoptic_recipe as panoptic_recipe
 from .segmenter import PanopticSegmenter as PanopticSegmenter
 from .to_maps import Instances as Instances
 from .to_maps import PanopticMap as PanopticMap
@@ -25,6 +27,7 @@ from .train import train_panoptic as train_panoptic
 __all__ = [
     "GENERATORS",
     "MIXTURES",
+    "PANOPTIC_RECIPES",
     "WAYS",
     "ClipJudge",
     "FileMasks",
@@ -43,6 +46,7 @@ __all__ = [
     "TransformersMasks",
     "evaluate_panoptic",
     "open_generator",
+    "panoptic_recipe",
     "predict_panoptic",
     "score_panoptic",
     "train_panoptic",

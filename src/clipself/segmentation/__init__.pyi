@@ -16,6 +16,8 @@ from .config import SegmentationTrainConfig as SegmentationTrainConfig
 from .evaluate import evaluate_segmenters as evaluate_segmenters
 from .evaluate import score_segmenter as score_segmenter
 from .predict import predict_segments as predict_segments
+from .recipes import SEGMENT_RECIPES as SEGMENT_RECIPES
+from .recipes import segment_recipe as segment_recipe
 from .report import SegmentationReport as SegmentationReport
 from .san import San as San
 from .san import SanSegmenter as SanSegmenter
@@ -31,6 +33,7 @@ from .training_free import TrainingFreeSettings as TrainingFreeSettings
 from .training_free import training_free_table as training_free_table
 
 __all__ = [
+    "SEGMENT_RECIPES",
     "AggregatorSettings",
     "CatSeg",
     "CatSegInference",
@@ -59,6 +62,7 @@ __all__ = [
     "save_segmenter",
     "score_picture",
     "score_segmenter",
+    "segment_recipe",
     "streamed_argmax",
     "train_segmenter",
     "training_free_table",

@@ -12,10 +12,10 @@ from clipself.data.photographs import PHOTOS, load_photo
 from clipself.data.scenes.draw import SceneMaker
 from clipself.data.scenes.export import SceneImages
 from clipself.distillation.config import DistillConfig
-from clipself.distillation.run import distill
+from clipself.distillation.recipes import distill_recipe
+from clipself.distillation.train import distill
 from clipself.engine.log import read_metrics
 from clipself.files import write_json
-from clipself.recipes.distill import distill_recipe
 from clipself.regions.evaluate import score_regions
 from clipself.regions.report import TITLES, RegionReport, compare_reports
 from clipself.viz.bars import draw_comparison, draw_loss

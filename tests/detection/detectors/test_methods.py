@@ -20,9 +20,9 @@ from clipself.detection.detectors.table import DETECTORS, build_detector
 from clipself.detection.detectors.two_stage.crops import embed_boxes
 from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
+from clipself.detection.recipes import detect_recipe
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.losses import info_nce
-from clipself.recipes import detect_recipe
 
 BOXES = [[[4, 6, 30, 40], [30, 10, 60, 30]], [[10, 10, 50, 50]]]
 LABELS = [[0, 1], [2]]

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-from clipself.choices import pick
+from clipself.engine.fields import UNSET
+from clipself.engine.resolve import recipe
 from clipself.panoptic.config import PanopticTrainConfig
-
-UNSET: Final = Path("")
 
 
 def small() -> PanopticTrainConfig:
@@ -42,4 +40,4 @@ def panoptic_recipe(name: str, **changes: Any) -> PanopticTrainConfig:
     Raises:
         ValueError: There is no such recipe.
     """
-    return replace(pick(PANOPTIC_RECIPES, name, what="recipe")(), **changes)
+    return recipe(PANOPTIC_RECIPES, name, **changes)

@@ -5,21 +5,16 @@ A recipe gives everything but data and output; a caller replaces what differs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-from clipself.choices import pick
 from clipself.distillation.config import DistillConfig
-
-UNSET: Final = Path("")
+from clipself.engine.fields import UNSET
+from clipself.engine.resolve import recipe
 
 
 def modern() -> DistillConfig:
     """Small inputs, a higher rate and native precision: minutes on a CPU or one GPU."""
-    return DistillConfig(
-        data=UNSET, out=UNSET, image_size=320, epochs=6, batch_size=4, lr=2e-4, weight_decay=0.05, warmup_steps=100,
-        flip=0.5, clip_norm=1.0, alpha=0.7,
-    )  # fmt: skip
+    return DistillConfig(data=UNSET, out=UNSET)
 
 
 def published() -> DistillConfig:
@@ -32,7 +27,7 @@ def published() -> DistillConfig:
         data=UNSET, out=UNSET, model="EVA02-B-16", pretrained="merged2b_s8b_b131k", image_size=1024, crop_size=224,
         max_split=6, max_regions=20, trainable_blocks=12, epochs=6, batch_size=2, accumulate=1, lr=1e-5,
         weight_decay=0.1, betas=(0.9, 0.999), eps=1e-8, warmup_steps=1000, exact_warmup=True, precision="fp16",
-        alpha=0.7, workers=4, seed=0, save_every=1000,
+        flip=0.0, clip_norm=None, alpha=0.7, workers=4, seed=0, save_every=1000,
     )  # fmt: skip
 
 
@@ -72,4 +67,4 @@ def distill_recipe(name: str, **changes: Any) -> DistillConfig:
     Raises:
         ValueError: There is no such recipe.
     """
-    return replace(pick(RECIPES, name, what="recipe")(), **changes)
+    return recipe(RECIPES, name, **changes)

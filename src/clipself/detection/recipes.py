@@ -5,17 +5,15 @@ A recipe gives everything but data and output; a caller replaces what differs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-from clipself.choices import pick
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.vild.settings import ViLDSettings
-
-UNSET: Final = Path("")
+from clipself.engine.fields import UNSET
+from clipself.engine.resolve import recipe
 
 SMALL: Final[Mapping[str, Any]] = {
     "image_size": 320, "pixels": "clip", "taps": (1, 3, 4, 5), "channels": 64, "norm": "group", "rpn_convs": 1,
@@ -118,10 +116,4 @@ def detect_recipe(name: str, **changes: Any) -> DetectionTrainConfig:
     Raises:
         ValueError: There is no such recipe.
     """
-    config = pick(DETECT_RECIPES, name, what="recipe")()
-    inner = changes.pop("detector", None)
-    if isinstance(inner, Mapping):
-        changes["detector"] = replace(config.detector, **inner)
-    elif inner is not None:
-        changes["detector"] = inner
-    return replace(config, **changes)
+    return recipe(DETECT_RECIPES, name, **changes)

@@ -5,13 +5,11 @@ A recipe gives everything but data and output; a caller replaces what differs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-from clipself.choices import pick
+from clipself.engine.fields import UNSET
+from clipself.engine.resolve import recipe
 from clipself.segmentation.config import SegmentationTrainConfig
-
-UNSET: Final = Path("")
 
 
 def small_catseg() -> SegmentationTrainConfig:
@@ -86,4 +84,4 @@ def segment_recipe(name: str, **changes: Any) -> SegmentationTrainConfig:
     Raises:
         ValueError: There is no such recipe.
     """
-    return replace(pick(SEGMENT_RECIPES, name, what="recipe")(), **changes)
+    return recipe(SEGMENT_RECIPES, name, **changes)

@@ -1,0 +1,196 @@
+"""Settings that all trainings share; free of heavy imports so that `--help` is quick."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from clipself.engine.fields import UNSET, fit, kinds_of
+from clipself.engine.settings import plain_values
+
+FREE: Final = frozenset(
+    (
+        "out", "resume", "overwrite", "workers", "device", "tensorboard", "save_every", "evaluate_every",
+        "evaluate_annotations", "evaluate_images", "evaluate_limit", "epochs", "max_steps",
+    )
+)  # fmt: skip
+"""Settings that may change between a run and its continuation; a longer one is a new phase."""
+
+
+class Settings:
+    """Base of a frozen dataclass of settings: values are made to fit their annotations, then each class checks its own.
+
+    A class of settings writes a method `check` without calling its parent's: all of them are called, bases first.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name, kind in kinds_of(type(self)).items():
+            object.__setattr__(self, name, fit(getattr(self, name), kind, name))
+        for owner in reversed(type(self).__mro__):
+            if "check" in vars(owner):
+                vars(owner)["check"](self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return plain_values(self)
+
+    def check_counts(self, *names: str) -> None:
+        """Refuses whole numbers below 1; None passes.
+
+        Raises:
+            ValueError: One of them is.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+
+    def check_not_negative(self, *names: str) -> None:
+        """Refuses numbers below 0 or not finite; None passes.
+
+        Raises:
+            ValueError: One of them is.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name}={value} must be a number of at least 0")
+
+    def check_positive(self, *names: str) -> None:
+        """Refuses numbers that are not finite and above 0; None passes.
+
+        Raises:
+            ValueError: One of them is.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name}={value} must be a number above 0")
+
+    def check_shares(self, *names: str) -> None:
+        """Refuses numbers outside [0, 1]; None passes.
+
+        Raises:
+            ValueError: One of them is.
+        """
+        for name in names:
+            if (value := getattr(self, name)) is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value} is not in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig(Settings):
+    """What every training can be told."""
+
+    out: Path
+    """Folder of the run: settings, log, metrics, training state, and what was trained."""
+    model: str = "clipself-mini"
+    """The CLIP: open_clip name, "clipself-mini", or an export folder such as a refined one."""
+    pretrained: str | None = None
+    """open_clip tag or checkpoint file for a named model."""
+    text_from: str | None = None
+    """Release whose text tower is taken where a checkpoint has none."""
+    epochs: float = 6.0
+    """Passes over the images."""
+    max_steps: int | None = None
+    """Optimizer steps; takes the place of `epochs`."""
+    batch_size: int = 4
+    """Images of one process in a micro-batch."""
+    accumulate: int = 1
+    """Micro-batches of one optimizer step."""
+    flip: float = 0.5
+    """Probability of a mirrored image."""
+    lr: float = 2e-4
+    """Peak learning rate of AdamW."""
+    schedule: Literal["cosine", "constant", "poly"] = "cosine"
+    """What follows the warm-up."""
+    drop_epochs: tuple[float, ...] = ()
+    """Epochs at which a constant rate falls to a tenth."""
+    warmup_steps: int = 100
+    """Steps of the linear ramp; at most a tenth of the run is used."""
+    exact_warmup: bool = False
+    """Take `warmup_steps` as it is, however short the run."""
+    weight_decay: float = 0.05
+    """Decay of what decays; each training says what does."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's moments."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    clip_norm: float | None = 1.0
+    """Largest norm of all gradients; unlimited if not given."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the forward pass; auto is bf16 where the device multiplies it natively, else fp32."""
+    compile: bool = False
+    """Compile what learns with torch.compile."""
+    workers: int = 2
+    """Processes that make batches; they change nothing but speed."""
+    seed: int = 0
+    """Seed of every draw: order, samples, new weights, points of a loss."""
+    save_every: int = 200
+    """Steps between training states; 0 saves only at the end."""
+    evaluate_every: int = 0
+    """Steps between evaluations; 0 for none."""
+    evaluate_annotations: Path | None = None
+    """Labelled data for those evaluations."""
+    evaluate_images: Path | None = None
+    """Folder of its pictures."""
+    evaluate_limit: int | None = None
+    """First pictures of it only."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run's folder."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+    resume: bool = False
+    """Continue the run in `out` where its last saved state ends; its settings are taken from there."""
+    overwrite: bool = False
+    """Start anew in a folder that already holds a run."""
+
+    def check(self) -> None:
+        """Refuses what no run can mean.
+
+        Raises:
+            ValueError: A setting is outside its range, or two exclude each other.
+        """
+        self.check_counts("batch_size", "accumulate", "max_steps", "evaluate_limit")
+        self.check_not_negative("warmup_steps", "workers", "save_every", "evaluate_every", "weight_decay", "seed")
+        self.check_positive("lr", "epochs", "eps", "clip_norm")
+        self.check_shares("flip")
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas={self.betas} are not in [0, 1)")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed={self.seed} must be below 2**63")
+        if self.drop_epochs and self.schedule != "constant":
+            raise ValueError(f"drop_epochs belong to schedule='constant', not to {self.schedule!r}")
+        if self.resume and self.overwrite:
+            raise ValueError("resume goes on with the run in the folder, overwrite starts it anew; choose one of them")
+        if self.evaluate_every and self.evaluate_annotations is None:
+            raise ValueError(
+                "evaluate_every needs evaluate_annotations and evaluate_images, the folder of its pictures"
+            )
+
+    def compared(self) -> dict[str, Any]:
+        """The settings that the weights depend on, nested ones with a dot in their names; paths absolute."""
+        return {name: value for name, value in flat(located(self)).items() if name.split(".")[0] not in FREE}
+
+
+def located(config: RunConfig) -> dict[str, Any]:
+    """The settings as plain values with absolute paths: they hold from any working directory."""
+    values = config.to_json()
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, Path) and value is not UNSET:
+            values[field.name] = str(value.absolute())
+        elif isinstance(value, str) and field.name in ("model", "pretrained", "text_from") and Path(value).exists():
+            values[field.name] = str(Path(value).absolute())
+    return values
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables as one, names joined by dots; lists for tuples, as JSON returns them."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": held for inner, held in flat(value).items()}
+        else:
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found

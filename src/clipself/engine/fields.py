@@ -1,0 +1,166 @@
+"""Values of settings made what their annotations say, or refused in a sentence."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from os import PathLike, fspath
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+UNSET: Final = Path("")
+"""Stands in a recipe for what every run must be given; compared by identity, since Path("") equals Path(".")."""
+
+
+@cache
+def kinds_of(settings: type) -> Mapping[str, Any]:
+    """Field -> annotation of a dataclass, without the marks of the command line."""
+    hints = get_type_hints(settings)
+    return {field.name: hints[field.name] for field in fields(settings) if field.init}
+
+
+def fit(value: Any, kind: Any, name: str) -> Any:
+    """A value as its annotation wants it: text as a path, a list as a tuple, one path as a list, a table as settings.
+
+    Args:
+        value: What was given.
+        kind: The annotation.
+        name: Of the setting, for messages.
+
+    Raises:
+        ValueError: The value is of another type, or none of the choices.
+    """
+    if value is UNSET or kind is Any:
+        return value
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _fit_union(value, inner, name)
+    if origin is Literal:
+        return _fit_choice(value, inner, name)
+    if origin is tuple:
+        return _fit_tuple(value, inner, name)
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        return build(kind, value, name=name)
+    if kind in PLAIN:
+        return PLAIN[kind](value, name)
+    if isinstance(kind, type) and not isinstance(value, kind):
+        raise ValueError(f"{name}={value!r} is {_article(value)}, expected {kind.__name__}")
+    return value
+
+
+def build(settings: Any, values: Mapping[str, Any], *, name: str = "") -> Any:
+    """A dataclass of settings from a table.
+
+    Raises:
+        ValueError: There is no such setting, one is missing, or a value does not fit.
+    """
+    check_names(settings, values, prefix=f"{name}." if name else "")
+    missing = [field.name for field in fields(settings) if field.name not in values and _has_no_default(field)]
+    if missing:
+        raise ValueError(f"{name or settings.__name__} needs {', '.join(f'{one}=' for one in missing)}")
+    kinds = kinds_of(settings)
+    prefix = f"{name}." if name else ""
+    return settings(**{key: fit(value, kinds[key], f"{prefix}{key}") for key, value in values.items()})
+
+
+def check_names(settings: type, values: Mapping[str, Any], *, prefix: str = "") -> None:
+    """Refuses a misspelt setting and names the nearest right one.
+
+    Raises:
+        ValueError: The settings have no such field.
+    """
+    kinds = kinds_of(settings)
+    for name in values:
+        if name not in kinds:
+            near = get_close_matches(name, kinds, n=1, cutoff=0.5)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ValueError(f"there is no setting {prefix}{name}{hint} The settings: {', '.join(kinds)}")
+
+
+def _has_no_default(field: Any) -> bool:
+    from dataclasses import MISSING
+
+    return field.init and field.default is MISSING and field.default_factory is MISSING
+
+
+def _fit_union(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not NoneType)
+    for kind in kinds:
+        if isinstance(kind, type) and type(value) is kind:
+            return value
+    faults = []
+    for kind in kinds:
+        try:
+            return fit(value, kind, name)
+        except ValueError as fault:
+            faults.append(fault)
+    raise faults[0]
+
+
+def _fit_choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return choice
+    near = get_close_matches(str(value), [str(one) for one in choices], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}={value!r} is none of {', '.join(map(repr, choices))}{hint}")
+
+
+def _fit_tuple(value: Any, kinds: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    many = len(kinds) == 2 and kinds[1] is Ellipsis
+    if isinstance(value, str | bytes | PathLike) or not hasattr(value, "__iter__"):
+        if not many:
+            raise ValueError(f"{name}={value!r} is one value, expected {len(kinds)}")
+        return (fit(value, kinds[0], name),)  # one path where a list of them may stand
+    held = list(value)
+    if not many and len(held) != len(kinds):
+        raise ValueError(f"{name}={value!r} holds {len(held)} values, expected {len(kinds)}")
+    each = [kinds[0]] * len(held) if many else kinds
+    return tuple(fit(one, kind, name) for one, kind in zip(held, each, strict=True))
+
+
+def _fit_path(value: Any, name: str) -> Path:
+    if isinstance(value, str | PathLike):
+        return Path(fspath(value))
+    raise ValueError(f"{name}={value!r} is {_article(value)}, expected a path")
+
+
+def _fit_text(value: Any, name: str) -> str:
+    if isinstance(value, str | PathLike):
+        return str(fspath(value))
+    raise ValueError(f"{name}={value!r} is {_article(value)}, expected text")
+
+
+def _fit_flag(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{name}={value!r} is {_article(value)}, expected True or False")
+
+
+def _fit_int(value: Any, name: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, bool) and hasattr(value, "__index__"):
+        return operator.index(value)
+    raise ValueError(f"{name}={value!r} is {_article(value)}, expected a whole number")
+
+
+def _fit_float(value: Any, name: str) -> float:
+    if not isinstance(value, bool | str) and hasattr(value, "__float__"):
+        return float(value)
+    raise ValueError(f"{name}={value!r} is {_article(value)}, expected a number")
+
+
+def _article(value: Any) -> str:
+    words = {str: "text", bool: "True or False", float: "a fraction", list: "a list", tuple: "a list", NoneType: "None"}
+    return words.get(type(value), f"of type {type(value).__name__}")
+
+
+PLAIN: Final[Mapping[Any, Callable[[Any, str], Any]]] = {
+    Path: _fit_path, str: _fit_text, bool: _fit_flag, int: _fit_int, float: _fit_float,
+}  # fmt: skip
+"""Annotation -> how a value is made to fit it."""
