@@ -3,17 +3,24 @@
 from typing import Any
 
 import torch
-from timm.layers import apply_rot_embed_cat, build_rotary_pos_embed
+import torch.nn.functional as F
+from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat, build_rotary_pos_embed
+from timm.models.eva import EvaAttention, EvaBlockPostNorm
 from torch import Tensor, nn
 
 from clipself.backbones.trunk import Sequence, Trunk, split_heads
 
 
 class EvaTrunk(Trunk):
-    """Separate q/k/v, rotary positions on the patches, an inner norm, SwiGLU, a biased linear head."""
+    """EVA-02: separate q/k/v, rotary positions on the patches, an inner norm, SwiGLU, a biased linear head.
+
+    EVA-01 fuses q, k and v into one matrix and has neither rotary positions nor inner norms; the largest EVA-02 fuses
+    them too and normalises behind attention and MLP instead of ahead of them.
+    """
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
+        check_family(visual.trunk)
         self.visual = self.tower = visual
         trunk = self.trunk = visual.trunk
         self.blocks = trunk.blocks
@@ -57,14 +64,19 @@ class EvaTrunk(Trunk):
         return tokens
 
     def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
-        """`norm1`."""
-        normed: Tensor = block.norm1(tokens_BNC)
+        """`norm1`, where it stands ahead of the attention."""
+        normed: Tensor = tokens_BNC if isinstance(block, EvaBlockPostNorm) else block.norm1(tokens_BNC)
         return normed
 
     def project(self, block: Any, normed_BNC: Tensor, part: str) -> Tensor:
-        """`q_proj`, `k_proj` (no bias) or `v_proj`."""
-        projection = {"q": block.attn.q_proj, "k": block.attn.k_proj, "v": block.attn.v_proj}[part]
-        return split_heads(projection(normed_BNC), self.num_heads)
+        """`q_proj`, `k_proj` (no bias) or `v_proj`, or that third of the fused matrix."""
+        attention = block.attn
+        if attention.qkv is None:
+            projection = {"q": attention.q_proj, "k": attention.k_proj, "v": attention.v_proj}[part]
+            return split_heads(projection(normed_BNC), self.num_heads)
+        weight = attention.qkv.weight.chunk(3)["qkv".index(part)]
+        bias = {"q": attention.q_bias, "k": None, "v": attention.v_bias}[part]
+        return split_heads(F.linear(normed_BNC, weight, bias), self.num_heads)
 
     def rotate(self, heads_BhND: Tensor, sequence: Sequence) -> Tensor:
         """Patches rotate, the class token stays."""
@@ -74,12 +86,18 @@ class EvaTrunk(Trunk):
         return torch.cat([class_token, apply_rot_embed_cat(patches, sequence.rope)], dim=2).type_as(heads_BhND)
 
     def merge_heads(self, block: Any, mixed_BNC: Tensor) -> Tensor:
-        """Inner norm and output projection."""
+        """Inner norm and output projection; then `norm1` where it stands behind the attention."""
         merged: Tensor = block.attn.proj(block.attn.norm(mixed_BNC))
+        if isinstance(block, EvaBlockPostNorm):
+            normed: Tensor = block.norm1(merged)
+            return normed
         return merged if block.gamma_1 is None else block.gamma_1 * merged
 
     def feed_forward(self, block: Any, tokens_BNC: Tensor) -> Tensor:
-        """`norm2` and SwiGLU."""
+        """`norm2` and SwiGLU, in the block's own order."""
+        if isinstance(block, EvaBlockPostNorm):
+            normed: Tensor = block.norm2(block.mlp(tokens_BNC))
+            return normed
         out: Tensor = block.mlp(block.norm2(tokens_BNC))
         return out if block.gamma_2 is None else block.gamma_2 * out
 
@@ -97,8 +115,33 @@ class EvaTrunk(Trunk):
     def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
         """EVA keeps its projections apart, so queries and keys have parameters of their own."""
         parts: dict[str, list[nn.Module]] = {
-            "query_key": [block.attn.q_proj, block.attn.k_proj],
+            "query_key": [] if block.attn.q_proj is None else [block.attn.q_proj, block.attn.k_proj],
             "merge": [block.attn.norm, block.attn.proj],
             "feed_forward": [block.norm2, block.mlp],
         }
         return [parameter for module in parts[part] for parameter in module.parameters()]
+
+
+def check_family(trunk: Any) -> None:
+    """Refuses relatives of EVA in timm's class whose parts are not read here.
+
+    Raises:
+        ValueError: The tower differs from EVA; the message says in what.
+    """
+    first = trunk.blocks[0]
+    differences = {
+        "pools its tokens by attention, so that a patch has no way of its own into the joint space": trunk.attn_pool
+        is not None,
+        "has no class token": trunk.cls_token is None,
+        "averages its patches instead of reading the class token": trunk.attn_pool is None
+        and trunk.global_pool != "token",
+        "has register tokens beside the class token": trunk.reg_token is not None,
+        "normalises its tokens ahead of the first block": not isinstance(trunk.norm_pre, nn.Identity),
+        "has another attention": not isinstance(first.attn, EvaAttention) or first.attn.gate is not None,
+        "rotates its positions in another way": not isinstance(trunk.rope, RotaryEmbeddingCat | None),
+    }
+    found = [difference for difference, holds in differences.items() if holds]
+    if found:
+        raise ValueError(
+            f"no dense readout for this relative of EVA ({type(trunk).__name__}): it {'; it '.join(found)}"
+        )

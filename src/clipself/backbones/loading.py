@@ -174,8 +174,7 @@ def build_clip(
     custom_text = arguments.pop("custom_text", False)
     if "timm_model_name" in arguments["vision_cfg"]:
         arguments["vision_cfg"]["timm_model_pretrained"] = False
-    if "hf_model_name" in arguments["text_cfg"] or "multimodal_cfg" in arguments:
-        raise ValueError(f"{name} has a text tower that open_clip fetches from elsewhere; CLIP and CustomTextCLIP only")
+    _check_towers(name, arguments)
     with nullcontext() if random else unfilled():
         stock: nn.Module = (CustomTextCLIP if custom_text else CLIP)(**arguments)
     return DenseCLIP(
@@ -188,6 +187,22 @@ def build_clip(
         image_std=std,
         merges_file=merges_of(kept["text_cfg"], folder=folder),
     )
+
+
+def _check_towers(name: str, model_cfg: Mapping[str, Any]) -> None:
+    vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
+    if "multimodal_cfg" in model_cfg or vision.get("attentional_pool"):
+        reason = (
+            "it is a CoCa, whose image tower pools all patches by attention and serves a text decoder, so that a patch "
+            "has no way of its own into the joint space"
+        )
+    elif text.get("hf_model_name"):
+        reason = "its text tower belongs to transformers, and open_clip would fetch it from the hub"
+    elif text.get("hf_tokenizer_name"):
+        reason = "its texts go through another tokenizer than CLIP's byte pairs, which would come from the hub"
+    else:
+        return
+    raise ValueError(f"{name} has no dense readout here: {reason}")
 
 
 def merges_of(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Path | None:
