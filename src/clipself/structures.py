@@ -267,3 +267,51 @@ class TextRows:
     def to(self, device: torch.device | str) -> "TextRows":
         """The same rows on another device."""
         return TextRows(rows_SD=self.rows_SD.to(device), counts=self.counts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PanopticSegment:
+    """One segment of a panoptic map.
+
+    Attributes:
+        id: Value of its pixels, from 1; 0 is void.
+        label: Index into the vocabulary.
+        is_thing: Things True, stuff False.
+        score: Probability of the class; of the first mask where stuff was merged.
+    """
+
+    id: int
+    label: int
+    is_thing: bool
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panoptic:
+    """A picture of which every pixel belongs to one segment or to none.
+
+    Attributes:
+        ids_HW: Segment id of every pixel, int32; 0 is void.
+        segments: What the ids are.
+        names: The classes that were asked for.
+    """
+
+    ids_HW: Tensor
+    segments: tuple[PanopticSegment, ...]
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = [segment.id for segment in self.segments]
+        if self.ids_HW.ndim != 2 or len(set(ids)) < len(ids) or min(ids, default=1) < 1:
+            raise ValueError(
+                f"a map {tuple(self.ids_HW.shape)} with the segment ids {ids[:8]}; expected (H, W) and ids of their "
+                "own from 1 on, since 0 is void"
+            )
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def mask(self, segment: PanopticSegment) -> Tensor:
+        """The pixels of a segment (H, W), boolean."""
+        mask_HW: Tensor = self.ids_HW == segment.id
+        return mask_HW

@@ -19,8 +19,6 @@ from .recipes import PANOPTIC_RECIPES as PANOPTIC_RECIPES
 from .recipes import panoptic_recipe as panoptic_recipe
 from .segmenter import PanopticSegmenter as PanopticSegmenter
 from .to_maps import Instances as Instances
-from .to_maps import PanopticMap as PanopticMap
-from .to_maps import PanopticSegment as PanopticSegment
 from .to_maps import Rules as Rules
 from .train import train_panoptic as train_panoptic
 
@@ -37,9 +35,7 @@ __all__ = [
     "Mixture",
     "OwnMasks",
     "PanopticEvaluateConfig",
-    "PanopticMap",
     "PanopticPredictConfig",
-    "PanopticSegment",
     "PanopticSegmenter",
     "PanopticTrainConfig",
     "Rules",

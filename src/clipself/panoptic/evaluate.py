@@ -108,7 +108,13 @@ def score_panoptic(
         for way in ways:
             title, name = way
             log_scores = mix_scores(masks, judged.get(title), mixture=MIXTURES[name], seen=seen)
-            found = finish(log_scores, full.to(log_scores.device), is_thing=data.class_is_thing, rules=rules)
+            found = finish(
+                log_scores,
+                full.to(log_scores.device),
+                names=data.class_names,
+                is_thing=data.class_is_thing,
+                rules=rules,
+            )
             meters[way].update(found, truth, covering)
             if keeper is not None:
                 keeper.add(way, index, truth, found)

@@ -115,7 +115,7 @@ class PanopticSegmenter:
         judged = None if view.embeddings_QD is None else self.judge.classify(view.embeddings_QD)
         log_scores = mix_scores(view.masks, judged, mixture=self.mixture, seen=self.seen)
         full = at_picture_size(view.masks.masks_QYX.to(log_scores.device), view.picture)
-        return finish(log_scores, full, is_thing=self.is_thing, rules=self.rules)
+        return finish(log_scores, full, names=self.names, is_thing=self.is_thing, rules=self.rules)
 
     def __call__(self, picture: Image.Image, *, file: str = "") -> Segmented:
         """Segments one picture.

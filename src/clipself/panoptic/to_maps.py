@@ -1,42 +1,14 @@
 """Masks with class scores -> semantic map, instances, panoptic map; the rules of the Mask2Former family."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PanopticSegment:
-    """One segment of a panoptic map.
-
-    Attributes:
-        id: Value of its pixels, from 1; 0 is void.
-        label: Index into the vocabulary.
-        is_thing: Things True, stuff False.
-        score: Probability of the class; of the first mask where stuff was merged.
-    """
-
-    id: int
-    label: int
-    is_thing: bool
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PanopticMap:
-    """Every pixel belongs to one segment or to none.
-
-    Attributes:
-        ids_HW: Segment id of every pixel, int32; 0 is void.
-        segments: What the ids are.
-    """
-
-    ids_HW: Tensor
-    segments: tuple[PanopticSegment, ...]
+from clipself.structures import Panoptic, PanopticSegment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +67,7 @@ def panoptic_map(
     is_thing: Sequence[bool],
     object_threshold: float = 0.0,
     overlap_threshold: float = 0.8,
-) -> PanopticMap:
+) -> Panoptic:
     """Each pixel goes to the mask that claims it most; masks that lose most of themselves are dropped.
 
     Source: Mask2Former as in ODISE and FC-CLIP, whose thresholds are the defaults.
@@ -111,7 +83,7 @@ def panoptic_map(
     keep = (labels_Q != len(is_thing)) & (scores_Q > object_threshold)
     ids_HW = torch.zeros(masks_QHW.shape[1:], dtype=torch.int32, device=masks_QHW.device)
     if not keep.any():
-        return PanopticMap(ids_HW=ids_HW, segments=())
+        return Panoptic(ids_HW=ids_HW, segments=())
     scores_Q, labels_Q = scores_Q[keep], labels_Q[keep]
     soft_QHW = masks_QHW[keep].sigmoid()
     winner_HW = (scores_Q[:, None, None] * soft_QHW).argmax(0)
@@ -134,7 +106,7 @@ def panoptic_map(
         if not is_thing[label]:
             stuff_ids[label] = len(segments)
     ids_HW = torch.where(sure_HW, id_of_mask.to(winner_HW.device)[winner_HW], ids_HW)
-    return PanopticMap(ids_HW=ids_HW, segments=tuple(segments))
+    return Panoptic(ids_HW=ids_HW, segments=tuple(segments))
 
 
 def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[bool], top: int = 100) -> Instances:
@@ -210,25 +182,30 @@ class Segmented:
         log_scores_QK1: Log-probabilities of every mask, "no object" last.
     """
 
-    panoptic: PanopticMap
+    panoptic: Panoptic
     instances: Instances
     semantic_HW: Tensor
     log_scores_QK1: Tensor
 
 
-def finish(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[bool], rules: Rules) -> Segmented:
+def finish(
+    log_scores_QK1: Tensor, masks_QHW: Tensor, *, names: Sequence[str], is_thing: Sequence[bool], rules: Rules
+) -> Segmented:
     """Scores and masks at the picture's size -> the three forms."""
     if len(masks_QHW):
         semantic_HW = semantic_map(log_scores_QK1, masks_QHW).argmax(0)
     else:
         semantic_HW = torch.full(masks_QHW.shape[1:], -1, dtype=torch.long, device=masks_QHW.device)
     return Segmented(
-        panoptic=panoptic_map(
-            log_scores_QK1,
-            masks_QHW,
-            is_thing=is_thing,
-            object_threshold=rules.object_threshold,
-            overlap_threshold=rules.overlap_threshold,
+        panoptic=replace(
+            panoptic_map(
+                log_scores_QK1,
+                masks_QHW,
+                is_thing=is_thing,
+                object_threshold=rules.object_threshold,
+                overlap_threshold=rules.overlap_threshold,
+            ),
+            names=tuple(names),
         ),
         instances=instances(log_scores_QK1, masks_QHW, is_thing=is_thing, top=rules.top),
         semantic_HW=semantic_HW,
