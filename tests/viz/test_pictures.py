@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.viz.bars import draw_comparison, draw_loss
-from clipself.viz.heatmap import paint_heat
+from clipself.viz.heatmap import common_scale, draw_query, paint_heat
 from clipself.viz.kmeans import COLOURS, cluster_map, draw_kmeans, match_groups, paint_groups
 from clipself.viz.panels import lay_out
 from clipself.viz.report import ReportPage
@@ -45,6 +45,26 @@ def test_heat_is_hot_where_it_should_be() -> None:
     similarity[0, 0] = 1.0
     heat = np.asarray(paint_heat(similarity, Image.new("RGB", (64, 64)), low=0, high=1, opacity=1.0)).astype(int)
     assert heat[2, 2, 0] > heat[60, 60, 0] + 50
+    luma = heat @ np.array([0.299, 0.587, 0.114])
+    assert luma[2, 2] > luma[60, 60] + 100  # the ends differ without colours too
+
+
+def test_rows_of_one_query_share_their_scale_and_show_it() -> None:
+    weak, strong = np.full((4, 4), 0.1, dtype=np.float32), np.full((4, 4), 0.5, dtype=np.float32)
+    low, high = common_scale([weak, strong])
+    assert (low, high) == pytest.approx((0.1, 0.5))
+    grey = Image.new("RGB", (80, 80), (128, 128, 128))
+    row = np.asarray(draw_query(grey, "a cat", [("a", weak), ("b", strong)], opacity=1.0)).astype(int)
+    cold, hot = row[150, 8 + 280 + 8 + 140], row[150, 8 + 2 * (280 + 8) + 140]
+    assert np.abs(cold - hot).sum() > 200
+    bar = row[:, 8 + 3 * (280 + 8) + 5]  # from the hot end to the cold one
+    assert np.abs(bar[26] - hot).max() <= 2
+    assert np.abs(bar[-9] - cold).max() <= 2
+    alone = np.asarray(draw_query(grey, "a cat", [("a", weak)], scale=(0.1, 0.5), opacity=1.0)).astype(int)
+    assert (alone[150, 8 + 280 + 8 + 140] == cold).all()
+    for maps in ([], [np.full((2, 2), np.nan, dtype=np.float32)]):
+        with pytest.raises(ValueError, match="no similarities to draw"):
+            common_scale(maps)
 
 
 def test_rows_have_the_pictures_asked_for() -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from clipself.viz.colours import text_on
+from clipself.viz.lettering import font, shorten
 
 NOVEL: Final = (214, 39, 40)
 BASE: Final = (31, 119, 180)
@@ -43,16 +44,17 @@ def draw_boxes(image: Image.Image, boxes: Sequence[DrawnBox]) -> Image.Image:
             picture = _tint(picture, drawn.mask, drawn.colour)
     pen = ImageDraw.Draw(picture)
     unit = max(picture.size)
-    line, font = max(2, unit // 300), ImageFont.load_default(size=max(11, unit // 45))
+    line, size = max(2, unit // 300), max(11, unit // 50)
     for drawn in reversed(boxes):
         pen.rectangle(drawn.box, outline=drawn.colour, width=line)
     for drawn in reversed(boxes):
-        left, top, right, bottom = pen.textbbox((0, 0), drawn.text, font=font)
+        text = shorten(drawn.text, width=max(picture.width - 6, 40), size=size)
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
         width, height = right - left + 6, bottom - top + 6
         x = min(max(0, drawn.box[0]), max(0, picture.width - width))
         y = drawn.box[1] - height if drawn.box[1] >= height else drawn.box[1]
         pen.rectangle((x, y, x + width, y + height), fill=drawn.colour)
-        pen.text((x + 3 - left, y + 3 - top), drawn.text, fill=text_on(drawn.colour), font=font)
+        pen.text((x + 3 - left, y + 3 - top), text, fill=text_on(drawn.colour), font=font(size))
     return picture
 
 

@@ -1,10 +1,19 @@
 """Pictures in rows and columns with titles."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from clipself.viz.lettering import font, shorten
 
 MARGIN, TITLE, INK, PAPER = 8, 26, (34, 34, 34), (255, 255, 255)
+LETTERS: Final = 14
+"""Size of titles, in pixels."""
+WIDEST: Final = 4
+"""A picture takes at most this many times the height of its row in width: a long strip is made smaller."""
+NARROWEST: Final = 60
+"""Width of a column, in pixels, where a picture is narrower."""
 
 
 def lay_out(rows: Sequence[Sequence[tuple[str, Image.Image]]], *, height: int = 280) -> Image.Image:
@@ -12,27 +21,24 @@ def lay_out(rows: Sequence[Sequence[tuple[str, Image.Image]]], *, height: int = 
 
     Args:
         rows: For each row its (title, picture) columns.
-        height: Of every picture, in pixels.
+        height: Of every picture, in pixels; of a picture more than `WIDEST` times as wide as high it is less.
 
     Raises:
         ValueError: There are no pictures.
     """
     if not rows or not all(rows):
         raise ValueError("there are no pictures to lay out")
-    font = ImageFont.load_default(size=15)
     strips = []
     for row in rows:
-        sized = [
-            (title, picture.convert("RGB").resize((max(1, round(picture.width * height / picture.height)), height)))
-            for title, picture in row
-        ]
-        width = sum(picture.width + MARGIN for _, picture in sized) + MARGIN
-        strip = Image.new("RGB", (width, height + TITLE + MARGIN), PAPER)
+        sized = [(title, _fit(picture, height)) for title, picture in row]
+        widths = [max(picture.width, NARROWEST) for _, picture in sized]
+        tallest = max(picture.height for _, picture in sized)
+        strip = Image.new("RGB", (sum(widths) + MARGIN * (len(sized) + 1), tallest + TITLE + MARGIN), PAPER)
         pen, left = ImageDraw.Draw(strip), MARGIN
-        for title, picture in sized:
-            pen.text((left, 5), title, fill=INK, font=font)
+        for (title, picture), width in zip(sized, widths, strict=True):
+            pen.text((left, 5), shorten(title, width=width, size=LETTERS), fill=INK, font=font(LETTERS))
             strip.paste(picture, (left, TITLE))
-            left += picture.width + MARGIN
+            left += width + MARGIN
         strips.append(strip)
     return stack(strips)
 
@@ -45,3 +51,9 @@ def stack(strips: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(strip, (0, top))
         top += strip.height
     return sheet
+
+
+def _fit(picture: Image.Image, height: int) -> Image.Image:
+    scale = min(height / picture.height, WIDEST * height / picture.width)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.convert("RGB").resize((width, height))

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from clipself.viz.colours import class_colour
+from clipself.viz.lettering import font, shorten
 from clipself.viz.segments import segment_edges
 
 LEAST_NAMED = 0.004
@@ -44,11 +45,12 @@ def paint_segments(
     mixed = pixels * (1 - share) + colours * share
     mixed[segment_edges(ids_HW)] = 255
     drawn = Image.fromarray(mixed.astype(np.uint8))
-    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(size=max(11, image.height // 26))
+    pen, size = ImageDraw.Draw(drawn), max(11, image.height // 30)
     for segment, label in labels.items():
         mask = ids_HW == segment
         if mask.sum() >= LEAST_NAMED * mask.size:
-            _write(pen, class_names[label].split(",")[0], _middle(mask), font, drawn.size)
+            text = shorten(class_names[label].split(",")[0], width=max(drawn.width - 8, 40), size=size)
+            _write(pen, text, _middle(mask), size=size, frame=drawn.size)
     return drawn
 
 
@@ -59,13 +61,10 @@ def _middle(mask_HW: NDArray[np.bool_]) -> tuple[int, int]:
     return int(col), int(row)
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, text: str, at: tuple[int, int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    size: tuple[int, int],
-) -> None:  # fmt: skip
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+def _write(pen: ImageDraw.ImageDraw, text: str, at: tuple[int, int], *, size: int, frame: tuple[int, int]) -> None:
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
     width, height = right - left, bottom - top
-    x = min(max(2, at[0] - width // 2), max(2, size[0] - int(width) - 2))
-    y = min(max(2, at[1] - height // 2), max(2, size[1] - int(height) - 4))
+    x = min(max(2, at[0] - width // 2), max(2, frame[0] - int(width) - 2))
+    y = min(max(2, at[1] - height // 2), max(2, frame[1] - int(height) - 4))
     pen.rectangle((x - 2, y, x + width + 2, y + height + 4), fill=(20, 20, 20))
-    pen.text((x, y - top + 2), text, fill=(255, 255, 255), font=font)
+    pen.text((x, y - top + 2), text, fill=(255, 255, 255), font=font(size))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from clipself.files import write_atomically
 from clipself.viz.colours import class_colour
+from clipself.viz.lettering import font, shorten
 from clipself.viz.panels import INK, MARGIN, PAPER, lay_out
 
 UNLABELLED = (0, 0, 0)
@@ -54,9 +55,8 @@ def write_picture(path: Path, picture: Image.Image) -> Path:
 
 def draw_legend(indices: Sequence[int], names: Sequence[str], *, width: int) -> Image.Image:
     """Colours and names in rows of as many columns as the width holds."""
-    font = ImageFont.load_default(size=14)
-    shown = [names[index] if len(names[index]) <= 26 else f"{names[index][:25]}\u2026" for index in indices]
-    column = 34 + max([int(font.getlength(name)) for name in shown] or [60])
+    shown = [shorten(names[index], width=220, size=13) for index in indices]
+    column = 34 + max([int(font(13).getlength(name)) for name in shown] or [60])
     columns = max(1, (width - MARGIN) // column)
     rows = -(-len(shown) // columns)
     legend = Image.new("RGB", (width, max(1, rows) * 22 + MARGIN), PAPER)
@@ -64,7 +64,7 @@ def draw_legend(indices: Sequence[int], names: Sequence[str], *, width: int) -> 
     for place, (index, name) in enumerate(zip(indices, shown, strict=True)):
         left, top = MARGIN + place % columns * column, place // columns * 22
         pen.rectangle((left, top + 2, left + 16, top + 17), fill=class_colour(index), outline=INK)
-        pen.text((left + 22, top + 1), name, fill=INK, font=font)
+        pen.text((left + 22, top + 1), name, fill=INK, font=font(13))
     return legend
 
 

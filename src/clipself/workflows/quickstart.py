@@ -20,7 +20,7 @@ from clipself.regions.evaluate import score_regions
 from clipself.regions.report import TITLES, RegionReport, compare_reports
 from clipself.viz.bars import draw_comparison, draw_loss
 from clipself.viz.report import ReportPage
-from clipself.workflows.show import kmeans_row, query_row, save_picture
+from clipself.workflows.show import kmeans_row, query_rows, save_picture
 
 IMAGE_SIZE: Final = 320
 MODES: Final = ("boxes", "thing_masks", "crops")
@@ -151,17 +151,16 @@ def write_report(
         save_picture(row, out / f"kmeans-{name.replace(' ', '-')}.png")
         page.picture(row, caption=f"K-means groups, {name}")
     page.heading("Where is it?")
-    page.paragraph("Similarity of every patch to a text; any English phrase can be asked.")
-    for name, text in QUERIES:
-        row = query_row(load_photo(name), text, models, image_size=480)
-        save_picture(row, out / f"query-{name}.png")
-        page.picture(row, caption=f'"{text}" in the photograph {name}')
+    page.paragraph("Similarity of every patch to a text; any English phrase can be asked. One scale for all.")
+    asked = [(load_photo(name), text) for name, text in QUERIES]
     for index in (1, 5):
         scene = scenes(index)
         thing = max((segment for segment in scene.segments if segment.is_thing), key=lambda segment: segment.area)
-        page.picture(
-            query_row(scene.image, f"a {thing.name}", models, image_size=480), caption=f'"a {thing.name}" in a scene'
-        )
+        asked.append((scene.image, f"a {thing.name}"))
+    places = [f"the photograph {name}" for name, _ in QUERIES] + ["a scene"] * 2
+    for (_, text), row, place in zip(asked, query_rows(asked, models, image_size=480), places, strict=True):
+        save_picture(row, out / f"query-{place.split()[-1]}.png")
+        page.picture(row, caption=f'"{text}" in {place}')
     page.heading("What to do next")
     page.code(next_steps(config.out / "blended"))
     write_json(out / "regions.json", [report.to_json() for report in reports])

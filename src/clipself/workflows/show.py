@@ -12,9 +12,9 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.text import embed_names
-from clipself.data.images import read_image
+from clipself.data.images import Picture, read_all
 from clipself.files import write_atomically
-from clipself.viz.heatmap import draw_query
+from clipself.viz.heatmap import common_scale, draw_query
 from clipself.viz.kmeans import draw_kmeans
 from clipself.viz.panels import stack
 
@@ -22,7 +22,7 @@ Columns = Sequence[tuple[str, DenseCLIP]]
 
 
 def show_kmeans(
-    images: Sequence[str | Path],
+    images: Sequence[Picture] | Picture,
     *,
     model: str = "clipself-mini",
     pretrained: str | None = None,
@@ -36,7 +36,7 @@ def show_kmeans(
     """Draws image | original | refined for each picture, groups of the dense map in matching colours.
 
     Args:
-        images: Picture files.
+        images: Picture files, folders of them, or opened pictures; one that cannot be read is left out with a word.
         model: open_clip name, "clipself-mini" or an export folder.
         pretrained: Tag or file of a named model.
         refined: Export folder of a refined model for a third column.
@@ -54,12 +54,12 @@ def show_kmeans(
         FileNotFoundError: A picture or model is missing.
     """
     columns = load_columns(model, pretrained, refined, device=device)
-    rows = [kmeans_row(read_image(path), columns, clusters, image_size, readout) for path in _some(images)]
+    rows = [kmeans_row(picture, columns, clusters, image_size, readout) for picture in read_all(images)]
     return save_picture(stack(rows), out)
 
 
 def show_query(
-    images: Sequence[str | Path],
+    images: Sequence[Picture] | Picture,
     text: str,
     *,
     model: str = "clipself-mini",
@@ -74,7 +74,7 @@ def show_query(
     """Draws how near each patch is to a text, for the original and a refined model.
 
     Args:
-        images: Picture files.
+        images: Picture files, folders of them, or opened pictures; one that cannot be read is left out with a word.
         text: Any phrase, such as "a cat".
         model: open_clip name, "clipself-mini" or an export folder.
         pretrained: Tag or file of a named model.
@@ -95,8 +95,8 @@ def show_query(
     if not text.strip():
         raise ValueError("the query is empty; ask for something, such as 'a cat'")
     columns = load_columns(model, pretrained, refined, device=device)
-    rows = [query_row(read_image(path), text, columns, image_size, readout, templates) for path in _some(images)]
-    return save_picture(stack(rows), out)
+    asked = [(picture, text) for picture in read_all(images)]
+    return save_picture(stack(query_rows(asked, columns, image_size, readout, templates)), out)
 
 
 def load_columns(
@@ -118,20 +118,26 @@ def kmeans_row(
     return draw_kmeans(fit_to_patches(image, columns[0][1].patch_size, image_size), maps, clusters=clusters)
 
 
-def query_row(
-    image: Image.Image,
-    text: str,
+def query_rows(
+    asked: Sequence[tuple[Image.Image, str]],
     columns: Columns,
     image_size: int = 640,
     readout: str = "value",
     templates: str = "simple",
-) -> Image.Image:
-    """One picture's row of heat maps."""
-    maps = []
+) -> list[Image.Image]:
+    """A row of heat maps for each picture and its text, all on one scale, so that they can be compared."""
+    texts = list(dict.fromkeys(text for _, text in asked))
+    rows: list[list[tuple[str, NDArray[np.float32]]]] = [[] for _ in asked]
     for title, clip in columns:
-        text_D = embed_names(clip, [text], templates=templates, cache=False).rows_SD[0].cpu().numpy()
-        maps.append((title, np.einsum("dyx,d->yx", dense_of(clip, image, image_size, readout), text_D)))
-    return draw_query(fit_to_patches(image, columns[0][1].patch_size, image_size), text, maps)
+        rows_SD = embed_names(clip, texts, templates=templates, cache=False).rows_SD.cpu().numpy()
+        for row, (image, text) in zip(rows, asked, strict=True):
+            dense_DYX = dense_of(clip, image, image_size, readout)
+            row.append((title, np.einsum("dyx,d->yx", dense_DYX, rows_SD[texts.index(text)])))
+    scale, patch = common_scale(similarity for row in rows for _, similarity in row), columns[0][1].patch_size
+    return [
+        draw_query(fit_to_patches(image, patch, image_size), text, row, scale=scale)
+        for (image, text), row in zip(asked, rows, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -153,9 +159,3 @@ def fit_to_patches(image: Image.Image, patch: int, longest: int) -> Image.Image:
 def save_picture(picture: Image.Image, path: str | Path) -> Path:
     """Writes a PNG, atomically."""
     return write_atomically(path, lambda part: picture.save(part, format="PNG"))
-
-
-def _some(images: Sequence[str | Path]) -> Sequence[str | Path]:
-    if not images:
-        raise ValueError("there are no pictures to show; name at least one file")
-    return images

@@ -3,6 +3,7 @@ from .find import FoundPicture as FoundPicture
 from .find import FoundPictures as FoundPictures
 from .find import find_maps as find_maps
 from .find import find_pictures as find_pictures
+from .find import read_all as read_all
 from .maps import IGNORED as IGNORED
 from .maps import IGNORED_16 as IGNORED_16
 from .maps import check_size as check_size
@@ -27,6 +28,7 @@ __all__ = [
     "find_maps",
     "find_pictures",
     "list_pictures",
+    "read_all",
     "read_image",
     "read_index_map",
     "read_segment_ids",

@@ -3,13 +3,16 @@
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from PIL import Image
+
 from clipself.data.images.formats import PLUGIN_OF, is_readable
-from clipself.data.images.names import output_names
+from clipself.data.images.names import distinct_names, relative_files
+from clipself.data.images.read import Picture, list_pictures, read_image
 
 MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
 log = logging.getLogger(__name__)
@@ -29,11 +32,13 @@ class FoundPicture:
 
     Attributes:
         path: As it was given, or below the folder that was given.
-        name: Of what is made of it: its path below what was searched, without suffix where that tells it from all
-            others; relative, "/" between folders, short enough for any file system.
+        file: Its path below what was searched, "/" between folders: what a COCO file calls `file_name`.
+        name: Of what is made of it: `file` without suffix where that tells it from all others; always relative and
+            short enough for any file system.
     """
 
     path: Path
+    file: str
     name: str
 
 
@@ -95,9 +100,10 @@ def find_pictures(inputs: Iterable[str | os.PathLike[str]] | str | os.PathLike[s
         for one in _search(path, passed_over) if path.is_dir() else (path,):
             found.setdefault(Path(os.path.abspath(one)), one)
     roots = [path if path.is_dir() else path.parent for path in given]
+    files = relative_files(found, roots)
     pictures = tuple(
-        FoundPicture(path=path, name=name)
-        for path, name in zip(found.values(), output_names(found, roots), strict=True)
+        FoundPicture(path=path, file=file, name=name)
+        for path, file, name in zip(found.values(), files, distinct_names(files), strict=True)
     )
     listed = FoundPictures(pictures=pictures, passed_over=dict(passed_over))
     if not pictures:
@@ -109,6 +115,32 @@ def find_pictures(inputs: Iterable[str | os.PathLike[str]] | str | os.PathLike[s
     if passed_over:
         log.info("%s", listed.describe())
     return listed
+
+
+def read_all(pictures: Sequence[Picture] | Picture) -> list[Image.Image]:
+    """Opened pictures and those of files and folders, decoded; one that cannot be read is left out with a warning.
+
+    Args:
+        pictures: Anything that `read_image` takes, or folders; one or several.
+
+    Raises:
+        FileNotFoundError: An input is not there.
+        ValueError: There are none, or none can be read.
+    """
+    given = list_pictures(pictures)
+    files = [one for one in given if isinstance(one, str | os.PathLike)]
+    listed: list[Picture] = [*(find_pictures(files).paths if files or not given else ())]
+    listed += [one for one in given if not isinstance(one, str | os.PathLike)]
+    read, said = [], ""
+    for one in listed:
+        try:
+            read.append(read_image(one))
+        except ValueError as error:
+            said = said or str(error)
+            log.warning("%s; it is left out", error)
+    if not read:
+        raise ValueError(said if len(listed) == 1 else f"none of {len(listed)} pictures can be read; the first: {said}")
+    return read
 
 
 def find_maps(root: Path) -> list[Path]:

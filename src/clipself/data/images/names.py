@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -12,22 +12,22 @@ LONGEST_PART: Final = 180
 """Bytes of a folder's or file's name, which leaves room for suffixes and for temporary names below the usual 255."""
 
 
-def output_names(paths: Collection[Path], roots: Sequence[Path]) -> list[str]:
-    """Names for what is made of files: their paths below the folder that holds all of them.
-
-    `a/1.png` and `b/1.png` become `a/1` and `b/1`; `a/2.jpg` and `a/2.png` keep their suffixes, since they would meet
-    without them.
+def relative_files(paths: Iterable[Path], roots: Sequence[Path]) -> list[str]:
+    """Files by their paths below the folder that holds all of them, "/" between folders.
 
     Args:
         paths: Different files.
-        roots: Folders that were asked for; their nearest common folder is left out of the names.
+        roots: Folders that were asked for; their nearest common folder is left out.
     """
     base = _common([Path(os.path.abspath(root)) for root in roots])
-    return distinct_names([os.path.relpath(os.path.abspath(path), base) for path in paths])
+    return [Path(os.path.relpath(os.path.abspath(path), base)).as_posix() for path in paths]
 
 
 def distinct_names(files: Iterable[str]) -> list[str]:
-    """Relative names, all different even where capitals do not count, for the files that a data set names.
+    """Relative names, all different even where capitals do not count, for what is made of files.
+
+    `a/1.png` and `b/1.png` become `a/1` and `b/1`; `a/2.jpg` and `a/2.png` keep their suffixes, since they would meet
+    without them.
 
     Args:
         files: Paths as a user or a file gives them; leading "/" and ".." lose their meaning.
