@@ -1,158 +1,176 @@
-"""What every `predict` does alike: reads pictures one by one, goes past broken ones, keeps what is done on disk.
+"""What every `predict` leaves, on disk as it is made: drawings, maps, one JSON of results, one COCO file."""
 
-A folder of predictions holds `pictures/` (drawings), `maps/` where there are maps, `results.json` (the answer to each
-picture, and what was listed, read and left out) and `coco.json`.
-"""
-
+import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from clipself.data.images import FoundPictures, read_image
-from clipself.files import write_atomically, write_json
+from clipself.data.images import FoundPicture, FoundPictures, read_image, write_index_map
+from clipself.files import write_atomically, write_json, write_text
 
 log = logging.getLogger(__name__)
 
 SAVING_SHARE: Final = 0.05
-"""Most of the time that may go into writing what is done so far."""
+"""Most of the time that may go into writing the JSON files of what is done so far."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenedPicture:
-    """One picture that can be read.
+class PredictionFolder:
+    """`pictures/NAME.png`, `maps/NAME.png` where there are maps, `results.json` and `coco.json`.
 
-    Attributes:
-        image: RGB.
-        path: Its file.
-        file: Its path below what was searched; see `FoundPicture`.
-        name: Of what is made of it, without suffix; see `FoundPicture`.
-        number: Its place among all that were listed, from 1.
-    """
+    The JSON files are whole at any time, written again as often as costs no more than `SAVING_SHARE` of the time, and
+    whatever ends the command. A picture that cannot be read or answered is left out, with a warning and its reason::
 
-    image: Image.Image
-    path: Path
-    file: str
-    name: str
-    number: int
-
-
-@dataclass(kw_only=True, slots=True)
-class Predictions:
-    """Answers to pictures, and pictures without one.
-
-    Attributes:
-        out: Folder of the results.
-        found: What was listed.
-        head: Values at the top of `results.json`, such as the names.
-        rows: One answer for each picture that was read.
-        left_out: Path and reason of each that was not.
-    """
-
-    out: Path
-    found: FoundPictures
-    head: Mapping[str, Any]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    left_out: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def path(self) -> Path:
-        """The JSON."""
-        return self.out / "results.json"
-
-    def write(self) -> Path:
-        """Writes the JSON as far as it is; "complete" tells whether every picture has been looked at."""
-        held = {
-            **self.head,
-            "listed": len(self.found),
-            "read": len(self.rows),
-            "passed_over": dict(self.found.passed_over),
-            "left_out": self.left_out,
-            "complete": len(self.rows) + len(self.left_out) == len(self.found),
-            "images": self.rows,
-        }
-        return write_json(self.path, held)
-
-    def describe(self) -> str:
-        """One line: how many pictures have an answer."""
-        said = f"{len(self.rows)} of {len(self.found)} pictures, {self.path}"
-        return f"{said} tells why {len(self.left_out)} are left out" if self.left_out else said
-
-
-def predict_pictures(
-    found: FoundPictures,
-    out: str | Path,
-    answer: Callable[[OpenedPicture], Mapping[str, Any]],
-    *,
-    head: Mapping[str, Any],
-    save: Callable[[], object] | None = None,
-) -> Predictions:
-    """Asks for an answer to each picture; one that is broken or cannot be answered is left out with a warning.
-
-    What is done is on disk as it is made: `results.json` is whole at any time, and written again as often as costs no
-    more than `SAVING_SHARE` of the time; also when the run is stopped.
+        with PredictionFolder(out, find_pictures(images), names) as folder:
+            for picture, image in folder.read():
+                with folder.attempt(picture):
+                    found = ...
+                    folder.add(picture, image, draw(image, found), found={"classes": ...}, rows=coco_rows)
 
     Args:
-        found: Pictures.
-        out: Folder, made when missing.
-        answer: Writes what belongs to a picture, and returns its row, whose values are plain.
-        head: Values at the top of `results.json`.
-        save: Writes further files of all pictures so far, as often as `results.json`.
-
-    Returns:
-        What was answered and what was left out.
-
-    Raises:
-        ValueError: No picture at all could be answered.
-        OSError: The disk is full or the folder cannot be written.
+        out: The folder; made when missing.
+        listed: The pictures.
+        names: Class names; the categories of the COCO file are numbered from 1 in this order.
+        more: Writes further files of all pictures so far, as often as the JSON.
     """
-    kept = Predictions(out=Path(out), found=found, head=head)
-    due = 0.0
-    try:
-        for number, one in enumerate(tqdm(found, unit="image", disable=len(found) < 2, leave=False), start=1):
-            try:
-                image = read_image(one.path)
-                opened = OpenedPicture(image=image, path=one.path, file=one.file, name=one.name, number=number)
-                kept.rows.append({"image": str(one.path), **answer(opened)})
-            except (ValueError, FileNotFoundError, MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
-                    raise
-                reason = _reason(error, one.path)
-                log.warning("%s; it is left out", reason)
-                kept.left_out.append({"image": str(one.path), "reason": reason})
-            if time.monotonic() >= due:
-                due = _timed(kept, save)
-    finally:
-        _timed(kept, save)
-    if not kept.rows:
-        said = kept.left_out[0]["reason"] if kept.left_out else "there are none"
-        raise ValueError(said if len(found) == 1 else f"none of {len(found)} pictures has an answer; the first: {said}")
-    if kept.left_out:
-        log.warning("%s", kept.describe())
-    return kept
 
+    def __init__(
+        self,
+        out: str | Path,
+        listed: FoundPictures,
+        names: Sequence[str],
+        *,
+        more: Callable[[], object] | None = None,
+    ) -> None:
+        self.out, self.listed, self.names, self.more = Path(out), listed, tuple(names), more
+        self.left_out: list[dict[str, str]] = []
+        self.drawings: list[Path] = []
+        self._records: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._due = 0.0
 
-def write_drawing(out: Path, name: str, picture: Image.Image) -> str:
-    """Writes the drawing of a picture, atomically; returns its path relative to the folder of predictions."""
-    file = f"pictures/{name}.png"
-    write_atomically(out / file, lambda part: picture.save(part, format="PNG"))
-    return file
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.write()
+        if error is not None:
+            return
+        if not self._records:
+            first = self.left_out[0]["reason"] if self.left_out else "there are none"
+            count = len(self.listed)
+            raise ValueError(first if count == 1 else f"none of {count} pictures has an answer; the first: {first}")
+        if self.left_out:
+            log.warning("%s", self.describe())
 
-def _timed(kept: Predictions, save: Callable[[], object] | None) -> float:
-    """Writes all; returns when to write again."""
-    begun = time.monotonic()
-    kept.write()
-    if save is not None:
-        save()
-    ended = time.monotonic()
-    return ended + (ended - begun) / SAVING_SHARE
+    @property
+    def results(self) -> Path:
+        """What was found in each picture, and what was left out."""
+        return self.out / "results.json"
+
+    @property
+    def coco(self) -> Path:
+        """The same in COCO's form."""
+        return self.out / "coco.json"
+
+    def read(self) -> Iterator[tuple[FoundPicture, Image.Image]]:
+        """The pictures that can be read, one after another."""
+        for picture in tqdm(self.listed, unit="image", disable=len(self.listed) < 2, leave=False):
+            image = None
+            with self.attempt(picture):
+                image = read_image(picture.path)
+            if image is not None:
+                yield picture, image
+
+    @contextmanager
+    def attempt(self, picture: FoundPicture) -> Iterator[None]:
+        """Leaves a picture out where what is tried fails for it: it is damaged, does not fit, or needs too much memory.
+
+        Everything else is passed on: a full disk, or a defect.
+        """
+        try:
+            yield
+        except (ValueError, FileNotFoundError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+                raise
+            reason = _reason(error, picture.path)
+            log.warning("%s; it is left out", reason)
+            self.left_out.append({"image": str(picture.path), "reason": reason})
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def add(
+        self,
+        picture: FoundPicture,
+        image: Image.Image,
+        drawing: Image.Image,
+        *,
+        found: Mapping[str, Any],
+        rows: Sequence[Mapping[str, Any]] = (),
+        labels_HW: NDArray[np.integer] | None = None,
+    ) -> None:
+        """Writes one picture's drawing and map, and takes its results.
+
+        Args:
+            picture: One of `read`.
+            image: And its pixels.
+            drawing: The picture with what was found.
+            found: What `results.json` says of it.
+            rows: COCO rows without ids, of categories from 1 on.
+            labels_HW: Class of every pixel, for `maps/`.
+        """
+        record = {"image": str(picture.path), "file": picture.file, "picture": f"pictures/{picture.name}.png"}
+        write_atomically(self.out / record["picture"], lambda part: drawing.save(part, format="PNG"))
+        if labels_HW is not None:
+            record["map"] = f"maps/{picture.name}.png"
+            write_index_map(self.out / record["map"], labels_HW)
+        self.drawings.append(self.out / record["picture"])
+        self._records.append({**record, **found})
+        number, first = len(self._records), len(self._annotations) + 1
+        self._images.append({"id": number, "file_name": picture.file, "height": image.height, "width": image.width})
+        self._annotations += [{"id": first + place, **row, "image_id": number} for place, row in enumerate(rows)]
+
+    @property
+    def number(self) -> int:
+        """Id that the next picture gets in the COCO file."""
+        return len(self._records) + 1
+
+    def write(self) -> None:
+        """Writes the JSON files as far as they are; "complete" tells whether every picture has been looked at."""
+        begun = time.monotonic()
+        held = {
+            "names": list(self.names),
+            "listed": len(self.listed),
+            "read": len(self._records),
+            "passed_over": dict(self.listed.passed_over),
+            "left_out": self.left_out,
+            "complete": len(self._records) + len(self.left_out) == len(self.listed),
+            "images": self._records,
+        }
+        categories = [{"id": place, "name": name} for place, name in enumerate(self.names, start=1)]
+        coco = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        write_json(self.results, held)
+        write_text(self.coco, json.dumps(coco))
+        if self.more is not None:
+            self.more()
+        ended = time.monotonic()
+        self._due = ended + (ended - begun) / SAVING_SHARE
+
+    def describe(self) -> str:
+        """One line: what was read, what was left out, and where the results are."""
+        count = f"{len(self._records)} of {len(self.listed)}" if self.left_out else str(len(self.listed))
+        bad = f", {len(self.left_out)} left out (see {self.results.name})" if self.left_out else ""
+        return f"{count} pictures{bad}: {self.out / 'pictures'}, {self.results}, {self.coco}"
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
