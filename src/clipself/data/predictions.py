@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -40,6 +41,7 @@ class PredictionFolder:
         out: The folder; made when missing.
         listed: The pictures.
         names: Class names; the categories of the COCO file are numbered from 1 in this order.
+        head: Further values at the top of `results.json`.
         more: Writes further files of all pictures so far, as often as the JSON.
     """
 
@@ -49,12 +51,14 @@ class PredictionFolder:
         listed: FoundPictures,
         names: Sequence[str],
         *,
+        head: Mapping[str, Any] | None = None,
         more: Callable[[], object] | None = None,
     ) -> None:
         self.out, self.listed, self.names, self.more = Path(out), listed, tuple(names), more
+        self.head = {"names": list(names), **(head or {})}
         self.left_out: list[dict[str, str]] = []
         self.drawings: list[Path] = []
-        self._records: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._due = 0.0
@@ -66,7 +70,7 @@ class PredictionFolder:
         self.write()
         if error is not None:
             return
-        if not self._records:
+        if not self.rows:
             first = self.left_out[0]["reason"] if self.left_out else "there are none"
             count = len(self.listed)
             raise ValueError(first if count == 1 else f"none of {count} pictures has an answer; the first: {first}")
@@ -77,6 +81,11 @@ class PredictionFolder:
     def results(self) -> Path:
         """What was found in each picture, and what was left out."""
         return self.out / "results.json"
+
+    @property
+    def path(self) -> Path:
+        """The same as `results`."""
+        return self.results
 
     @property
     def coco(self) -> Path:
@@ -129,33 +138,38 @@ class PredictionFolder:
             rows: COCO rows without ids, of categories from 1 on.
             labels_HW: Class of every pixel, for `maps/`.
         """
-        record = {"image": str(picture.path), "file": picture.file, "picture": f"pictures/{picture.name}.png"}
-        write_atomically(self.out / record["picture"], lambda part: drawing.save(part, format="PNG"))
+        record = {"image": str(picture.path), "file": picture.file}
+        record["picture"] = write_drawing(self.out, picture.name, drawing)
         if labels_HW is not None:
             record["map"] = f"maps/{picture.name}.png"
             write_index_map(self.out / record["map"], labels_HW)
         self.drawings.append(self.out / record["picture"])
-        self._records.append({**record, **found})
-        number, first = len(self._records), len(self._annotations) + 1
+        self._keep(picture, image, {**record, **found}, rows)
+
+    def _keep(
+        self, picture: FoundPicture, image: Image.Image, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self.rows.append(dict(row))
+        number, first = len(self.rows), len(self._annotations) + 1
         self._images.append({"id": number, "file_name": picture.file, "height": image.height, "width": image.width})
         self._annotations += [{"id": first + place, **row, "image_id": number} for place, row in enumerate(rows)]
 
     @property
     def number(self) -> int:
         """Id that the next picture gets in the COCO file."""
-        return len(self._records) + 1
+        return len(self.rows) + 1
 
     def write(self) -> None:
         """Writes the JSON files as far as they are; "complete" tells whether every picture has been looked at."""
         begun = time.monotonic()
         held = {
-            "names": list(self.names),
+            **self.head,
             "listed": len(self.listed),
-            "read": len(self._records),
+            "read": len(self.rows),
             "passed_over": dict(self.listed.passed_over),
             "left_out": self.left_out,
-            "complete": len(self._records) + len(self.left_out) == len(self.listed),
-            "images": self._records,
+            "complete": len(self.rows) + len(self.left_out) == len(self.listed),
+            "images": self.rows,
         }
         categories = [{"id": place, "name": name} for place, name in enumerate(self.names, start=1)]
         coco = {"images": self._images, "annotations": self._annotations, "categories": categories}
@@ -168,9 +182,46 @@ class PredictionFolder:
 
     def describe(self) -> str:
         """One line: what was read, what was left out, and where the results are."""
-        count = f"{len(self._records)} of {len(self.listed)}" if self.left_out else str(len(self.listed))
+        count = f"{len(self.rows)} of {len(self.listed)}" if self.left_out else str(len(self.listed))
         bad = f", {len(self.left_out)} left out (see {self.results.name})" if self.left_out else ""
         return f"{count} pictures{bad}: {self.out / 'pictures'}, {self.results}, {self.coco}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenedPicture:
+    """One picture that can be read; the fields are those of `FoundPicture`, its pixels, and its place from 1."""
+
+    image: Image.Image
+    path: Path
+    file: str
+    name: str
+    number: int
+
+
+def predict_pictures(
+    found: FoundPictures,
+    out: str | Path,
+    answer: Callable[[OpenedPicture], Mapping[str, Any]],
+    *,
+    head: Mapping[str, Any],
+    save: Callable[[], object] | None = None,
+) -> PredictionFolder:
+    """A whole folder of predictions by a function that answers one picture and writes what belongs to it."""
+    with PredictionFolder(out, found, head.get("names", ()), head=head, more=save) as folder:
+        for picture, image in folder.read():
+            with folder.attempt(picture):
+                one = OpenedPicture(
+                    image=image, path=picture.path, file=picture.file, name=picture.name, number=folder.number
+                )
+                folder._keep(picture, image, {"image": str(picture.path), **answer(one)})
+    return folder
+
+
+def write_drawing(out: Path, name: str, picture: Image.Image) -> str:
+    """Writes the drawing of a picture, atomically; returns its path relative to the folder of predictions."""
+    file = f"pictures/{name}.png"
+    write_atomically(out / file, lambda part: picture.save(part, format="PNG"))
+    return file
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
