@@ -18,7 +18,6 @@ from .optim import warmup_poly as warmup_poly
 from .precision import Precision as Precision
 from .precision import make_precision as make_precision
 from .resolve import recipe as recipe
-from .resolve import resolve as resolve
 from .result import TrainResult as TrainResult
 from .run import train as train
 from .sampler import EpochSampler as EpochSampler
@@ -48,7 +47,6 @@ __all__ = [
     "make_precision",
     "read_metrics",
     "recipe",
-    "resolve",
     "save_state",
     "train",
     "warmup_constant",

@@ -4,7 +4,6 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
 from os import PathLike, fspath
 from pathlib import Path
 from types import NoneType, UnionType
@@ -14,11 +13,15 @@ UNSET: Final = Path("")
 """Stands in a recipe for what every run must be given; compared by identity, since Path("") equals Path(".")."""
 
 
-@cache
-def kinds_of(settings: type) -> Mapping[str, Any]:
+def kinds_of(settings: Any) -> Mapping[str, Any]:
     """Field -> annotation of a dataclass, without the marks of the command line."""
-    hints = get_type_hints(settings)
-    return {field.name: hints[field.name] for field in fields(settings) if field.init}
+    if settings not in _KINDS:
+        hints = get_type_hints(settings)
+        _KINDS[settings] = {field.name: hints[field.name] for field in fields(settings) if field.init}
+    return _KINDS[settings]
+
+
+_KINDS: Final[dict[Any, Mapping[str, Any]]] = {}
 
 
 def fit(value: Any, kind: Any, name: str) -> Any:

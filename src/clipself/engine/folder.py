@@ -79,8 +79,8 @@ def open_folder(config: RunConfig, writes: Sequence[str], world: World) -> Itera
         fault: Exception | None = None
         if world.is_main:
             try:
-                _refuse_other_run(config, folder)
                 stack.enter_context(locked(config.out / ".lock", busy=f"another run is writing to {config.out}"))
+                _refuse_other_run(config, folder)
                 clear_parts(config.out)
             except (OSError, ValueError) as error:
                 fault = error

@@ -41,7 +41,7 @@ def resolve(
         config = read_config(config)
     if config is not None and recipe is not None:
         raise ValueError("a config and a recipe both give all settings; choose one of them")
-    if config is None and recipe is None and options.get("resume") and "out" in options:
+    if config is None and recipe is None and options.get("resume") is True and "out" in options:
         config = settings_of_run(Path(options["out"]))
     base: Any = config
     if config is None and recipes:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,6 @@ def sum_counts(counts: Iterable[Mapping[str, Tensor | float]], world: World) -> 
             summed[name] = summed[name] + here if name in summed else here
     if not summed:
         return {}
-    joined = world.sum(torch.cat([value.reshape(-1) for value in summed.values()])).float()
+    joined: Any = world.sum(torch.cat([value.reshape(-1) for value in summed.values()])).float()
     pieces = joined.split([value.numel() for value in summed.values()])
     return {name: piece.reshape(summed[name].shape) for name, piece in zip(summed, pieces, strict=True)}
