@@ -26,7 +26,8 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
-from clipself.backbones.trunk import Sequence, join_heads
+from clipself.backbones.transformer import require_blocks
+from clipself.backbones.trunk import Tokens, join_heads
 from clipself.distillation.clipself import ClipSelf
 from clipself.engine.optim import decay_groups
 from clipself.losses.cosine import cosine_loss
@@ -70,9 +71,9 @@ class Clock:
             torch.cuda.synchronize()
 
 
-def plain_block(clip: DenseCLIP, block: torch.nn.Module, sequence: Sequence) -> Tensor:
+def plain_block(clip: DenseCLIP, block: torch.nn.Module, sequence: Tokens) -> Tensor:
     """A block whose attention matrix is materialised."""
-    trunk, tokens = clip.trunk, sequence.tokens
+    trunk, tokens = require_blocks(clip, "the benchmark"), sequence.tokens
     normed = trunk.norm_attention(block, tokens)
     query, key = (trunk.rotate(trunk.project(block, normed, part), sequence) for part in "qk")
     attention = (query * trunk.head_dim**-0.5 @ key.mT).softmax(-1)
@@ -83,15 +84,16 @@ def plain_block(clip: DenseCLIP, block: torch.nn.Module, sequence: Sequence) -> 
 
 def plain_embed(clip: DenseCLIP, images: Tensor) -> Tensor:
     """Every token through every block, then the class token."""
-    sequence = clip.trunk.embed(images)
-    for block in clip.trunk.blocks:
+    trunk = require_blocks(clip, "the benchmark")
+    sequence = trunk.embed(images)
+    for block in trunk.blocks:
         sequence = sequence.with_tokens(plain_block(clip, block, sequence))
-    return F.normalize(clip.trunk.head(sequence.tokens)[:, 0], dim=-1)
+    return F.normalize(trunk.head(sequence.tokens)[:, 0], dim=-1)
 
 
 def plain_dense(clip: DenseCLIP, images: Tensor) -> Tensor:
     """The value readout, with the ordinary last block run and thrown away as in the release."""
-    trunk = clip.trunk
+    trunk = require_blocks(clip, "the benchmark")
     sequence = trunk.embed(images)
     for block in list(trunk.blocks)[:-1]:
         sequence = sequence.with_tokens(plain_block(clip, block, sequence))

@@ -22,6 +22,8 @@ _SEGMENTATION: Final = "clipself.segmentation"
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.backbones.stands_on": ("clipself.backbones.head_folder",),
+    "clipself.backbones.unfilled": ("clipself.backbones.fast_init",),
+    "clipself.backbones.words": ("clipself.backbones.word_encoder",),
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
     "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),
     "clipself.panoptic.mask_model": ("clipself.panoptic.generators.own",),
@@ -125,8 +127,10 @@ NAMES: Final[Mapping[str, str]] = {
     },
     **{
         f"{_SEGMENTATION}.san.{name}": f"{_SEGMENTATION}.san.model.{name}"
-        for name in ("BLOCKED", "Head", "SplitFeatures", "format_bias", "look", "pool_bias", "run_masked")
+        for name in ("BLOCKED", "Head", "format_bias", "look", "pool_bias")
     },
+    "clipself.backbones.dense_clip.to_map": "clipself.backbones.trunk.to_map",
+    "clipself.backbones.trunk.Sequence": "clipself.backbones.trunk.Tokens",
     "clipself.detection.DetectorSettings": "clipself.detection.detectors.table.make_settings",
     "clipself.detection.METHODS": "clipself.detection.detectors.table.DETECTORS",
     "clipself.detection.DetectTrainConfig": "clipself.detection.config.DetectionTrainConfig",

@@ -7,13 +7,20 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
+from tests.support.tiny import TINY, tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.readouts import READOUTS, Readout, gaussian_window
+from clipself.backbones.transformer import TransformerTrunk, require_blocks
 
-TINY = pytest.mark.parametrize("make", [tiny_openai_clip, tiny_eva_clip])
+BLOCKS = pytest.mark.parametrize("make", [tiny_openai_clip, tiny_eva_clip])
+ALL = pytest.mark.parametrize("make", TINY.values(), ids=TINY)
 Make = Callable[[], DenseCLIP]
+UNGUIDED = sorted(name for name, readout in READOUTS.items() if not readout.guided)
+
+
+def trunk_of(clip: DenseCLIP) -> TransformerTrunk:
+    return require_blocks(clip, "this test")
 
 
 def images_of(clip: DenseCLIP, rows: int, cols: int, *, count: int = 2) -> torch.Tensor:
@@ -21,7 +28,7 @@ def images_of(clip: DenseCLIP, rows: int, cols: int, *, count: int = 2) -> torch
     return torch.randn(size, generator=torch.Generator().manual_seed(1))
 
 
-@TINY
+@BLOCKS
 @torch.no_grad()
 def test_global_embedding_is_the_stock_one(make: Make) -> None:
     clip = make()
@@ -30,19 +37,19 @@ def test_global_embedding_is_the_stock_one(make: Make) -> None:
     torch.testing.assert_close(clip.encode_image(images, normalize=False), stock, atol=1e-6, rtol=1e-5)
 
 
-@TINY
+@BLOCKS
 @torch.no_grad()
 def test_qk_readout_is_what_the_stock_tower_gives_its_patches(make: Make) -> None:
     clip = make()
     images = torch.randn(1, 3, *clip.image_size, generator=torch.Generator().manual_seed(1))
-    trunk = clip.trunk
+    trunk = trunk_of(clip)
     tokens = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)).tokens
     expected = F.normalize(trunk.head(tokens[:, 1:]), dim=-1)
     dense = clip.dense_map(images, readout="qk")
     torch.testing.assert_close(dense.flatten(2).mT, expected, atol=1e-6, rtol=1e-5)
 
 
-@TINY
+@BLOCKS
 @torch.no_grad()
 def test_dense_map_takes_any_size_and_gives_unit_vectors(make: Make) -> None:
     clip = make()
@@ -53,20 +60,56 @@ def test_dense_map_takes_any_size_and_gives_unit_vectors(make: Make) -> None:
     torch.testing.assert_close(F.normalize(longer, dim=1), dense)
 
 
-@TINY
+@ALL
 @torch.no_grad()
-def test_image_and_map_are_both_at_once(make: Make) -> None:
+def test_one_reading_gives_what_many_give(make: Make) -> None:
     clip, images = make(), torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    embeddings, dense = clip.image_and_map(images, readout="qq")
-    assert torch.equal(embeddings, clip.encode_image(images))
-    assert torch.equal(dense, clip.dense_map(images, readout="qq"))
+    last = len(clip.trunk.stages) - 1
+    read = clip.read(images, taps=(0, last), dense=True, pooled=True, readout="qq")
+    assert read.dense is not None
+    assert read.pooled is not None
+    assert torch.equal(read.pooled, clip.encode_image(images))
+    assert torch.equal(read.dense, clip.dense_map(images, readout="qq"))
+    for ours, stage, alone in zip(read.taps, (0, last), clip.taps(images, (0, last), readout="qq"), strict=True):
+        assert torch.equal(ours, alone)
+        told = clip.trunk.stages[stage]
+        assert ours.shape == (2, told.width, 64 // told.stride, 96 // told.stride)
+    with pytest.warns(FutureWarning, match=r"read\(images, pooled=True, dense=True\)"):
+        old = clip.image_and_map(images, readout="qq")
+    assert torch.equal(old[0], read.pooled)
+    with pytest.raises(ValueError, match="nothing was asked for"):
+        clip.read(images)
+
+
+@ALL
+def test_results_carry_no_gradient_until_something_learns(make: Make) -> None:
+    clip = make()
+    images = images_of(clip, 2, 2)
+    for result in (clip.dense_map(images), clip.encode_image(images), clip.encode_text(["a cat"])):
+        assert result.numpy().shape[0] in (1, 2)
+    next(clip.trunk.parts[0].parameters()).requires_grad_(True)
+    assert clip.dense_map(images).requires_grad
+    assert make().dense_map(images.requires_grad_()).requires_grad  # asked for by the images
+
+
+@ALL
+@torch.no_grad()
+def test_embedded_boxes_are_means_of_whole_cells(make: Make) -> None:
+    clip = make()
+    patch, images = clip.patch_size, images_of(clip, 2, 3)
+    boxes = [torch.tensor([[0, 0, patch, 2 * patch], [patch, 0, 3 * patch, patch]]), torch.zeros(0, 4)]
+    dense = clip.dense_map(images)
+    expected = torch.stack([dense[0, :, :, 0].mean(1), dense[0, :, 0, 1:].mean(1)])
+    torch.testing.assert_close(clip.embed_boxes(images, boxes), F.normalize(expected, dim=-1))
+    with pytest.raises(ValueError, match="1 sets of boxes for 2 images"):
+        clip.embed_boxes(images, boxes[:1])
 
 
 @torch.no_grad()
 def test_value_readout_spelled_out() -> None:
     clip = tiny_openai_clip()
     images = images_of(clip, 4, 4, count=1)
-    trunk = clip.trunk
+    trunk = trunk_of(clip)
     tokens = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)[:-1]).tokens[0]
     visual: Any = clip.clip.visual
     block = visual.transformer.resblocks[-1]
@@ -85,7 +128,8 @@ def test_value_readout_spelled_out() -> None:
 def test_qq_readout_spelled_out() -> None:
     clip = tiny_openai_clip()
     images = images_of(clip, 2, 3, count=1)
-    trunk, block = clip.trunk, clip.trunk.blocks[-1]
+    trunk = trunk_of(clip)
+    block = trunk.blocks[-1]
     tokens = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)[:-1]).tokens
     query, value = (trunk.project(block, trunk.norm_attention(block, tokens), part)[0] for part in "qv")
     rows = []
@@ -97,8 +141,8 @@ def test_qq_readout_spelled_out() -> None:
     torch.testing.assert_close(clip.dense_map(images, readout="clearclip")[0].flatten(1).mT, expected)
 
 
-@TINY
-@pytest.mark.parametrize("readout", sorted(READOUTS))
+@BLOCKS
+@pytest.mark.parametrize("readout", UNGUIDED)
 @torch.no_grad()
 def test_every_readout_runs_and_none_is_the_ordinary_attention(make: Make, readout: str) -> None:
     clip = make()
@@ -122,7 +166,7 @@ def test_value_readout_keeps_patches_apart_in_the_last_block() -> None:
 
 @torch.no_grad()
 def test_rotary_positions_follow_each_axis() -> None:
-    trunk = tiny_eva_clip().trunk
+    trunk = trunk_of(tiny_eva_clip())
     square, wide = (trunk.embed(torch.zeros(1, 3, *size)).rope for size in ((64, 64), (64, 128)))
     assert square is not None
     assert wide is not None
@@ -134,15 +178,16 @@ def test_rotary_positions_follow_each_axis() -> None:
     assert float(sine_wide[3, 0, 2]) == pytest.approx(math.sin(3 / 4 * 16 * frequency), abs=1e-5)
 
 
-@TINY
+@BLOCKS
 @torch.no_grad()
 def test_taps_end_with_the_value_path(make: Make) -> None:
     clip = make()
     images = images_of(clip, 3, 4)
-    last = clip.trunk.depth - 1
-    taps = clip.taps(images, range(clip.trunk.depth))
-    assert [tuple(tap.shape) for tap in taps] == [(2, 64, 3, 4)] * clip.trunk.depth
-    from_tap = clip.trunk.head(taps[last].flatten(2).mT)
+    trunk = trunk_of(clip)
+    entering, *taps = clip.taps(images, range(-1, trunk.depth))
+    assert torch.equal(entering, trunk.embed(images).to_map())
+    assert [tuple(tap.shape) for tap in taps] == [(2, 64, 3, 4)] * trunk.depth
+    from_tap = trunk.head(taps[-1].flatten(2).mT)
     torch.testing.assert_close(F.normalize(from_tap, dim=-1).mT.reshape(2, -1, 3, 4), clip.dense_map(images))
     with pytest.raises(ValueError, match=r"must ascend within 0\.\."):
         clip.taps(images, [1, 0])
@@ -150,14 +195,15 @@ def test_taps_end_with_the_value_path(make: Make) -> None:
         clip.taps(images, [99])
 
 
-@TINY
+@BLOCKS
 def test_checkpointing_gives_the_same_gradients(make: Make) -> None:
     gradients = []
     for checkpointing in (False, True):
         clip = make()
+        clip.clip.requires_grad_(True)
         clip.set_grad_checkpointing(checkpointing)
         clip.dense_map(images_of(clip, 3, 3)).pow(3).sum().backward()  # type: ignore[no-untyped-call]
-        gradients.append([p.grad for p in clip.trunk.blocks.parameters()])
+        gradients.append([p.grad for p in trunk_of(clip).blocks.parameters()])
     assert any(grad is not None and grad.abs().max() > 0 for grad in gradients[0])
     for plain, recomputed in zip(*gradients, strict=True):
         if plain is None:

@@ -9,10 +9,8 @@ from safetensors.torch import save_file
 from tests.support.tiny import tiny_resnet_clip
 from torch import Tensor
 
+from clipself.backbones.fast_init import unfilled
 from clipself.backbones.loading import load_clip
-from clipself.backbones.resnet import ResNetTrunk
-from clipself.backbones.unfilled import unfilled
-from clipself.distillation.clipself import ClipSelf
 from clipself.segmentation.catseg.model import catseg_settings
 from clipself.segmentation.san.model import san_settings
 
@@ -40,10 +38,14 @@ def test_the_dense_map_is_each_pixels_own_value_and_qk_is_the_pools_attention() 
         token = last[:, :, y, x] + pool.positional_embedding[1 + place]  # type: ignore
         torch.testing.assert_close(dense[:, :, y, x], pool.c_proj(pool.v_proj(token)))  # type: ignore
     # Queries of all tokens give what the stock pool gives, token by token: it returns the first one alone.
-    trunk = clip.trunk
-    everything = trunk.run_block(trunk.blocks[0], trunk.embed(images()))
-    torch.testing.assert_close(everything[:, 0], clip.clip.encode_image(images()))  # type: ignore[operator]
     ordinary = clip.dense_map(images(), readout="qk", normalize=False)
+    tokens = last.flatten(2).mT
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1) + pool.positional_embedding  # type: ignore
+    query, key, value = (part(tokens).unflatten(-1, (8, -1)).transpose(1, 2)
+                         for part in (pool.q_proj, pool.k_proj, pool.v_proj))  # type: ignore  # fmt: skip
+    weights = (query @ key.mT * (512 // 8) ** -0.5).softmax(-1)
+    everything = pool.c_proj((weights @ value).transpose(1, 2).flatten(2))  # type: ignore
+    torch.testing.assert_close(everything[:, 0], clip.clip.encode_image(images()))  # type: ignore[operator]
     torch.testing.assert_close(ordinary.flatten(2).mT, everything[:, 1:])
 
 
@@ -53,11 +55,13 @@ def test_any_size_and_the_stages_as_taps() -> None:
     wide = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     assert clip.dense_map(wide).shape == (1, 32, 2, 3)
     assert clip.encode_image(wide).shape == (1, 32)
-    assert isinstance(clip.trunk, ResNetTrunk)
-    assert clip.trunk.stage_widths == (64, 128, 256, 512)
+    assert [(stage.width, stage.stride) for stage in clip.trunk.stages] == [(64, 4), (128, 8), (256, 16), (512, 32)]
+    assert clip.trunk.pools_by == "attention"
+    assert clip.trunk.is_pyramid
+    assert not clip.trunk.has_class_token
     taps = clip.taps(wide, (0, 1, 2, 3))
     assert [tuple(tap.shape[1:]) for tap in taps] == [(64, 16, 24), (128, 8, 12), (256, 4, 6), (512, 2, 3)]
-    torch.testing.assert_close(F.normalize(clip.trunk.read_tap(taps[-1]), dim=-1), clip.dense_map(wide).flatten(2).mT)
+    torch.testing.assert_close(F.normalize(clip.trunk.read_tap(taps[-1]), dim=1), clip.dense_map(wide))
     with pytest.raises(ValueError, match="do not divide into patches of 32"):
         clip.dense_map(torch.zeros(1, 3, 60, 64))
 
@@ -78,9 +82,7 @@ def test_a_file_with_the_published_names_loads_strictly(tmp_path: Path) -> None:
 
 
 def test_what_needs_blocks_refuses_a_resnet() -> None:
-    with pytest.raises(ValueError, match="self-distillation needs a vision transformer"):
-        ClipSelf(tiny_resnet_clip())
-    with pytest.raises(ValueError, match="CAT-Seg needs"):
+    with pytest.raises(ValueError, match=r"CAT-Seg needs .* class token.*strides 4, 8, 16, 32 and pools by attention"):
         catseg_settings(tiny_resnet_clip())
     with pytest.raises(ValueError, match="SAN needs"):
         san_settings(tiny_resnet_clip())

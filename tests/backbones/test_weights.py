@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.export import blend_clips, save_clip, sweep_blends
+from clipself.backbones.fast_init import unfilled
 from clipself.backbones.loading import blank_clip, load_clip, named_config
-from clipself.backbones.unfilled import unfilled
 from clipself.backbones.weights import (
     from_official_eva,
     is_official_eva,

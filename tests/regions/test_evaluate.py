@@ -106,5 +106,5 @@ def test_several_models_side_by_side(
 def test_questions_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown mode 'box'"):
         evaluate_regions(annotations=tmp_path, images=tmp_path, modes=("box",))
-    with pytest.raises(ValueError, match="image_size=60 is no multiple of the patch of 8; try 64"):
+    with pytest.raises(ValueError, match="image_size=60 is no multiple of the patch of 8 pixels; try 64"):
         score_regions(tiny_openai_clip(), FourThings(), image_size=60)

@@ -1,8 +1,7 @@
 """One CLIP with a dense side: image, text, dense map and taps over a stock open_clip model."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Sequence as ListLike
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +17,18 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 
 from clipself.backbones.eva import EvaTrunk
-from clipself.backbones.readouts import Readout, find_readout, read_last_block
+from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.timm_vit import TimmVitTrunk
-from clipself.backbones.trunk import Sequence, Trunk
+from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.backbones.vit import OpenClipTrunk
 from clipself.data.images import Picture, read_image
+from clipself.ops.boxes import normalize_boxes
+from clipself.ops.patches import nearest_whole
+from clipself.ops.pooling import pool_boxes
+from clipself.renamed import old_names, warn_renamed
+
+__getattr__ = old_names(__name__)
 
 TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
     VisionTransformer: OpenClipTrunk,
@@ -57,7 +62,7 @@ class DenseCLIP(nn.Module):
         dense_BDYX = clip.dense_map(images)
 
     Args:
-        clip: `open_clip.CLIP` or `CustomTextCLIP` with a class-token vision transformer.
+        clip: `open_clip.CLIP` or `CustomTextCLIP`; its parameters are frozen until somebody chooses which learn.
         name: open_clip name of the architecture, or the name of a packaged model.
         model_cfg: open_clip's configuration of it, as in `open_clip_config.json`.
         tokenizer: Callable that turns a list of texts into token ids (K, L).
@@ -83,7 +88,7 @@ class DenseCLIP(nn.Module):
         merges_file: Path | None = None,
     ) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip = clip.requires_grad_(False)
         self.name = name
         self.model_cfg = deepcopy(dict(model_cfg))
         self.tokenizer = tokenizer
@@ -108,17 +113,8 @@ class DenseCLIP(nn.Module):
 
     @property
     def num_taps(self) -> int:
-        """How many taps there are: blocks of a transformer, stages of a convolutional tower."""
-        return len(self.trunk.stage_strides) or self.trunk.depth
-
-    def require_transformer(self, purpose: str) -> None:
-        """Refuses a convolutional tower.
-
-        Raises:
-            ValueError: It is one.
-        """
-        if self.trunk.pools_by_attention:
-            raise ValueError(f"{purpose} needs a vision transformer, such as ViT-B-16; {self.name} is a ResNet")
+        """How many stages can be tapped: blocks of a transformer, stages of a convolutional tower."""
+        return len(self.trunk.stages)
 
     @property
     def device(self) -> torch.device:
@@ -129,23 +125,105 @@ class DenseCLIP(nn.Module):
         """The dense map; so that a wrapper for many GPUs sees the path that is trained."""
         return self.dense_map(images_B3HW, readout=readout)
 
-    def encode_image(self, images_B3HW: Tensor, *, normalize: bool = True) -> Tensor:
-        """Embeds whole images by the class token, as the stock model does, at any size.
+    def read(
+        self,
+        images_B3HW: Tensor,
+        *,
+        taps: Iterable[int] = (),
+        dense: bool = False,
+        pooled: bool = False,
+        readout: str | Readout = "value",
+        guide: Tensor | None = None,
+        normalize: bool = True,
+    ) -> ClipReading:
+        """One pass of the image tower that gives all that is asked for; what is shared is computed once.
+
+        Source: CLIPSelf (arXiv:2310.01403), Sec. 3.1 for the default readout; F-ViT (CLIPSelf, detection) for the taps,
+        whose last one is the last block as the readout runs it, ahead of the final norm.
 
         Args:
             images_B3HW: Normalised images, sides multiples of the patch.
-            normalize: Whether to return unit vectors.
-
-        Returns:
-            Embeddings (B, D).
+            taps: 0-based indices of `trunk.stages`, ascending; -1 is what enters the first block of a transformer.
+            dense: Whether to embed every patch in the joint space.
+            pooled: Whether to embed whole images, as the stock model does, at any size.
+            readout: A row of `READOUTS`, with options after a colon ("naclip:std=3"), or a `Readout`; "qk" is the
+                ordinary attention.
+            guide: Features (B, C, y, x) of another model, for readouts that are guided by one.
+            normalize: Whether dense map and image embeddings are unit vectors.
 
         Raises:
-            ValueError: A side is not a multiple of the patch.
+            ValueError: A side is not a multiple of the patch, the readout is unknown or not one of this tower, or a tap
+                is outside the trunk.
         """
-        pooled = self.trunk.pool_class_token(self._before_last_block(images_B3HW))
-        return F.normalize(pooled, dim=-1) if normalize else pooled
+        trunk, wanted = self.trunk, tuple(taps)
+        last = len(trunk.stages) - 1
+        if list(wanted) != sorted(set(wanted)) or (wanted and not trunk.first_tap <= wanted[0] <= wanted[-1] <= last):
+            raise ValueError(f"taps {list(wanted)} must ascend within 0..{last}, the stages of this trunk")
+        if not (wanted or dense or pooled):
+            raise ValueError("nothing was asked for; pass taps=, dense=True or pooled=True")
+        read = trunk.read(
+            images_B3HW, taps=wanted, dense=dense, pooled=pooled, readout=find_readout(readout), guide=guide
+        )
+        if not normalize:
+            return read
+        return replace(
+            read,
+            dense=None if read.dense is None else F.normalize(read.dense, dim=1),
+            pooled=None if read.pooled is None else F.normalize(read.pooled, dim=-1),
+        )
 
-    def encode_text(self, texts: ListLike[str], *, normalize: bool = True) -> Tensor:
+    def encode_image(self, images_B3HW: Tensor, *, normalize: bool = True) -> Tensor:
+        """Image embeddings (B, D), by the tower's own pooling; see `read`."""
+        pooled = self.read(images_B3HW, pooled=True, normalize=normalize).pooled
+        assert pooled is not None
+        return pooled
+
+    def dense_map(
+        self,
+        images_B3HW: Tensor,
+        *,
+        readout: str | Readout = "value",
+        guide: Tensor | None = None,
+        normalize: bool = True,
+    ) -> Tensor:
+        """Dense map (B, D, Y, X) with Y = H / patch, X = W / patch; see `read`.
+
+        Without a gradient unless parameters learn or the images ask for one, so that `.numpy()` works.
+        """
+        dense = self.read(images_B3HW, dense=True, readout=readout, guide=guide, normalize=normalize).dense
+        assert dense is not None
+        return dense
+
+    def taps(self, images_B3HW: Tensor, blocks: Iterable[int], *, readout: str | Readout = "value") -> list[Tensor]:
+        """One map (B, C, Y, X) for each index of `trunk.stages`; see `read`."""
+        return list(self.read(images_B3HW, taps=blocks, readout=readout).taps)
+
+    def embed_boxes(self, images_B3HW: Tensor, boxes: Sequence[Tensor], *, readout: str | Readout = "value") -> Tensor:
+        """Region embeddings (R, D) of unit length: the dense map pooled over boxes, see `pool_boxes`.
+
+        Args:
+            images_B3HW: Normalised images, sides multiples of the patch.
+            boxes: For each image its boxes (r, 4), `xyxy` in pixels of these images.
+            readout: See `read`.
+
+        Raises:
+            ValueError: There is not one set of boxes an image, or one is not (r, 4).
+        """
+        size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        dense = self.dense_map(images_B3HW, readout=readout)
+        return F.normalize(pool_boxes(dense, [normalize_boxes(one.float(), size=size) for one in boxes]), dim=-1)
+
+    def image_and_map(
+        self, images_B3HW: Tensor, *, readout: str | Readout = "value", normalize: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """The old name of `read(images, pooled=True, dense=True)`."""
+        warn_renamed("DenseCLIP.image_and_map", "DenseCLIP.read(images, pooled=True, dense=True)")
+        read = self.read(images_B3HW, dense=True, pooled=True, readout=readout, normalize=normalize)
+        assert read.pooled is not None
+        assert read.dense is not None
+        return read.pooled, read.dense
+
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Tensor:
         """Embeds texts.
 
         Args:
@@ -169,90 +247,13 @@ class DenseCLIP(nn.Module):
         embeddings: Tensor = self.clip.encode_text(tokens)  # type: ignore[operator]
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
-    def dense_map(self, images_B3HW: Tensor, *, readout: str | Readout = "value", normalize: bool = True) -> Tensor:
-        """Embeds every patch in the joint space.
-
-        Source: CLIPSelf (arXiv:2310.01403), Sec. 3.1 for the default readout.
-
-        Args:
-            images_B3HW: Normalised images, sides multiples of the patch.
-            readout: A row of `READOUTS`, or a `Readout`.
-            normalize: Whether to return unit vectors along D.
-
-        Returns:
-            Dense map (B, D, Y, X) with Y = H / patch, X = W / patch.
-
-        Raises:
-            ValueError: A side is not a multiple of the patch, or the readout is unknown.
-        """
-        chosen = find_readout(readout)
-        return self._read_map(self._before_last_block(images_B3HW), chosen, normalize=normalize)
-
-    def image_and_map(
-        self, images_B3HW: Tensor, *, readout: str | Readout = "value", normalize: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Image embeddings (B, D) and dense map (B, D, Y, X) for little more than the price of one.
-
-        Both are those of `encode_image` and `dense_map`, which share all blocks but the last.
-
-        Args:
-            images_B3HW: Normalised images, sides multiples of the patch.
-            readout: A row of `READOUTS`, or a `Readout`.
-            normalize: Whether to return unit vectors.
-
-        Raises:
-            ValueError: A side is not a multiple of the patch, or the readout is unknown.
-        """
-        chosen = find_readout(readout)
-        sequence = self._before_last_block(images_B3HW)
-        pooled = self.trunk.pool_class_token(sequence)
-        return F.normalize(pooled, dim=-1) if normalize else pooled, self._read_map(
-            sequence, chosen, normalize=normalize
-        )
-
-    def _before_last_block(self, images_B3HW: Tensor) -> Sequence:
-        trunk = self.trunk
-        return trunk.forward_blocks(trunk.embed(images_B3HW), list(trunk.blocks)[:-1])
-
-    def _read_map(self, sequence: Sequence, readout: Readout, *, normalize: bool) -> Tensor:
-        patches_BPC = read_last_block(self.trunk, sequence, readout=readout)[:, 1:]
-        patches_BPD = self.trunk.head(patches_BPC)
-        return to_map(F.normalize(patches_BPD, dim=-1) if normalize else patches_BPD, sequence.grid)
-
-    def taps(self, images_B3HW: Tensor, blocks: Iterable[int], *, readout: str | Readout = "value") -> list[Tensor]:
-        """Hands out the patch tokens after chosen blocks; the last block runs as the readout says.
-
-        Source: F-ViT (CLIPSelf, detection), whose last tap is the value path ahead of the final norm.
-
-        Args:
-            images_B3HW: Normalised images, sides multiples of the patch.
-            blocks: 0-based indices, ascending; of the stages for a convolutional tower.
-            readout: How the last block runs if it is among them; "qk" is the ordinary attention.
-
-        Returns:
-            One map (B, C, Y, X) for each index; stages of a convolutional tower have their own sizes and channels.
-
-        Raises:
-            ValueError: An index is outside the trunk or they do not ascend.
-        """
-        trunk, wanted = self.trunk, list(blocks)
-        if wanted != sorted(set(wanted)) or not wanted or wanted[0] < 0 or wanted[-1] >= self.num_taps:
-            raise ValueError(f"taps {wanted} must ascend within 0..{self.num_taps - 1}, the blocks of this trunk")
-        if trunk.stage_strides:
-            stages = trunk.stages(images_B3HW)
-            return [stages[index] for index in wanted]
-        sequence, maps = trunk.embed(images_B3HW), []
-        for index, block in enumerate(list(trunk.blocks)[: wanted[-1] + 1]):
-            last = index == trunk.depth - 1
-            tokens = (
-                read_last_block(trunk, sequence, readout=find_readout(readout))
-                if last
-                else trunk.forward_block(block, sequence)
-            )
-            sequence = sequence.with_tokens(tokens)
-            if index in wanted:
-                maps.append(to_map(tokens[:, 1:], sequence.grid))
-        return maps
+    def train(self, mode: bool = True) -> "DenseCLIP":
+        """Batch norms keep the statistics of pre-training: what learns must not depend on how a batch is cut."""
+        super().train(mode)
+        for module in self.clip.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass: less memory, one more forward pass."""
@@ -275,7 +276,7 @@ class DenseCLIP(nn.Module):
         """
         rgb, patch = read_image(image), self.patch_size
         if size is None:
-            size = (max(1, round(rgb.height / patch)) * patch, max(1, round(rgb.width / patch)) * patch)
+            size = (nearest_whole(rgb.height, patch), nearest_whole(rgb.width, patch))
         height, width = (size, size) if isinstance(size, int) else size
         pixels = torch.frombuffer(bytearray(rgb.resize((width, height), resample=3).tobytes()), dtype=torch.uint8)
         scaled = pixels.reshape(height, width, 3).permute(2, 0, 1).float() / 255
@@ -307,11 +308,6 @@ class DenseCLIP(nn.Module):
         if image_identity is not None:
             twin.identity = replace(twin.identity, image=image_identity)
         return twin
-
-
-def to_map(patches_BPC: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, Y * X, C), row by row -> (B, C, Y, X)."""
-    return patches_BPC.mT.reshape(patches_BPC.shape[0], -1, *grid)
 
 
 def view_trunk(visual: Any) -> Trunk:

@@ -8,10 +8,11 @@ from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat, build_rotary_po
 from timm.models.eva import EvaAttention, EvaBlockPostNorm
 from torch import Tensor, nn
 
-from clipself.backbones.trunk import Sequence, Trunk, split_heads
+from clipself.backbones.transformer import TransformerTrunk
+from clipself.backbones.trunk import Stage, Tokens, split_heads
 
 
-class EvaTrunk(Trunk):
+class EvaTrunk(TransformerTrunk):
     """EVA-02: separate q/k/v, rotary positions on the patches, an inner norm, SwiGLU, a biased linear head.
 
     EVA-01 fuses q, k and v into one matrix and has neither rotary positions nor inner norms; the largest EVA-02 fuses
@@ -26,12 +27,12 @@ class EvaTrunk(Trunk):
         self.blocks = trunk.blocks
         self.patch_size = int(trunk.patch_embed.patch_size[0])
         self.native_grid = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
-        self.width = int(trunk.embed_dim)
+        self.stages = (Stage(width=int(trunk.embed_dim), stride=self.patch_size),) * len(self.blocks)
         self.embed_dim = int(trunk.head.out_features if hasattr(trunk.head, "out_features") else trunk.embed_dim)
         self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
         self.head_dim = self.width // self.num_heads
 
-    def embed(self, images_B3HW: Tensor) -> Sequence:
+    def embed(self, images_B3HW: Tensor) -> Tokens:
         """Convolution with bias, class token in front, absolute positions; rotary table for the blocks.
 
         The rotary positions are stretched to the pre-training grid along each axis by itself: t / length * 16.
@@ -42,7 +43,7 @@ class EvaTrunk(Trunk):
         class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
         table = self.positions(self.trunk.pos_embed[0], grid)
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
-        return Sequence(tokens=tokens, grid=grid, rope=self._rotary_table(grid))
+        return Tokens(tokens=tokens, grid=grid, rope=self._rotary_table(grid))
 
     def _rotary_table(self, grid: tuple[int, int]) -> Tensor | None:
         rope = self.trunk.rope
@@ -58,10 +59,10 @@ class EvaTrunk(Trunk):
         )
         return torch.cat(sin_cos, dim=-1)
 
-    def run_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
+    def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
         """The stock block with the rotary table of this grid."""
-        tokens: Tensor = block(sequence.tokens, rope=sequence.rope)
-        return tokens
+        out: Tensor = block(tokens.tokens, rope=tokens.rope)
+        return out
 
     def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
         """`norm1`, where it stands ahead of the attention."""
@@ -78,12 +79,12 @@ class EvaTrunk(Trunk):
         bias = {"q": attention.q_bias, "k": None, "v": attention.v_bias}[part]
         return split_heads(F.linear(normed_BNC, weight, bias), self.num_heads)
 
-    def rotate(self, heads_BhND: Tensor, sequence: Sequence) -> Tensor:
+    def rotate(self, heads_BhND: Tensor, tokens: Tokens) -> Tensor:
         """Patches rotate, the class token stays."""
-        if sequence.rope is None or heads_BhND.shape[2] == 1:
+        if tokens.rope is None or heads_BhND.shape[2] == 1:
             return heads_BhND
         class_token, patches = heads_BhND[:, :, :1], heads_BhND[:, :, 1:]
-        return torch.cat([class_token, apply_rot_embed_cat(patches, sequence.rope)], dim=2).type_as(heads_BhND)
+        return torch.cat([class_token, apply_rot_embed_cat(patches, tokens.rope)], dim=2).type_as(heads_BhND)
 
     def merge_heads(self, block: Any, mixed_BNC: Tensor) -> Tensor:
         """Inner norm and output projection; then `norm1` where it stands behind the attention."""
@@ -111,15 +112,6 @@ class EvaTrunk(Trunk):
         """The tower's own table."""
         table: nn.Parameter = self.trunk.pos_embed
         return table
-
-    def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
-        """EVA keeps its projections apart, so queries and keys have parameters of their own."""
-        parts: dict[str, list[nn.Module]] = {
-            "query_key": [] if block.attn.q_proj is None else [block.attn.q_proj, block.attn.k_proj],
-            "merge": [block.attn.norm, block.attn.proj],
-            "feed_forward": [block.norm2, block.mlp],
-        }
-        return [parameter for module in parts[part] for parameter in module.parameters()]
 
 
 def check_family(trunk: Any) -> None:

@@ -18,7 +18,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
-from clipself.backbones.unfilled import unfilled
+from clipself.backbones.fast_init import unfilled
 from clipself.backbones.weights import is_openai, load_strictly, read_state_dict
 
 log = logging.getLogger(__name__)

@@ -1,86 +1,80 @@
 """ResNets of CLIP (`open_clip.modified_resnet.ModifiedResNet`), whose last step is an attention pool."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.trunk import Sequence, Trunk, join_heads, split_heads
+from clipself.backbones.conv import ConvTrunk
+from clipself.backbones.readouts import Readout, ReadoutContext, read_last_block
+from clipself.backbones.trunk import Stage, Tokens, join_heads, split_heads, to_map
+from clipself.ops.positions import resize_position_table
 
 
-class ResNetTrunk(Trunk):
-    """Reads the stock tower: stem, four stages, and the attention pool as the one block there is.
+class ResNetTrunk(ConvTrunk):
+    """Reads the stock tower: stem, four stages, and the attention pool as the one block that readouts can mix.
 
     Tokens are the mean of the last stage and its pixels; nothing surrounds the pool's attention, so that residual and
     feed-forward of a readout mean nothing here. The "value" readout is MaskCLIP's (arXiv:2112.01071) for these towers.
     """
 
-    pools_by_attention = True
-    stage_strides = (4, 8, 16, 32)
+    pools_by = "attention"
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
         pool: Any = visual.attnpool
         self.visual = self.tower = visual
+        self.stage_modules = [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+        self.pooling_modules = [pool]
         self.blocks = nn.ModuleList([pool])
-        self.patch_size = self.stage_strides[-1]
+        width = int(pool.v_proj.in_features)
+        self.stages = tuple(Stage(width=width >> (3 - place), stride=4 << place) for place in range(4))
+        self.patch_size = self.stages[-1].stride
         side = int(visual.image_size) // self.patch_size
         self.native_grid = (side, side)
-        self.width = int(pool.v_proj.in_features)
         self.embed_dim = int(pool.c_proj.out_features)
         self.num_heads = int(pool.num_heads)
-        self.head_dim = self.width // self.num_heads
 
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Channels of the four stages."""
-        return tuple(self.width >> halvings for halvings in (3, 2, 1, 0))
+    def stem(self, images_B3HW: Tensor) -> Tensor:
+        """Three convolutions and the first pooling."""
+        features: Tensor = self.visual.stem(images_B3HW)
+        return features
 
-    def stages(self, images_B3HW: Tensor) -> list[Tensor]:
-        """The maps of the four stages, finest first."""
-        self.grid_of(images_B3HW)
-        maps = [self.visual.layer1(self.visual.stem(images_B3HW))]
-        for stage in (self.visual.layer2, self.visual.layer3, self.visual.layer4):
-            maps.append(stage(maps[-1]))
-        return maps
-
-    def embed(self, images_B3HW: Tensor) -> Sequence:
-        """Everything ahead of the attention pool."""
-        return self.tokens_of(self.stages(images_B3HW)[-1])
-
-    def tokens_of(self, map_BCYX: Tensor) -> Sequence:
+    def tokens_of(self, map_BCYX: Tensor) -> Tokens:
         """Mean and pixels of a map of the last stage, with positions."""
         grid = (map_BCYX.shape[2], map_BCYX.shape[3])
         pixels = map_BCYX.flatten(2).mT
         tokens = torch.cat([pixels.mean(dim=1, keepdim=True), pixels], dim=1)
-        return Sequence(tokens=tokens + self.positions(self.position_table, grid).to(tokens.dtype), grid=grid)
+        table = resize_position_table(
+            self.visual.attnpool.positional_embedding, native_grid=self.native_grid, grid=grid
+        )
+        return Tokens(tokens=tokens + table.to(tokens.dtype), grid=grid)
+
+    def read_map(
+        self, map_BCYX: Tensor, readout: Readout, *, images_B3HW: Tensor, guide: Tensor | None = None
+    ) -> Tensor:
+        """The pool's attention as the readout says."""
+        tokens = self.tokens_of(map_BCYX)
+        context = ReadoutContext(trunk=self, entered=(tokens,), images_B3HW=images_B3HW, guide_BCyx=guide)
+        return read_last_block(context, replace(readout, residual=False, feed_forward=False)).to_map()
 
     def read_tap(self, tap_BCYX: Tensor) -> Tensor:
-        """Map of the last stage -> each pixel's own value in the joint space (B, P, D)."""
-        tokens = self.tokens_of(tap_BCYX).tokens[:, 1:]
+        """Map of the last stage -> each pixel's own value in the joint space."""
         pool: Any = self.blocks[0]
-        joint: Tensor = pool.c_proj(pool.v_proj(tokens))
-        return joint
+        joint_BPD = pool.c_proj(pool.v_proj(self.tokens_of(tap_BCYX).tokens[:, 1:]))
+        return to_map(joint_BPD, (tap_BCYX.shape[2], tap_BCYX.shape[3]))
 
     def pool_map(self, map_BCYX: Tensor) -> Tensor:
-        """The attention pool over maps of any size, such as regions of the last stage -> (B, D)."""
-        return self.pool_class_token(self.tokens_of(map_BCYX))
-
-    def pool_class_token(self, sequence: Sequence) -> Tensor:
         """The attention pool, asked by the mean alone."""
-        return self._attend(sequence.tokens[:, :1], sequence.tokens)[:, 0]
+        tokens, block = self.tokens_of(map_BCYX).tokens, self.blocks[0]
+        query, key, value = (
+            self.project(block, asked, part) for asked, part in ((tokens[:, :1], "q"), (tokens, "k"), (tokens, "v"))
+        )
+        return self.merge_heads(block, join_heads(F.scaled_dot_product_attention(query, key, value)))[:, 0]
 
-    def run_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
-        """The pool's attention for every token."""
-        del block
-        return self._attend(sequence.tokens, sequence.tokens)
-
-    def _attend(self, asking_BNC: Tensor, asked_BMC: Tensor) -> Tensor:
-        block = self.blocks[0]
-        key, value = (self.project(block, asked_BMC, part) for part in "kv")
-        mixed = F.scaled_dot_product_attention(self.project(block, asking_BNC, "q"), key, value)
-        return self.merge_heads(block, join_heads(mixed))
+    # --- the pool, as a block that readouts can mix
 
     def norm_attention(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
         """There is no norm."""
@@ -90,6 +84,10 @@ class ResNetTrunk(Trunk):
         """Its three projections are layers of their own."""
         return split_heads(getattr(block, f"{part}_proj")(normed_BNC), self.num_heads)
 
+    def rotate(self, heads_BhND: Tensor, tokens: Tokens) -> Tensor:
+        """There are no rotary positions."""
+        return heads_BhND
+
     def merge_heads(self, block: Any, mixed_BNC: Tensor) -> Tensor:
         """Output projection, straight into the joint space."""
         merged: Tensor = block.c_proj(mixed_BNC)
@@ -98,22 +96,3 @@ class ResNetTrunk(Trunk):
     def feed_forward(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
         """There is none."""
         return torch.zeros_like(tokens_BNC)
-
-    def head(self, tokens_BNC: Tensor) -> Tensor:
-        """The pool's output is in the joint space already."""
-        return tokens_BNC
-
-    @property
-    def position_table(self) -> nn.Parameter:
-        """The pool's own table."""
-        table: nn.Parameter = self.visual.attnpool.positional_embedding
-        return table
-
-    def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
-        """Queries, keys and values have layers of their own."""
-        parts: dict[str, list[nn.Module]] = {
-            "query_key": [block.q_proj, block.k_proj],
-            "merge": [block.c_proj],
-            "feed_forward": [],
-        }
-        return [parameter for module in parts[part] for parameter in module.parameters()]

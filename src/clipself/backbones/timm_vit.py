@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.trunk import Sequence, Trunk, split_heads
+from clipself.backbones.transformer import TransformerTrunk
+from clipself.backbones.trunk import Stage, Tokens, split_heads
 
 
-class TimmVitTrunk(Trunk):
+class TimmVitTrunk(TransformerTrunk):
     """timm's `VisionTransformer` with a class token and learned positions; `clipself-mini` is one."""
 
     def __init__(self, visual: Any) -> None:
@@ -24,13 +25,13 @@ class TimmVitTrunk(Trunk):
         self.blocks = trunk.blocks
         self.native_grid = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
         self.patch_size = int(trunk.patch_embed.img_size[0]) // self.native_grid[0]
-        self.width = int(trunk.embed_dim)
+        self.stages = (Stage(width=int(trunk.embed_dim), stride=self.patch_size),) * len(self.blocks)
         projection = getattr(visual.head, "proj", trunk.head)
         self.embed_dim = int(getattr(projection, "out_features", self.width))
         self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
         self.head_dim = self.width // self.num_heads
 
-    def embed(self, images_B3HW: Tensor) -> Sequence:
+    def embed(self, images_B3HW: Tensor) -> Tokens:
         """Stem or patch convolution, class token in front, positions, pre-norm."""
         grid = self.grid_of(images_B3HW)
         stem = self.trunk.patch_embed
@@ -40,12 +41,12 @@ class TimmVitTrunk(Trunk):
         class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
         table = self.positions(self.trunk.pos_embed[0], grid)
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
-        return Sequence(tokens=self.trunk.norm_pre(tokens), grid=grid)
+        return Tokens(tokens=self.trunk.norm_pre(tokens), grid=grid)
 
-    def run_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
+    def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
         """The stock block."""
-        tokens: Tensor = block(sequence.tokens)
-        return tokens
+        out: Tensor = block(tokens.tokens)
+        return out
 
     def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
         """`norm1`."""
@@ -82,12 +83,3 @@ class TimmVitTrunk(Trunk):
         """The tower's own table."""
         table: nn.Parameter = self.trunk.pos_embed
         return table
-
-    def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
-        """Query and key share the fused projection with the values; only their head norms are apart."""
-        parts: dict[str, list[nn.Module]] = {
-            "query_key": [block.attn.q_norm, block.attn.k_norm],
-            "merge": [block.attn.norm, block.attn.proj, block.ls1],
-            "feed_forward": [block.norm2, block.mlp, block.ls2],
-        }
-        return [parameter for module in parts[part] for parameter in module.parameters()]

@@ -1,39 +1,71 @@
 """Which parameters learn: chosen by object, never by a match on names."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from clipself.backbones.readouts import Readout, find_readout, unread_parameters
+from clipself.backbones.readouts import Readout, find_readout
+from clipself.backbones.transformer import TransformerTrunk
 from clipself.backbones.trunk import Trunk
 
 
 def train_last_blocks(trunk: Trunk, num_blocks: int, *, readout: str | Readout = "value") -> list[nn.Parameter]:
     """Freezes the whole tower but for its last blocks and returns the parameters that will learn.
 
-    Convolution, class token, positions, final norm and head stay frozen (CLIPSelf, released recipe). Parameters of the
-    last block that the readout does not use stay frozen too: they would never receive a gradient.
+    Convolution, class token, positions, final norm and head stay frozen (CLIPSelf, released recipe). Parameters that
+    the readout does not use stay frozen too: they would never receive a gradient. Of a convolutional tower the parts
+    are its stages and what pools them.
 
     Args:
         trunk: The student's tower.
-        num_blocks: How many blocks learn, counted from the end; 0 freezes everything.
+        num_blocks: How many parts learn, counted from the end; 0 freezes everything.
         readout: The readout that the loss will see.
 
     Raises:
-        ValueError: There are fewer blocks than asked for.
+        ValueError: There are fewer blocks than asked for, or the readout is not one of this tower.
     """
-    if not 0 <= num_blocks <= trunk.depth:
-        raise ValueError(
-            f"cannot train the last {num_blocks} blocks of a trunk of {trunk.depth}; choose 0 to {trunk.depth}"
-        )
+    depth = len(trunk.parts)
+    if not 0 <= num_blocks <= depth:
+        raise ValueError(f"cannot train the last {num_blocks} blocks of a trunk of {depth}; choose 0 to {depth}")
     trunk.tower.requires_grad_(False)
-    for block in list(trunk.blocks)[trunk.depth - num_blocks :]:  # blocks[-0:] would be every block
-        block.requires_grad_(True)
-    for parameter in unread_parameters(trunk, readout=find_readout(readout)):
-        parameter.requires_grad_(False)
+    for part in list(trunk.parts)[depth - num_blocks :]:  # parts[-0:] would be every one
+        part.requires_grad_(True)
+    freeze_idle(trunk, trunk.tower.parameters(), readout=readout)
     return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]
+
+
+def freeze_idle(
+    trunk: Trunk, parameters: Iterable[nn.Parameter], *, readout: str | Readout, taps: Iterable[int] = ()
+) -> None:
+    """Freezes those that no gradient reaches: many processes would wait for one that never comes.
+
+    Found by one backward pass from the dense map, and the taps, of two patches: whatever the tower and the readout do,
+    it is they that say what they use.
+
+    Args:
+        trunk: The tower.
+        parameters: Where to look; those that are frozen already are left alone.
+        readout: The readout that the loss will see.
+        taps: Taps that the loss will see too.
+    """
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    patch, like = trunk.patch_size, next(trunk.tower.parameters())
+    with torch.enable_grad():
+        read = trunk.read(
+            like.new_ones(1, 3, patch, 2 * patch), taps=tuple(taps), dense=True, pooled=False,
+            readout=find_readout(readout),
+        )  # fmt: skip
+        assert read.dense is not None
+        seen = sum((tap.sum() for tap in read.taps), read.dense.sum())
+    if not seen.requires_grad:
+        return
+    gradients = torch.autograd.grad(seen, learning, allow_unused=True)
+    for parameter, gradient in zip(learning, gradients, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)
 
 
 class StackedProjections(nn.Module):
@@ -91,7 +123,7 @@ def train_queries_and_values(clip: nn.Module) -> list[nn.Parameter]:
     return learning
 
 
-def train_visual_attention(trunk: Trunk, positions: nn.Parameter) -> list[nn.Parameter]:
+def train_visual_attention(trunk: TransformerTrunk, positions: nn.Parameter) -> list[nn.Parameter]:
     """Freezes the tower but for all of its attention weights and biases and its position table.
 
     Source: CAT-Seg, first release, which CLIPSelf used.

@@ -1,131 +1,149 @@
-"""What every vision trunk offers to the dense readouts: blocks one by one, queries, keys and values apart."""
+"""What every vision trunk says of itself and gives in one pass: taps, a dense map, a pooled embedding."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from clipself.ops.positions import resize_position_table
+from clipself.ops.patches import nearest_whole
+from clipself.renamed import old_names
+
+if TYPE_CHECKING:
+    from clipself.backbones.readouts import Readout
+
+__getattr__ = old_names(__name__)
+
+PoolsBy = Literal["class token", "attention", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sequence:
+class Stage:
+    """One place of a trunk that can be tapped: a block of a transformer, a stage of a convolutional tower.
+
+    Attributes:
+        width: Channels of its map.
+        stride: Pixels from cell to cell.
+    """
+
+    width: int
+    stride: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
     """Tokens on their way through the blocks.
 
     Attributes:
-        tokens: (B, 1 + P, C), class token first, patches row by row.
+        tokens: (B, prefix + P, C), class token first where there is one, patches row by row.
         grid: Rows and columns of the patches, P = rows * columns.
         rope: Rotary table (P, 2 * head width) of a trunk that has one.
+        prefix: Tokens ahead of the patches.
     """
 
     tokens: Tensor
     grid: tuple[int, int]
     rope: Tensor | None = None
+    prefix: int = 1
 
-    def with_tokens(self, tokens: Tensor) -> "Sequence":
+    def with_tokens(self, tokens: Tensor) -> "Tokens":
         """The same grid and rotary table around other tokens."""
-        return Sequence(tokens=tokens, grid=self.grid, rope=self.rope)
+        return replace(self, tokens=tokens)
+
+    def to_map(self) -> Tensor:
+        """The patches alone, (B, C, Y, X)."""
+        return to_map(self.tokens[:, self.prefix :], self.grid)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipReading:
+    """What one pass of the image tower gives; what was not asked for is empty or None.
+
+    Attributes:
+        taps: One map (B, C, Y, X) for each index asked for, in the same order.
+        dense: Dense map (B, D, Y, X).
+        pooled: Image embeddings (B, D).
+        tokens: Where a transformer's blocks stopped: what a continuation, or the last block, starts from.
+    """
+
+    taps: tuple[Tensor, ...] = ()
+    dense: Tensor | None = None
+    pooled: Tensor | None = None
+    tokens: Tokens | None = None
 
 
 class Trunk(ABC):
     """A view of a stock vision tower; it owns no parameters and changes none of the tower's code.
 
-    A new family is one subclass in one file and one line in `dense_clip.TRUNKS`.
+    A new family is one subclass in one file and one line in `dense_clip.TRUNKS`: of `TransformerTrunk` or `ConvTrunk`,
+    which know all but the family's own parts. Who uses a trunk asks for what it can do, never for its family.
 
     Attributes:
-        pools_by_attention: Whether the tower is convolutional and its one block an attention pool without residual.
-        stage_strides: Strides of a convolutional tower's stages, finest first; none for a transformer.
+        tower: The stock module.
+        stages: All that can be tapped, in the order of the pass.
+        has_class_token: Whether a class token stands ahead of the patches.
+        pools_by: What makes an image embedding of the last stage.
+        patch_size: Stride of the dense map, in pixels; sides of images are multiples of it.
+        native_grid: Rows and columns of the dense map at the size of pre-training.
+        embed_dim: Width of the joint space.
     """
 
-    pools_by_attention = False
-    stage_strides: tuple[int, ...] = ()
+    has_class_token = False
+    pools_by: PoolsBy
+    first_tap = 0
+    """Lowest index that can be tapped; -1 where a transformer also hands out what enters its first block."""
     tower: nn.Module
-    blocks: nn.ModuleList
+    stages: tuple[Stage, ...]
     patch_size: int
     native_grid: tuple[int, int]
-    width: int
     embed_dim: int
-    num_heads: int
-    head_dim: int
 
     def __init__(self) -> None:
         self.grad_checkpointing = False
-        self.resize_positions_by: Literal["size", "scale_factor"] = "size"
 
     @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.blocks)
+    def width(self) -> int:
+        """Channels of the last stage."""
+        return self.stages[-1].width
 
-    @abstractmethod
-    def embed(self, images_B3HW: Tensor) -> Sequence:
-        """Patches, class token and positions: what enters the first block."""
-
-    @abstractmethod
-    def run_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
-        """The stock block, attention included."""
-
-    @abstractmethod
-    def norm_attention(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
-        """The norm ahead of a block's attention."""
-
-    @abstractmethod
-    def project(self, block: nn.Module, normed_BNC: Tensor, part: str) -> Tensor:
-        """Queries ("q"), keys ("k") or values ("v") as heads (B, h, N, C / h), without rotary positions."""
-
-    @abstractmethod
-    def merge_heads(self, block: nn.Module, mixed_BNC: Tensor) -> Tensor:
-        """What follows the mixing of values: inner norm where there is one, output projection, layer scale."""
-
-    @abstractmethod
-    def feed_forward(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
-        """Norm, feed-forward and layer scale, without the residual."""
-
-    @abstractmethod
-    def head(self, tokens_BNC: Tensor) -> Tensor:
-        """Final norm and projection to the joint space, for every token."""
+    @property
+    def is_pyramid(self) -> bool:
+        """Whether the stages are maps of several strides, each its own level of a feature pyramid."""
+        return len({stage.stride for stage in self.stages}) > 1
 
     @property
     @abstractmethod
-    def position_table(self) -> nn.Parameter:
-        """The learnt positions of class token and patches."""
+    def parts(self) -> Sequence[nn.Module]:
+        """What can learn piece by piece, counted from the end: blocks, or stages and what pools them."""
 
     @abstractmethod
-    def block_parameters(self, block: nn.Module, part: str) -> list[nn.Parameter]:
-        """Parameters that serve nothing but one part of a block.
+    def read(
+        self,
+        images_B3HW: Tensor,
+        *,
+        taps: Sequence[int],
+        dense: bool,
+        pooled: bool,
+        readout: "Readout",
+        guide: Tensor | None = None,
+    ) -> ClipReading:
+        """One pass; embeddings are not normalised. See `DenseCLIP.read`."""
 
-        Args:
-            block: One of `blocks`.
-            part: "query_key", "merge", "feed_forward"; a part fused with another one has no parameters of its own.
-        """
-
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Channels of a convolutional tower's stages; none for a transformer."""
-        return ()
-
-    def stages(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Maps of a convolutional tower's stages, finest first; none for a transformer."""
-        return []
-
+    @abstractmethod
     def read_tap(self, tap_BCYX: Tensor) -> Tensor:
-        """Last tap, as `DenseCLIP.taps` gives it -> the joint space (B, P, D), not normalised."""
-        return self.head(tap_BCYX.flatten(2).mT)
+        """Last tap -> dense map (B, D, Y, X) of each cell's own value, not normalised."""
 
-    def rotate(self, heads_BhND: Tensor, sequence: Sequence) -> Tensor:
-        """Rotary positions on queries or keys; trunks without them return the heads as they are."""
-        return heads_BhND
+    def pool_map(self, map_BCYX: Tensor) -> Tensor:
+        """The tower's own pooling over any map of the last stage, such as a region of it -> (B, D).
 
-    def positions(self, table_NC: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The tower's position table (1 + P, C) on another grid."""
-        return resize_position_table(table_NC, native_grid=self.native_grid, grid=grid, by=self.resize_positions_by)
+        Raises:
+            ValueError: The tower pools by a class token, which has no map.
+        """
+        raise ValueError(f"{type(self.tower).__name__} pools by a {self.pools_by}, so that no map can be pooled alone")
 
     def grid_of(self, images_B3HW: Tensor) -> tuple[int, int]:
-        """Rows and columns of the patches of these images.
+        """Rows and columns of the dense map of these images.
 
         Raises:
             ValueError: The images are not (B, 3, H, W) or a side is not a multiple of the patch.
@@ -137,41 +155,17 @@ class Trunk(ABC):
         height, width = images_B3HW.shape[-2:]
         patch = self.patch_size
         if height % patch or width % patch or not height or not width:
-            fit = tuple(max(patch, round(side / patch) * patch) for side in (height, width))
+            fit = tuple(nearest_whole(side, patch) for side in (height, width))
             raise ValueError(
                 f"images of {height} x {width} pixels do not divide into patches of {patch}; "
                 f"resize or pad them to {fit[0]} x {fit[1]}"
             )
         return height // patch, width // patch
 
-    def forward_blocks(self, sequence: Sequence, blocks: nn.ModuleList | list[nn.Module]) -> Sequence:
-        """Runs stock blocks one after another, recomputing activations in the backward pass where asked to."""
-        for block in blocks:
-            sequence = sequence.with_tokens(self.forward_block(block, sequence))
-        return sequence
 
-    def forward_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
-        """One stock block, under activation checkpointing where asked to."""
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            tokens: Tensor = checkpoint(self.run_block, block, sequence, use_reentrant=False)
-            return tokens
-        return self.run_block(block, sequence)
-
-    def pool_class_token(self, sequence: Sequence) -> Tensor:
-        """The last block and the head for the class token alone: every other query would be thrown away.
-
-        Returns:
-            Embeddings (B, D), not normalised; equal to the stock tower's up to rounding.
-        """
-        block = self.blocks[-1]
-        tokens = sequence.tokens
-        normed = self.norm_attention(block, tokens)
-        query = self.rotate(self.project(block, normed[:, :1], "q"), sequence)
-        key = self.rotate(self.project(block, normed, "k"), sequence)
-        mixed = F.scaled_dot_product_attention(query, key, self.project(block, normed, "v"))
-        class_B1C = tokens[:, :1] + self.merge_heads(block, join_heads(mixed))
-        class_B1C = class_B1C + self.feed_forward(block, class_B1C)
-        return self.head(class_B1C)[:, 0]
+def to_map(patches_BPC: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, Y * X, C), row by row -> (B, C, Y, X)."""
+    return patches_BPC.mT.reshape(patches_BPC.shape[0], -1, *grid)
 
 
 def split_heads(tokens_BNC: Tensor, num_heads: int) -> Tensor:

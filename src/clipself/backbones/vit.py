@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.trunk import Sequence, Trunk, join_heads, split_heads
+from clipself.backbones.transformer import TransformerTrunk
+from clipself.backbones.trunk import Stage, Tokens, join_heads, split_heads
 
 
-class OpenClipTrunk(Trunk):
+class OpenClipTrunk(TransformerTrunk):
     """Reads the stock tower: convolution, class token, positions, pre-norm, blocks, `ln_post`, `proj`."""
 
     def __init__(self, visual: Any) -> None:
@@ -23,33 +24,33 @@ class OpenClipTrunk(Trunk):
         self.blocks = visual.transformer.resblocks
         self.patch_size = int(visual.patch_size[0])
         self.native_grid = (int(visual.grid_size[0]), int(visual.grid_size[1]))
-        self.width = int(visual.conv1.out_channels)
         self.embed_dim = int(visual.output_dim)
+        self.stages = (Stage(width=int(visual.conv1.out_channels), stride=self.patch_size),) * len(self.blocks)
         self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
         self.head_dim = self.width // self.num_heads
 
-    def embed(self, images_B3HW: Tensor) -> Sequence:
+    def embed(self, images_B3HW: Tensor) -> Tokens:
         """Convolution without bias, class token in front, positions, `ln_pre`."""
         grid = self.grid_of(images_B3HW)
         patches = self.visual.conv1(images_B3HW).flatten(2).mT
         class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         table = self.positions(self.visual.positional_embedding, grid)
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
-        return Sequence(tokens=self.visual.ln_pre(tokens), grid=grid)
+        return Tokens(tokens=self.visual.ln_pre(tokens), grid=grid)
 
-    def run_block(self, block: nn.Module, sequence: Sequence) -> Tensor:
+    def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
         """The residual attention block on the stock parameters, by fused attention.
 
         `nn.MultiheadAttention` itself leaves fused attention for a path of its own when it is frozen and in evaluation,
         which a teacher is: under bfloat16 on a CPU that path is several times slower.
         """
         attention: Any = block.attn
-        normed = self.norm_attention(block, sequence.tokens)
+        normed = self.norm_attention(block, tokens.tokens)
         fused = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = (split_heads(part, self.num_heads) for part in fused.chunk(3, dim=-1))
         mixed = join_heads(F.scaled_dot_product_attention(query, key, value))
-        tokens = sequence.tokens + self.merge_heads(block, mixed)
-        return tokens + self.feed_forward(block, tokens)
+        out = tokens.tokens + self.merge_heads(block, mixed)
+        return out + self.feed_forward(block, out)
 
     def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
         """`ln_1`."""
@@ -82,12 +83,3 @@ class OpenClipTrunk(Trunk):
         """The tower's own table."""
         table: nn.Parameter = self.visual.positional_embedding
         return table
-
-    def block_parameters(self, block: Any, part: str) -> list[nn.Parameter]:
-        """Query and key share the fused projection with the values, so they have no parameters of their own."""
-        parts: dict[str, list[nn.Module]] = {
-            "query_key": [],
-            "merge": [block.attn.out_proj, block.ls_1],
-            "feed_forward": [block.ln_2, block.mlp, block.ls_2],
-        }
-        return [parameter for module in parts[part] for parameter in module.parameters()]

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipself.backbones.readouts import Readout, read_last_block
+from clipself.backbones.readouts import ReadoutContext, find_readout, read_last_block
+from clipself.backbones.transformer import require_blocks
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
@@ -113,14 +114,15 @@ def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     prefix = manifest["official_prefix"].removesuffix("visual.")
     filled = {name.removeprefix(prefix): value for name, value in fill_listed(manifest["params"]).items()}
     clip = clip_of_tensors(fuse_attention(filled), name="small tower", source="filled by rule", heads=config["heads"])
-    trunk, depth = clip.trunk, config["layers"]
+    trunk, depth = require_blocks(clip, "CAT-Seg"), config["layers"]
     images = torch.from_numpy(arrays["image"])
-    sequence, tokens = trunk.embed(images), []
+    entered, tokens = trunk.embed(images), []
     for block in list(trunk.blocks)[:-1]:
-        sequence = sequence.with_tokens(trunk.forward_block(block, sequence))
-        tokens.append(sequence.tokens)
-    residual: Any = "class" if manifest["version"] == "v2" else True
-    last = read_last_block(trunk, sequence, readout=Readout(mix="value", residual=residual))
+        entered = entered.with_tokens(trunk.forward_block(block, entered))
+        tokens.append(entered.tokens)
+    context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images)
+    readout = find_readout({"v1": "value", "v2": "catseg"}[manifest["version"]])
+    last = read_last_block(context, readout).tokens
     ours = {
         "image": draw_inputs(manifest)["image"],
         "dense": trunk.head(last),

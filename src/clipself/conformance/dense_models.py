@@ -38,7 +38,8 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 def _run_size(clip: Any, size: Mapping[str, Any], seed: int) -> dict[str, NDArray[Any]]:
     images, boxes, masks = _draw_inputs(size, seed)
     tensor = torch.from_numpy(images)
-    embeddings, dense = clip.image_and_map(tensor)
+    read = clip.read(tensor, dense=True, pooled=True)
+    dense = read.dense
     roi = pool_boxes(dense, [torch.from_numpy(one) for one in boxes])
     mask_pool = pool_masks(dense, [torch.from_numpy(one).float() for one in masks])
     return {
@@ -48,7 +49,7 @@ def _run_size(clip: Any, size: Mapping[str, Any], seed: int) -> dict[str, NDArra
         "dense": dense.numpy(),
         "roi": torch.nn.functional.normalize(roi, dim=-1).numpy(),
         "mask_pool": mask_pool.numpy(),
-        "cls": embeddings.numpy(),
+        "cls": read.pooled.numpy(),
     }
 
 

@@ -27,7 +27,7 @@ STUDENT_STEP = np.float32(0.01)
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Teacher by rule, student a little beside it, one backward pass; loss, features and gradient norms compared."""
     teacher, student = build_pair(manifest["model"])
-    learning = train_last_blocks(student.trunk, student.trunk.depth)
+    learning = train_last_blocks(student.trunk, len(student.trunk.parts))
     images, crops, boxes = draw_batch(manifest, arrays)
     with torch.no_grad():
         teacher_RD = teacher.encode_image(crops, normalize=False)

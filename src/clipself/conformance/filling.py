@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import clip_from_config
+
 Row = TypeVar("Row")
 Made = TypeVar("Made")
 
@@ -75,6 +78,26 @@ def fill_listed(parameters: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
             strict=True,
         )
     )
+
+
+def small_clip(config: Mapping[str, Any], state: Mapping[str, Tensor], *, image_size: int) -> DenseCLIP:
+    """The small OpenAI tower of a manifest, beside a text tower that nobody asks.
+
+    Args:
+        config: `width`, `layers`, `heads`, `patch` and `output_dim`.
+        state: Its tensors by OpenAI's names.
+        image_size: Side of the images of its position table, in pixels.
+    """
+    vision = {
+        "image_size": image_size,
+        "patch_size": config["patch"],
+        "width": config["width"],
+        "layers": config["layers"],
+        "head_width": config["width"] // config["heads"],
+    }
+    text = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+    model_cfg = {"embed_dim": config["output_dim"], "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    return clip_from_config("small tower", model_cfg, state, source="filled by rule")
 
 
 def in_threads(make: Callable[[Row], Made], rows: Iterable[Row]) -> list[Made]:

@@ -7,11 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.loading import clip_from_config
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill_listed
+from clipself.conformance.filling import fill_listed, small_clip
 from clipself.conformance.mask_fusion import check_image, padded_size
 from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
@@ -34,7 +32,8 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     }
     counts = tuple(map(len, config["test_labels"]))
     images = held["image"].float() / 255
-    clip = _build_clip(config["clip"], manifest["params"])
+    state = {name.removeprefix("clip."): value for name, value in fill_listed(manifest["params"]).items()}
+    clip = small_clip(config["clip"], state, image_size=config["clip"]["res"])
     embeddings = embed_mask_tokens(clip, _clip_input(images, config), held["pred_masks"], blocking="raised")
     outside = class_logits(embeddings, TextRows(rows_SD=held["text"], counts=counts), scale=config["clip_logit_scale"])
     inside = class_logits(
@@ -63,20 +62,6 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         )  # fmt: skip
         checks += check_image(config, arrays, index, scores_QK1, masks, atol=atol, rtol=rtol, step=SEMANTIC_STEP)
     return checks
-
-
-def _build_clip(config: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> DenseCLIP:
-    vision = {
-        "image_size": config["res"],
-        "patch_size": config["patch"],
-        "width": config["width"],
-        "layers": config["layers"],
-        "head_width": config["width"] // config["heads"],
-    }
-    text = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
-    model_cfg = {"embed_dim": config["output_dim"], "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
-    state = {name.removeprefix("clip."): value for name, value in fill_listed(parameters).items()}
-    return clip_from_config("small tower", model_cfg, state, source="filled by rule")
 
 
 def _clip_input(images: Tensor, config: Mapping[str, Any]) -> Tensor:

@@ -66,10 +66,12 @@ def _compute(model: San, manifest: Mapping[str, Any], arrays: Arrays) -> dict[st
     images, texts = torch.from_numpy(arrays["image"]), drawn["text"]
     texts = texts / texts.norm(dim=-1, keepdim=True)
     features = model.extract(images)
+    entered = features.tokens
+    assert entered is not None
     *earlier, last = model.side(images, features.taps, depths=model.settings.side.supervised)
     embeddings = model.recognise(features, last, head="all")
     logits = model.classify(embeddings, texts)
-    formatted = format_bias(pool_bias(last.bias_BhQYX, features.tokens.grid)).flatten(0, 1)
+    formatted = format_bias(pool_bias(last.bias_BhQYX, entered.grid)).flatten(0, 1)
     semantic = semantic_scores(
         MaskPredictions(logits_BQK=logits, masks_BQYX=last.masks_BQYX),
         size=(images.shape[2], images.shape[3]),
@@ -84,7 +86,7 @@ def _compute(model: San, manifest: Mapping[str, Any], arrays: Arrays) -> dict[st
         "mask_logits": logits,
         "sem_seg": semantic[0],
         "clip_feat_last": features.taps[model.settings.split],
-        "clip_cls_last": features.tokens.tokens[:, :1].transpose(0, 1),
+        "clip_cls_last": entered.tokens[:, :1].transpose(0, 1),
     }
     if earlier:
         ours |= {"aux_mask_preds": earlier[-1].masks_BQYX, "aux_attn_bias": earlier[-1].bias_BhQYX}

@@ -243,8 +243,8 @@ def _open_cache(config: DetectionTrainConfig, detector: TwoStage, dataset: Detec
         return
     if world.size > 1:
         raise ValueError("feature_cache is written by one process; run without torchrun, or without the cache")
-    if detector.backbone.clip.trunk.stage_strides:
-        raise ValueError("feature_cache holds taps of one size, which a ResNet's stages are not; run without the cache")
+    if detector.backbone.clip.trunk.is_pyramid:
+        raise ValueError("feature_cache holds taps of one size, which these stages are not; run without the cache")
     from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
 
     views = config.views or 1

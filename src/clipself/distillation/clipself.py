@@ -26,7 +26,8 @@ class ClipSelf:
         cache: Disk cache of teacher embeddings.
 
     Raises:
-        ValueError: There are fewer blocks than asked for, the readout is unknown, or the student is of another CLIP.
+        ValueError: There are fewer blocks than asked for, the readout is none of this tower, or the student is of
+            another CLIP.
     """
 
     def __init__(
@@ -38,14 +39,12 @@ class ClipSelf:
         readout: str = "value",
         cache: TeacherCache | None = None,
     ) -> None:
-        original.require_transformer("self-distillation")
         self.teacher = original.eval().requires_grad_(False)
         if student is not None:
             check_relatives(student, original)
         self.student = student or original.copy()
         self.student.requires_grad_(False)
-        depth = self.student.trunk.depth
-        blocks = depth if trainable_blocks is None else trainable_blocks
+        blocks = len(self.student.trunk.parts) if trainable_blocks is None else trainable_blocks
         self.learning = train_last_blocks(self.student.trunk, blocks, readout=readout)
         self.student.train()
         self.readout, self.cache = readout, cache

@@ -23,6 +23,7 @@ from clipself.engine.result import TrainResult
 from clipself.engine.run import train
 from clipself.engine.step import Step
 from clipself.engine.task import Task
+from clipself.ops.patches import require_whole
 from clipself.structures import DistillBatch
 
 
@@ -180,6 +181,5 @@ def _open_cache(
 
 def _check_size(config: DistillConfig, clip: DenseCLIP) -> None:
     for name, side in (("image_size", config.image_size), ("crop_size", config.crop_size)):
-        if side is not None and side % clip.patch_size:
-            near = max(1, round(side / clip.patch_size)) * clip.patch_size
-            raise ValueError(f"{name}={side} is no multiple of the patch of {clip.patch_size} pixels; try {near}")
+        if side is not None:
+            require_whole(side, clip.patch_size, what=name)

@@ -1,12 +1,31 @@
-"""From taps of a plain vision transformer, all of one size, to a feature pyramid."""
+"""From taps of a trunk to a feature pyramid: stages that are one already, or taps of a plain transformer."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.layers.norms import ConvNorm, make_norm
+
+
+class StagePyramid(nn.Module):
+    """Stages of several strides, a pyramid as they are.
+
+    Args:
+        widths: Channels of each stage, finest first.
+        strides: Strides in pixels.
+    """
+
+    def __init__(self, *, widths: Sequence[int], strides: Sequence[float]) -> None:
+        super().__init__()
+        self.widths, self.strides = tuple(widths), tuple(map(float, strides))
+
+    def forward(self, taps: Sequence[Tensor], images_B3HW: Tensor | None = None) -> list[Tensor]:
+        """The maps of the stages, finest first; the images are not looked at."""
+        del images_B3HW
+        return list(taps)
 
 
 class TapPyramid(nn.Module):
@@ -16,13 +35,16 @@ class TapPyramid(nn.Module):
 
     Args:
         width: Channels of the taps.
+        stride: Their stride, in pixels.
         norm: Norm between the two transposed convolutions of the finest level.
     """
 
     FACTORS = (4.0, 2.0, 1.0, 0.5)
 
-    def __init__(self, *, width: int, norm: str = "batch") -> None:
+    def __init__(self, *, width: int, stride: float = 16.0, norm: str = "batch") -> None:
         super().__init__()
+        self.widths = (width,) * len(self.FACTORS)
+        self.strides = tuple(stride / factor for factor in self.FACTORS)
         self.four_times = nn.Sequential(
             nn.ConvTranspose2d(width, width, 2, stride=2),
             make_norm(norm, width),
@@ -41,6 +63,68 @@ class TapPyramid(nn.Module):
         if len(taps) != len(self.FACTORS):
             raise ValueError(f"{len(taps)} taps for a pyramid of {len(self.FACTORS)} levels; name one block a level")
         return [self.four_times(taps[0]), self.twice(taps[1]), taps[2], self.halve(taps[3])]
+
+
+class PicturePyramid(nn.Module):
+    """Taps of a plain vision transformer -> maps at a quarter, half, one and two patches of stride 16.
+
+    Source: the simple feature pyramid of ViTDet (arXiv:2203.16527). Two strided convolutions on the picture join the
+    finest level, since patches alone know no edges.
+
+    Args:
+        width: Channels of a tap.
+        taps: How many taps there are.
+        channels: Channels of every level.
+    """
+
+    def __init__(self, *, width: int, taps: int, channels: int) -> None:
+        super().__init__()
+        self.widths = (channels,) * 4
+        self.merge = nn.Sequential(nn.Conv2d(width * taps, channels, 1), nn.GroupNorm(1, channels))
+        self.twice = nn.Sequential(nn.ConvTranspose2d(channels, channels, 2, stride=2), nn.GroupNorm(1, channels))
+        self.four_times = nn.Sequential(nn.GELU(), nn.ConvTranspose2d(channels, channels, 2, stride=2))
+        self.edges = nn.Sequential(
+            nn.Conv2d(3, channels // 2, 4, stride=2, padding=1),
+            nn.GroupNorm(1, channels // 2),
+            nn.GELU(),
+            nn.Conv2d(channels // 2, channels, 4, stride=2, padding=1),
+        )
+
+    def forward(self, taps: Sequence[Tensor], images_B3HW: Tensor) -> list[Tensor]:
+        """Taps (B, C, Y, X) and the normalised images behind them -> four levels, finest first."""
+        middle = self.merge(torch.cat([_unit_variance(tap) for tap in taps], dim=1))
+        half = self.twice(middle)
+        finest = self.four_times(half)
+        edges = F.interpolate(
+            self.edges(images_B3HW), size=finest.shape[-2:], mode="bilinear", align_corners=False
+        )  # the same size already where a patch has 16 pixels
+        return [finest + edges, half, middle, F.avg_pool2d(middle, 2)]
+
+
+def _unit_variance(tap_BCYX: Tensor) -> Tensor:
+    """Layer norm over channels without parameters: residual streams of different depth differ in scale."""
+    return F.layer_norm(tap_BCYX.permute(0, 2, 3, 1), tap_BCYX.shape[1:2]).permute(0, 3, 1, 2)
+
+
+def pyramid_of(stages: Sequence[tuple[int, int]], *, norm: str = "batch") -> StagePyramid | TapPyramid:
+    """What brings taps of a trunk to a pyramid.
+
+    Args:
+        stages: Width and stride of all that can be tapped.
+        norm: See `TapPyramid`.
+    """
+    widths, strides = zip(*stages, strict=True)
+    if len(set(strides)) > 1:
+        return StagePyramid(widths=widths, strides=strides)
+    return TapPyramid(width=widths[-1], stride=strides[-1], norm=norm)
+
+
+def picture_pyramid_of(stages: Sequence[tuple[int, int]], *, channels: int) -> StagePyramid | PicturePyramid:
+    """`pyramid_of` for decoders that draw masks, which need the picture's edges beside taps of one stride."""
+    widths, strides = zip(*stages, strict=True)
+    if len(set(strides)) > 1:
+        return StagePyramid(widths=widths, strides=strides)
+    return PicturePyramid(width=widths[-1], taps=len(widths), channels=channels)
 
 
 class FeaturePyramid(nn.Module):

@@ -12,6 +12,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.readouts import find_readout
 from clipself.backbones.text import embed_names
 from clipself.choices import pick
+from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.text import class_logits
@@ -97,9 +98,7 @@ class ClipJudge:
 
     def fit(self, picture: Image.Image) -> tuple[int, int]:
         """Height and width at which the CLIP sees a picture."""
-        patch, scale = self.clip.patch_size, self.image_size / max(picture.size)
-        height, width = (max(1, round(side * scale / patch)) * patch for side in (picture.height, picture.width))
-        return height, width
+        return fit_longest((picture.height, picture.width), longest=self.image_size, patch=self.clip.patch_size)
 
 
 def scale_of(clip: DenseCLIP) -> float:

@@ -4,10 +4,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.trunk import Sequence, Trunk, join_heads
+from clipself.backbones.transformer import require_blocks
 
 Blocking = Literal["removed", "raised"]
 
@@ -32,16 +32,15 @@ def embed_mask_tokens(
     Returns:
         Embeddings (B, Q, D), not normalised.
     """
-    clip.require_transformer("judging by mask tokens")
-    trunk, count = clip.trunk, masks_BQYX.shape[1]
-    sequence = trunk.embed(images_B3HW)
+    trunk, count = require_blocks(clip, "judging by mask tokens"), masks_BQYX.shape[1]
+    entered = trunk.embed(images_B3HW)
     allowed_BQP = patches_of(masks_BQYX, size=images_B3HW.shape[-2:], patch=clip.patch_size)
     blocked_BNN = blocked_pairs(allowed_BQP)
-    bias_BNN = torch.zeros_like(blocked_BNN, dtype=sequence.tokens.dtype)
+    bias_BNN = torch.zeros_like(blocked_BNN, dtype=entered.tokens.dtype)
     bias_BNN = bias_BNN.masked_fill(blocked_BNN, float("-inf") if blocking == "removed" else 1.0)
-    tokens = torch.cat([sequence.tokens[:, :1].expand(-1, count, -1), sequence.tokens], dim=1)
+    tokens = torch.cat([entered.tokens[:, :1].expand(-1, count, -1), entered.tokens], dim=1)
     for block in trunk.blocks:
-        tokens = _run_block(trunk, block, tokens, sequence, bias_BNN)
+        tokens = trunk.run_biased(block, tokens, entered, bias_BNN[:, None])
     return trunk.head(tokens[:, :count])
 
 
@@ -75,17 +74,3 @@ def blocked_pairs(allowed_BQP: Tensor) -> Tensor:
     blocked[:, :, :masks] = True
     blocked[:, :masks, masks + 1 :] = ~allowed_BQP
     return blocked
-
-
-def _run_block(trunk: Trunk, block: nn.Module, tokens: Tensor, sequence: Sequence, bias_BNN: Tensor) -> Tensor:
-    ordinary = sequence.tokens.shape[1]
-
-    def place(heads: Tensor) -> Tensor:
-        """Rotary positions belong to the ordinary tokens; mask tokens stand nowhere, as the class token does."""
-        return torch.cat([heads[:, :, :-ordinary], trunk.rotate(heads[:, :, -ordinary:], sequence)], dim=2)
-
-    normed = trunk.norm_attention(block, tokens)
-    queries, keys, values = (trunk.project(block, normed, part) for part in "qkv")
-    mixed = F.scaled_dot_product_attention(place(queries), place(keys), values, attn_mask=bias_BNN[:, None])
-    tokens = tokens + trunk.merge_heads(block, join_heads(mixed))
-    return tokens + trunk.feed_forward(block, tokens)

@@ -26,6 +26,7 @@ from clipself.engine.run_folder import loss_at_ends, open_run_folder
 from clipself.engine.settings import plain_values
 from clipself.files import write_json
 from clipself.losses.mask_classification import MaskClassificationLoss, MaskPredictions, TermWeights
+from clipself.ops.patches import require_whole
 from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.generators.own import (
     STEP,
@@ -221,9 +222,7 @@ def _make_loop(
 
 def _check_size(config: PanopticTrainConfig, clip: DenseCLIP) -> None:
     step = STEP * clip.patch_size
-    if config.image_size % step:
-        near = max(1, round(config.image_size / step)) * step
-        raise ValueError(f"image_size={config.image_size} is no multiple of two patches ({step} pixels); try {near}")
+    require_whole(config.image_size, step, what="image_size", unit=f"two patches ({step} pixels)")
 
 
 def _finish(

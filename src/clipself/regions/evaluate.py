@@ -22,6 +22,7 @@ from clipself.data.labelled import LabelledImages, RegionSamples, open_labelled
 from clipself.data.preprocess import Preprocess
 from clipself.data.workers import plain_errors
 from clipself.metrics.accuracy import MeanClassAccuracy
+from clipself.ops.patches import require_whole
 from clipself.ops.pooling import pool_boxes, pool_masks
 from clipself.regions.config import MODES, EvaluateRegionsConfig
 from clipself.regions.report import ModeScore, RegionReport, compare_reports
@@ -105,9 +106,7 @@ def score_regions(
     Raises:
         ValueError: The size is no multiple of the patch, the readout is unknown, or the model has no text tower.
     """
-    if image_size % clip.patch_size:
-        near = max(1, round(image_size / clip.patch_size)) * clip.patch_size
-        raise ValueError(f"image_size={image_size} is no multiple of the patch of {clip.patch_size}; try {near}")
+    require_whole(image_size, clip.patch_size, what="image_size")
     find_readout(readout)
     crop_side = crop_size or clip.image_size[0]
     samples = RegionSamples(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import Heads
+from clipself.backbones.transformer import require_blocks
 from clipself.backbones.weights import read_state_dict
 from clipself.data.semantic import SemanticImages
 from clipself.segmentation.catseg.appearance import ResNetGuidance
@@ -146,7 +147,12 @@ def _without_decay(model: Model) -> set[int]:
     still = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
     if isinstance(model, San):
         side = model.side
-        tables = (side.query_embed, side.query_pos_embed, side.vit_model.pos_embed, model.clip.trunk.position_table)
+        tables = (
+            side.query_embed,
+            side.query_pos_embed,
+            side.vit_model.pos_embed,
+            require_blocks(model.clip, "SAN").position_table,
+        )
         still |= {id(table) for table in tables}
     return still
 

@@ -14,6 +14,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.text import embed_names
 from clipself.data.images import Picture, read_all
 from clipself.files import write_atomically
+from clipself.ops.patches import fit_longest
 from clipself.viz.heatmap import common_scale, draw_query
 from clipself.viz.kmeans import draw_kmeans
 from clipself.viz.panels import stack
@@ -151,8 +152,7 @@ def dense_of(clip: DenseCLIP, image: Image.Image, image_size: int, readout: str 
 
 def fit_to_patches(image: Image.Image, patch: int, longest: int) -> Image.Image:
     """The picture at whole patches, as near to its own aspect as they allow."""
-    scale = longest / max(image.size)
-    width, height = (max(1, round(side * scale / patch)) * patch for side in image.size)
+    height, width = fit_longest((image.height, image.width), longest=longest, patch=patch)
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 

@@ -13,7 +13,7 @@ from tests.support.detection import BASE, NAMES, tiny_batch, tiny_settings
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.words import WordEncoder
+from clipself.backbones.word_encoder import WordEncoder
 from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.baron.model import draw_bags, neighbours
 from clipself.detection.detectors.table import DETECTORS, build_detector

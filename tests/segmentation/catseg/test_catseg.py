@@ -173,7 +173,8 @@ def test_a_cap_keeps_the_nearest_classes_and_none_is_the_default() -> None:
     assert (model(images, texts) > -100).all()  # 300 are more than the published 256
     capped = model(images, texts, class_cap=4)
     kept = (capped[0] > -100).flatten(1).any(1).nonzero().flatten()
-    dense, _ = model.read_clip(images)
+    dense = model.read_clip(images).dense
+    assert dense is not None
     nearest = torch.einsum("bdyx,td->tyx", F.normalize(dense, dim=1), texts[:, 0]).flatten(1).amax(1).topk(4).indices
     assert set(kept.tolist()) == set(nearest.tolist())
     torch.testing.assert_close(capped[:, kept], model(images, texts[kept]))

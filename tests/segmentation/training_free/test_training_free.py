@@ -70,7 +70,7 @@ def test_settings_that_do_not_fit_are_said() -> None:
     clip = tiny_openai_clip()
     with pytest.raises(ValueError, match=r"threshold=0\.1 needs a class 'background'"):
         TrainingFree(clip, NAMES, replace(SMALL, threshold=0.1))
-    with pytest.raises(ValueError, match=r"window=30 is no multiple of the patch of 8; try 32"):
+    with pytest.raises(ValueError, match=r"window=30 is no multiple of the patch of 8 pixels; try 32"):
         TrainingFree(clip, NAMES, replace(SMALL, window=30))
     with pytest.raises(ValueError, match="unknown readout 'clip'"):
         replace(SMALL, readout="clip")

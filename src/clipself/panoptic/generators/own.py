@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.backbones.text import embed_names
+from clipself.layers.pyramid import picture_pyramid_of
 from clipself.losses.mask_classification import MaskPredictions
+from clipself.ops.patches import fit_longest
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.structures import TextRows
@@ -66,61 +67,20 @@ class OwnMasksSettings:
     templates: str = "vild"
 
 
-class TapsToPyramid(nn.Module):
-    """Taps of a plain vision transformer -> maps at a quarter, half, one and two patches of stride 16.
-
-    Source: the simple feature pyramid of ViTDet (arXiv:2203.16527). Two strided convolutions on the picture join the
-    finest level, since patches alone know no edges.
-
-    Args:
-        width: Channels of a tap.
-        taps: How many taps there are.
-        channels: Channels of every level.
-    """
-
-    def __init__(self, *, width: int, taps: int, channels: int) -> None:
-        super().__init__()
-        self.merge = nn.Sequential(nn.Conv2d(width * taps, channels, 1), nn.GroupNorm(1, channels))
-        self.twice = nn.Sequential(nn.ConvTranspose2d(channels, channels, 2, stride=2), nn.GroupNorm(1, channels))
-        self.four_times = nn.Sequential(nn.GELU(), nn.ConvTranspose2d(channels, channels, 2, stride=2))
-        self.edges = nn.Sequential(
-            nn.Conv2d(3, channels // 2, 4, stride=2, padding=1),
-            nn.GroupNorm(1, channels // 2),
-            nn.GELU(),
-            nn.Conv2d(channels // 2, channels, 4, stride=2, padding=1),
-        )
-
-    def forward(self, images_B3HW: Tensor, taps: Sequence[Tensor]) -> list[Tensor]:
-        """Normalised images and their taps (B, C, Y, X) -> four levels, finest first."""
-        middle = self.merge(torch.cat([_unit_variance(tap) for tap in taps], dim=1))
-        half = self.twice(middle)
-        finest = self.four_times(half)
-        edges = F.interpolate(
-            self.edges(images_B3HW), size=finest.shape[-2:], mode="bilinear", align_corners=False
-        )  # the same size already where a patch has 16 pixels
-        return [finest + edges, half, middle, F.avg_pool2d(middle, 2)]
-
-
-def _unit_variance(tap_BCYX: Tensor) -> Tensor:
-    """Layer norm over channels without parameters: residual streams of different depth differ in scale."""
-    return F.layer_norm(tap_BCYX.permute(0, 2, 3, 1), tap_BCYX.shape[1:2]).permute(0, 3, 1, 2)
-
-
 class MaskModel(nn.Module):
     """Pyramid and heads: everything that learns. The CLIP stays outside, frozen.
 
     Args:
         config: Shape.
-        width: Channels of the CLIP's taps.
-        embed_dim: Width of its joint space.
-        taps: How many taps are read.
+        stages: Width and stride of each tap that is read.
+        embed_dim: Width of the CLIP's joint space.
     """
 
-    def __init__(self, config: OwnMasksSettings, *, width: int, embed_dim: int, taps: int) -> None:
+    def __init__(self, config: OwnMasksSettings, *, stages: Sequence[tuple[int, int]], embed_dim: int) -> None:
         super().__init__()
-        self.pyramid = TapsToPyramid(width=width, taps=taps, channels=config.channels)
+        self.pyramid = picture_pyramid_of(stages, channels=config.channels)
         self.heads = FcClipHeads(
-            in_channels=(config.channels,) * 4,
+            in_channels=self.pyramid.widths,
             embed_dim=embed_dim,
             channels=config.channels,
             pixel_layers=config.pixel_layers,
@@ -135,12 +95,12 @@ class MaskModel(nn.Module):
         self, images_B3HW: Tensor, taps: Sequence[Tensor], text: TextRows, *, all_layers: bool = False
     ) -> list[MaskPredictions]:
         """Normalised images, their frozen taps and the names -> predictions, the last one the result."""
-        predictions: list[MaskPredictions] = self.heads(self.pyramid(images_B3HW, taps), text, all_layers=all_layers)
+        predictions: list[MaskPredictions] = self.heads(self.pyramid(taps, images_B3HW), text, all_layers=all_layers)
         return predictions
 
     def find(self, images_B3HW: Tensor, taps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Normalised images and their frozen taps -> masks (B, Q, Y, X) and their embeddings (B, Q, D)."""
-        return self.heads.find(self.pyramid(images_B3HW, taps))
+        return self.heads.find(self.pyramid(taps, images_B3HW))
 
 
 class OwnMasks:
@@ -179,9 +139,8 @@ class OwnMasks:
 
     def fit(self, picture: Image.Image) -> tuple[int, int]:
         """Height and width at which a picture goes in: no padding, the aspect kept up to two patches."""
-        step, scale = STEP * self.clip.patch_size, self.config.image_size / max(picture.size)
-        height, width = (max(1, round(side * scale / step)) * step for side in (picture.height, picture.width))
-        return height, width
+        step = STEP * self.clip.patch_size
+        return fit_longest((picture.height, picture.width), longest=self.config.image_size, patch=step)
 
     def _rows(self, names: Sequence[str]) -> TextRows:
         """Embedded names; kept for as long as the same names are asked for."""
@@ -192,13 +151,14 @@ class OwnMasks:
 
 
 def taps_of(config: OwnMasksSettings, clip: DenseCLIP) -> tuple[int, ...]:
-    """The blocks that are read.
+    """The blocks that are read; of a pyramid all stages.
 
     Raises:
         ValueError: They do not ascend within the trunk.
     """
-    clip.require_transformer("the pyramid of the mask decoders")
-    depth = clip.trunk.depth
+    depth = len(clip.trunk.stages)
+    if clip.trunk.is_pyramid:
+        return tuple(range(depth))
     taps = config.taps if config.taps is not None else tuple(sorted({depth // 2, max(0, depth - 2)}))
     if list(taps) != sorted(set(taps)) or not taps or not 0 <= taps[0] <= taps[-1] < depth:
         raise ValueError(f"taps={taps} must ascend within 0..{depth - 1}, the blocks of {clip.name}")
@@ -207,7 +167,8 @@ def taps_of(config: OwnMasksSettings, clip: DenseCLIP) -> tuple[int, ...]:
 
 def build_mask_model(config: OwnMasksSettings, clip: DenseCLIP) -> MaskModel:
     """A new model for a CLIP."""
-    return MaskModel(config, width=clip.trunk.width, embed_dim=clip.embed_dim, taps=len(taps_of(config, clip)))
+    stages = [clip.trunk.stages[index] for index in taps_of(config, clip)]
+    return MaskModel(config, stages=[(stage.width, stage.stride) for stage in stages], embed_dim=clip.embed_dim)
 
 
 def save_own_masks(

@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.dense_clip import DenseCLIP, to_map
-from clipself.backbones.readouts import find_readout, read_last_block, unread_parameters
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.readouts import find_readout
 from clipself.backbones.text import embed_sentences
-from clipself.backbones.trainable import train_queries_and_values, train_visual_attention
+from clipself.backbones.trainable import freeze_idle, train_queries_and_values, train_visual_attention
+from clipself.backbones.transformer import require_blocks
+from clipself.backbones.trunk import ClipReading
+from clipself.ops.patches import require_whole
 from clipself.segmentation.catseg.aggregator import CostAggregator
 from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings, TrainClip
 
@@ -30,7 +33,7 @@ class CatSeg(nn.Module):
     """The whole model.
 
     Args:
-        clip: Any dense CLIP; the model takes it over.
+        clip: Any dense CLIP; the model has a copy of its own, whose weights may learn.
         settings: How it is built.
         appearance: The second backbone of the first release: images (B, 3, S, S) in CLIP's normalisation -> maps at
             1, 2 and 4 times the grid; None guides by CLIP itself.
@@ -41,15 +44,14 @@ class CatSeg(nn.Module):
 
     def __init__(self, clip: DenseCLIP, settings: CatSegSettings, *, appearance: nn.Module | None = None) -> None:
         super().__init__()
-        trunk, sizes = clip.trunk, settings.aggregator
-        if settings.image_size % clip.patch_size:
-            raise ValueError(f"image_size={settings.image_size} is no multiple of the patch of {clip.patch_size}")
+        trunk, sizes = require_blocks(clip, "CAT-Seg"), settings.aggregator
+        require_whole(settings.image_size, clip.patch_size, what="image_size")
         if not 0 <= settings.taps[0] < settings.taps[1] < trunk.depth - 1:
             raise ValueError(f"taps {settings.taps} must ascend ahead of the last block {trunk.depth - 1}")
         if sizes.text_channels != clip.embed_dim:
             raise ValueError(f"the aggregator takes texts of {sizes.text_channels}, {clip.name} has {clip.embed_dim}")
         find_readout(settings.readout)
-        self.clip, self.settings, self.appearance = clip, settings, appearance
+        self.clip, self.settings, self.appearance = clip.copy(), settings, appearance
         self.aggregator = CostAggregator(sizes)
         if appearance is None:
             self.upsample1, self.upsample2 = (
@@ -76,32 +78,31 @@ class CatSeg(nn.Module):
             classes_at_once: Bounds memory; the numbers stay.
         """
         texts_TPD = texts if isinstance(texts, Tensor) else self.embed_names(texts)
-        dense, taps = self.read_clip(images_B3SS)
+        read = self.read_clip(images_B3SS)
         return self.aggregator(  # type: ignore[no-any-return]
-            dense,
+            read.dense,
             texts_TPD[None],
-            self.guide(images_B3SS, dense, taps),
+            self.guide(images_B3SS, read),
             pooling=pooling,
             class_cap=class_cap,
             classes_at_once=classes_at_once,
         )
 
-    def read_clip(self, images_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """One pass of the tower: dense map (B, D, Y, X), not normalised, and the two taps (B, C, Y, X)."""
-        trunk = self.clip.trunk
-        sequence, taps = trunk.embed(images_B3SS), []
-        for place, block in enumerate(list(trunk.blocks)[:-1]):
-            sequence = sequence.with_tokens(trunk.forward_block(block, sequence))
-            if place in self.settings.taps:
-                taps.append(to_map(sequence.tokens[:, 1:], sequence.grid))
-        tokens = read_last_block(trunk, sequence, readout=find_readout(self.settings.readout))
-        return to_map(trunk.head(tokens[:, 1:]), sequence.grid), taps
+    def read_clip(self, images_B3SS: Tensor) -> ClipReading:
+        """Dense map (B, D, Y, X), not normalised, and the taps (B, C, Y, X) that guide, where there are any."""
+        return self.clip.read(images_B3SS, taps=self.taps, dense=True, readout=self.settings.readout, normalize=False)
 
-    def guide(self, images_B3SS: Tensor, dense: Tensor, taps: Sequence[Tensor]) -> list[Tensor]:
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The blocks of CLIP that guide; none beside a second backbone."""
+        return self.settings.taps if self.appearance is None else ()
+
+    def guide(self, images_B3SS: Tensor, read: ClipReading) -> list[Tensor]:
         """What the aggregator is guided by: maps at 1, 2 and 4 times the grid."""
         if self.appearance is not None:
             return list(self.appearance(images_B3SS))
-        return [dense, self.upsample1(taps[0]), self.upsample2(taps[1])]
+        assert read.dense is not None
+        return [read.dense, self.upsample1(read.taps[0]), self.upsample2(read.taps[1])]
 
     def embed_names(self, names: Sequence[str]) -> Tensor:
         """Texts (T, P, D) of unit length; with gradient where the text tower learns.
@@ -157,14 +158,12 @@ def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Param
     for parameter in head:
         parameter.requires_grad_(True)
     backbone: list[nn.Parameter] = []
-    trunk = model.clip.trunk
-    unread = unread_parameters(trunk, readout=find_readout(model.settings.readout))
+    trunk = require_blocks(model.clip, "CAT-Seg")
     if train_clip == "queries-values":
         backbone = train_queries_and_values(model.clip.clip)
     elif train_clip == "visual-attention":
         backbone = train_visual_attention(trunk, trunk.position_table)
-    for parameter in unread:  # many processes would wait for a gradient that never comes
-        parameter.requires_grad_(False)
+    freeze_idle(trunk, trunk.tower.parameters(), readout=model.settings.readout, taps=model.taps)
     backbone = [parameter for parameter in backbone if parameter.requires_grad]
     if model.appearance is not None and train_clip != "none":
         residual = [parameter for parameter in model.appearance.parameters()]
@@ -182,9 +181,8 @@ def catseg_settings(clip: DenseCLIP, *, image_size: int | None = None, release: 
         image_size: Another square, in pixels.
         release: 2, or 1 with ResNet-101 beside CLIP.
     """
-    clip.require_transformer("CAT-Seg")
+    depth = require_blocks(clip, "CAT-Seg").depth
     side = image_size or 24 * clip.patch_size
-    depth = clip.trunk.depth
     sizes = AggregatorSettings(text_channels=clip.embed_dim, guidance_channels=clip.embed_dim)
     settings = CatSegSettings(
         image_size=side,

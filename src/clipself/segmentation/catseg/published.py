@@ -45,7 +45,7 @@ def read_catseg(state: Mapping[str, Tensor], *, source: str, heads: int | None =
     aggregator = {n.removeprefix(AGGREGATOR): t for n, t in rest.items() if n.startswith(AGGREGATOR)}
     outer = {n: t for n, t in rest.items() if not n.startswith((CLIP, AGGREGATOR))}
     clip = clip_of_tensors(clip_state, name="CAT-Seg's CLIP", source=source, heads=heads)
-    depth = clip.trunk.depth
+    depth = len(clip.trunk.stages)
     settings = CatSegSettings(
         image_size=GRID * clip.patch_size,
         taps=(depth // 3 - 1, 2 * depth // 3 - 1),

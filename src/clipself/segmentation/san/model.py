@@ -4,17 +4,16 @@ Source: SAN (arXiv:2302.12242).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.dense_clip import DenseCLIP, to_map
+from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.text import embed_names
-from clipself.backbones.trunk import Sequence as Tokens
-from clipself.backbones.trunk import Trunk, join_heads
+from clipself.backbones.transformer import TransformerTrunk, require_blocks
+from clipself.backbones.trunk import ClipReading, Tokens, join_heads
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.axes import unfold_axis
 from clipself.segmentation.san.settings import SanSettings, SideSettings
@@ -26,24 +25,11 @@ BLOCKED: Final = -100.0
 Head = Literal["queries", "all"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SplitFeatures:
-    """What the extracting half of CLIP gives.
-
-    Attributes:
-        taps: Patch maps (B, C, y, x) by tap; 0 is what enters the first block.
-        tokens: What enters the recognising half.
-    """
-
-    taps: dict[int, Tensor]
-    tokens: Tokens
-
-
 class San(nn.Module):
     """The whole model.
 
     Args:
-        clip: Any dense CLIP; frozen but for its position table.
+        clip: Any dense CLIP; the model has a copy of its own, frozen but for its position table.
         settings: How it is built.
 
     Raises:
@@ -52,7 +38,8 @@ class San(nn.Module):
 
     def __init__(self, clip: DenseCLIP, settings: SanSettings) -> None:
         super().__init__()
-        trunk, side = clip.trunk, settings.side
+        clip = clip.copy()
+        trunk, side = require_blocks(clip, "SAN"), settings.side
         if not max(side.fusion) <= settings.split < trunk.depth:
             raise ValueError(
                 f"split={settings.split} must leave a block of {trunk.depth} to recognise and lie behind all taps "
@@ -79,27 +66,18 @@ class San(nn.Module):
             images_B3HW: Normalised images, sides multiples of 32.
             texts_TD: Unit text embeddings.
         """
-        features = self.extract(images_B3HW)
+        read = self.extract(images_B3HW)
         supervised = self.settings.side.supervised
         depths = supervised if self.training else supervised[-1:]
-        found = self.side(images_B3HW, features.taps, depths=depths)
+        found = self.side(images_B3HW, read.taps, depths=depths)
         return [
-            MaskPredictions(
-                logits_BQK=self.classify(self.recognise(features, one), texts_TD), masks_BQYX=one.masks_BQYX
-            )
+            MaskPredictions(logits_BQK=self.classify(self.recognise(read, one), texts_TD), masks_BQYX=one.masks_BQYX)
             for one in found
         ]
 
-    def extract(self, images_B3HW: Tensor) -> SplitFeatures:
-        """The first blocks of CLIP on the smaller picture."""
-        trunk = self.clip.trunk
-        small = self.shrink(images_B3HW)
-        sequence, taps = trunk.embed(small), {}
-        taps[0] = to_map(sequence.tokens[:, 1:], sequence.grid)
-        for done, block in enumerate(list(trunk.blocks)[: self.settings.split], start=1):
-            sequence = sequence.with_tokens(trunk.forward_block(block, sequence))
-            taps[done] = to_map(sequence.tokens[:, 1:], sequence.grid)
-        return SplitFeatures(taps=taps, tokens=sequence)
+    def extract(self, images_B3HW: Tensor) -> ClipReading:
+        """The first blocks of CLIP on the smaller picture; tap 0 is what enters the first of them."""
+        return self.clip.read(self.shrink(images_B3HW), taps=range(-1, self.settings.split))
 
     def shrink(self, images_B3HW: Tensor) -> Tensor:
         """CLIP's input: the picture scaled bilinearly, its sides brought to whole patches."""
@@ -111,11 +89,11 @@ class San(nn.Module):
             return small[..., : whole[0], : whole[1]]
         return F.interpolate(images_B3HW, size=whole, mode="bilinear", align_corners=False)
 
-    def recognise(self, features: SplitFeatures, proposals: Proposals, *, head: Head = "queries") -> Tensor:
+    def recognise(self, read: ClipReading, proposals: Proposals, *, head: Head = "queries") -> Tensor:
         """Embeds each mask by a copy of the class token that looks at the patches where its bias is high.
 
         Args:
-            features: Of `extract`.
+            read: Of `extract`.
             proposals: Of the side network.
             head: "queries" runs CLIP's own tokens as ever and lets the copies look at them; "all" runs everything under
                 one mask, as SAN's figure draws it. Both give the same up to exp(-100).
@@ -123,7 +101,8 @@ class San(nn.Module):
         Returns:
             Unit embeddings (B, Q, D).
         """
-        trunk, tokens = self.clip.trunk, features.tokens
+        trunk, tokens = require_blocks(self.clip, "SAN"), read.tokens
+        assert tokens is not None
         bias = pool_bias(proposals.bias_BhQYX, tokens.grid)
         copies = tokens.tokens[:, :1].expand(-1, bias.shape[2], -1)
         blocks = list(trunk.blocks)[self.settings.split :]
@@ -135,7 +114,7 @@ class San(nn.Module):
         else:
             joined, whole = torch.cat([copies, tokens.tokens], dim=1), format_bias(bias)
             for block in blocks:
-                joined = run_masked(trunk, block, joined, tokens, whole)
+                joined = trunk.run_biased(block, joined, tokens, whole)
             copies = joined[:, : copies.shape[1]]
         return F.normalize(trunk.head(copies), dim=-1)
 
@@ -184,7 +163,7 @@ def format_bias(bias_BhQP: Tensor) -> Tensor:
     return whole
 
 
-def look(trunk: Trunk, block: nn.Module, copies_BQC: Tensor, tokens: Tokens, bias_BhQP: Tensor) -> Tensor:
+def look(trunk: TransformerTrunk, block: nn.Module, copies_BQC: Tensor, tokens: Tokens, bias_BhQP: Tensor) -> Tensor:
     """One block for the copies alone: each attends to itself and, under its bias, to the patches."""
     normed, others = trunk.norm_attention(block, copies_BQC), trunk.norm_attention(block, tokens.tokens)
     query, key, value = (trunk.project(block, normed, part) for part in "qkv")
@@ -196,20 +175,6 @@ def look(trunk: Trunk, block: nn.Module, copies_BQC: Tensor, tokens: Tokens, bia
     mixed = attention[..., :1] * value + attention[..., 1:] @ values
     copies_BQC = copies_BQC + trunk.merge_heads(block, join_heads(mixed))
     return copies_BQC + trunk.feed_forward(block, copies_BQC)
-
-
-def run_masked(trunk: Trunk, block: nn.Module, joined_BNC: Tensor, tokens: Tokens, whole_BhNN: Tensor) -> Tensor:
-    """One block for copies and ordinary tokens together, under the additive mask."""
-    ordinary = tokens.tokens.shape[1]
-
-    def place(heads: Tensor) -> Tensor:
-        return torch.cat([heads[:, :, :-ordinary], trunk.rotate(heads[:, :, -ordinary:], tokens)], dim=2)
-
-    normed = trunk.norm_attention(block, joined_BNC)
-    query, key, value = (trunk.project(block, normed, part) for part in "qkv")
-    mixed = F.scaled_dot_product_attention(place(query), place(key), value, attn_mask=whole_BhNN)
-    joined_BNC = joined_BNC + trunk.merge_heads(block, join_heads(mixed))
-    return joined_BNC + trunk.feed_forward(block, joined_BNC)
 
 
 def semantic_scores(predictions: MaskPredictions, *, size: tuple[int, int]) -> Tensor:
@@ -224,8 +189,7 @@ def semantic_scores(predictions: MaskPredictions, *, size: tuple[int, int]) -> T
 
 def san_settings(clip: DenseCLIP) -> SanSettings:
     """The published settings carried to a CLIP: three quarters of its blocks extract, four taps evenly among them."""
-    clip.require_transformer("SAN")
-    trunk = clip.trunk
+    trunk = require_blocks(clip, "SAN")
     split = max(1, trunk.depth * 3 // 4)
     taps = [round(split * place / 3) for place in range(4)]
     return SanSettings(

@@ -3,7 +3,7 @@
 Source: SAN (arXiv:2302.12242), Sec. 3.1-3.2, with the published parameter names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -130,14 +130,14 @@ class SideAdapter(nn.Module):
         for table in (self.query_embed, self.query_pos_embed):
             nn.init.normal_(table, std=0.02)
 
-    def forward(self, images_B3HW: Tensor, taps: Mapping[int, Tensor], *, depths: Sequence[int]) -> list[Proposals]:
+    def forward(self, images_B3HW: Tensor, taps: Sequence[Tensor], *, depths: Sequence[int]) -> list[Proposals]:
         """Proposals at chosen depths.
 
         The whole position table is added again after every block but the last.
 
         Args:
             images_B3HW: Normalised images, sides multiples of the patch.
-            taps: CLIP's maps (B, C, y, x) by tap, those of `settings.fusion`.
+            taps: CLIP's maps (B, C, y, x), by how many of its blocks have run.
             depths: How many blocks have run at each prediction.
         """
         trunk, count = self.vit_model, self.settings.queries
@@ -157,7 +157,7 @@ class SideAdapter(nn.Module):
                 tokens = tokens + positions
         return proposals
 
-    def _fuse(self, depth: int, tokens: Tensor, taps: Mapping[int, Tensor], grid: tuple[int, int]) -> Tensor:
+    def _fuse(self, depth: int, tokens: Tensor, taps: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         count = self.settings.queries
         for tap, at in self.settings.fusion.items():
             if at == depth:

@@ -14,6 +14,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.text import embed_names
 from clipself.data.semantic_training import shortest_size
 from clipself.ops.axes import pieces, unfold_axis
+from clipself.ops.patches import nearest_whole, require_whole
 from clipself.ops.windows import cut_windows, place_windows, spread_matrix
 from clipself.segmentation.streamed_argmax import Decision, streamed_argmax
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
@@ -33,9 +34,7 @@ class TrainingFree:
     """
 
     def __init__(self, clip: DenseCLIP, names: Sequence[str], settings: TrainingFreeSettings) -> None:
-        if settings.window % clip.patch_size:
-            near = max(1, round(settings.window / clip.patch_size)) * clip.patch_size
-            raise ValueError(f"window={settings.window} is no multiple of the patch of {clip.patch_size}; try {near}")
+        require_whole(settings.window, clip.patch_size, what="window")
         self.clip, self.names, self.settings = clip, tuple(names), settings
         spoken = [split_synonyms(name) for name in names]
         firsts = [some[0] for some in spoken]
@@ -59,7 +58,7 @@ class TrainingFree:
         """Logits (k, H, W) of one group of names after another, at the picture's own size."""
         how, patch = self.settings, self.clip.patch_size
         height, width = shortest_size((image.height, image.width), how.shortest, longest=10**6)
-        size = (max(patch, round(height / patch) * patch), max(patch, round(width / patch) * patch))
+        size = (nearest_whole(height, patch), nearest_whole(width, patch))
         pixels = self.clip.preprocess(image, size=size)
         windows = place_windows(size, window=(how.window,) * 2, stride=(how.stride,) * 2)
         dense_VDyx = torch.cat(

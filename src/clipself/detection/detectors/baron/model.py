@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.words import WordEncoder
+from clipself.backbones.word_encoder import WordEncoder
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.two_stage.crops import embed_boxes
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage

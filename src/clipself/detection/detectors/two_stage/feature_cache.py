@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipself.detection.detectors.two_stage.features import Features, FrozenClip
+from clipself.backbones.trunk import ClipReading
+from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.structures import DetectionBatch
 
 
@@ -31,7 +32,7 @@ class FeatureCache:
         self._taps: Any = None
         self._filled: Any = None
 
-    def __call__(self, batch: DetectionBatch, rows: Sequence[int], *, dense: bool) -> Features:
+    def __call__(self, batch: DetectionBatch, rows: Sequence[int], *, dense: bool) -> ClipReading:
         """Features of a batch; rows that are not there yet are computed and written.
 
         Args:
@@ -50,7 +51,7 @@ class FeatureCache:
         held = torch.from_numpy(np.stack([self._taps[row] for row in rows])).to(batch.images_B3HW.device).float()
         taps = tuple(held.unbind(1))
         with torch.no_grad():
-            return Features(taps=taps, dense=self.backbone.read_dense(taps[-1]) if dense else None)
+            return ClipReading(taps=taps, dense=self.backbone.read_dense(taps[-1]) if dense else None)
 
     def _open(self, shape: tuple[int, ...]) -> None:
         """Maps the files, made sparse where they are missing."""

@@ -1,43 +1,30 @@
 """The frozen CLIP as a detector sees it: taps for the pyramid and the dense map for the second opinion."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from clipself.backbones.dense_clip import DenseCLIP, to_map
-from clipself.backbones.resnet import ResNetTrunk
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.trunk import ClipReading
 from clipself.ops.levels import join_boxes
 
 REGIONS_AT_ONCE = 64
-"""Regions that an attention pool looks at in one go."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
-    """What one pass of the frozen backbone gives.
-
-    Attributes:
-        taps: Maps (B, C, Y, X) after the tapped blocks.
-        dense: Dense map (B, D, Y, X) of unit length; None while training does not need it.
-    """
-
-    taps: tuple[Tensor, ...]
-    dense: Tensor | None
+"""Regions that a tower's own pooling looks at in one go."""
 
 
 class FrozenClip(nn.Module):
     """A dense CLIP that neither learns nor changes mode; one pass gives the taps and the dense map.
 
     Source: F-ViT (CLIPSelf, detection). The last tap is the last block as the readout runs it, ahead of the final norm;
-    the dense map is that tap through the final norm and the projection. A ResNet's taps are its stages, as in F-VLM.
+    the dense map is that tap through the final norm and the projection. Where the stages are a pyramid, as a ResNet's,
+    they are the taps, as in F-VLM.
 
     Args:
         clip: The backbone; its parameters stop learning.
-        taps: 0-based blocks, ascending; the last must be the trunk's last. A ResNet's are always its stages.
+        taps: 0-based blocks, ascending; the last must be the trunk's last. Of a pyramid all stages are taken.
         readout: How the last block runs.
 
     Raises:
@@ -47,8 +34,8 @@ class FrozenClip(nn.Module):
     def __init__(self, clip: DenseCLIP, *, taps: tuple[int, ...], readout: str = "value") -> None:
         super().__init__()
         last = clip.num_taps - 1
-        if clip.trunk.stage_strides:
-            taps = tuple(range(clip.num_taps))
+        if clip.trunk.is_pyramid:
+            taps = tuple(range(last + 1))
         if not taps or taps[-1] != last:
             raise ValueError(
                 f"taps {taps} must end with the last block {last} of {clip.name}, which the dense map is made of"
@@ -62,23 +49,20 @@ class FrozenClip(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, images_B3HW: Tensor, *, dense: bool = True) -> Features:
-        """Normalised images -> taps, and the dense map where wanted."""
-        taps = self.clip.taps(images_B3HW, self.tapped, readout=self.readout)
-        return Features(taps=tuple(taps), dense=self.read_dense(taps[-1]) if dense else None)
+    def forward(self, images_B3HW: Tensor, *, dense: bool = True) -> ClipReading:
+        """Normalised images -> taps, and the dense map of unit length where wanted."""
+        return self.clip.read(images_B3HW, taps=self.tapped, dense=dense, readout=self.readout)
 
     def read_dense(self, last_tap_BCYX: Tensor) -> Tensor:
         """Last tap -> dense map (B, D, Y, X) of unit length."""
-        grid = (last_tap_BCYX.shape[2], last_tap_BCYX.shape[3])
-        patches_BPD = self.clip.trunk.read_tap(last_tap_BCYX)
-        return to_map(F.normalize(patches_BPD, dim=-1), grid)
+        return F.normalize(self.clip.trunk.read_tap(last_tap_BCYX), dim=1)
 
     @torch.no_grad()
-    def embed_regions(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+    def embed_regions(self, features: ClipReading, boxes: Sequence[Tensor]) -> Tensor:
         """What the frozen CLIP says about regions: RoIAlign of one bin on the dense map.
 
-        Of a ResNet, RoIAlign of its last stage to the grid of pre-training, then its own attention pool. Source: F-VLM
-        (arXiv:2209.15639).
+        Of a tower that pools its last stage, RoIAlign of that to the grid of pre-training, then its own pooling.
+        Source: F-VLM (arXiv:2209.15639).
 
         Args:
             features: Of this backbone, with the dense map.
@@ -89,7 +73,7 @@ class FrozenClip(nn.Module):
         """
         rows_R5, trunk = join_boxes(boxes), self.clip.trunk
         how = {"spatial_scale": 1.0 / trunk.patch_size, "sampling_ratio": -1, "aligned": True}
-        if not isinstance(trunk, ResNetTrunk):
+        if trunk.pools_by == "class token":
             assert features.dense is not None
             regions_RD: Tensor = roi_align(features.dense.float(), rows_R5, 1, **how)[..., 0, 0]
             return regions_RD

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.trunk import ClipReading
 from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
-from clipself.detection.detectors.two_stage.features import Features, FrozenClip
+from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
 from clipself.detection.detectors.two_stage.postprocess import Found, select_detections
 from clipself.detection.detectors.two_stage.proposals_network import ProposalNetwork, Proposals
@@ -22,12 +23,13 @@ from clipself.detection.detectors.two_stage.regions import (
 )
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.vocabulary import Vocabulary
-from clipself.layers.pyramid import FeaturePyramid, TapPyramid
+from clipself.layers.pyramid import FeaturePyramid, pyramid_of
 from clipself.layers.region_heads import MaskHead, RegionHead
 from clipself.losses.federated import federated_columns
 from clipself.losses.masked_cross_entropy import masked_cross_entropy
 from clipself.ops.deltas import decode_boxes
 from clipself.ops.levels import pool_levels
+from clipself.ops.patches import require_whole
 from clipself.structures import DetectionBatch
 
 BINS, MASK_BINS = 7, 14
@@ -52,7 +54,7 @@ class RegionPass:
     proposals: Sequence[Proposals]
     targets: Sequence[RegionTargets]
     embeddings_RD: Tensor
-    features: Features
+    features: ClipReading
 
 
 class TwoStage(nn.Module):
@@ -73,25 +75,15 @@ class TwoStage(nn.Module):
 
     def __init__(self, clip: DenseCLIP, settings: TwoStageSettings, vocabulary: Vocabulary) -> None:
         super().__init__()
-        if settings.image_size % clip.patch_size:
-            near = max(1, round(settings.image_size / clip.patch_size)) * clip.patch_size
-            raise ValueError(
-                f"image_size={settings.image_size} is no multiple of the patch of {clip.patch_size} pixels; try {near}"
-            )
+        require_whole(settings.image_size, clip.patch_size, what="image_size")
         self.settings = settings
         self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout)
         self.patch_size = float(clip.patch_size)
-        trunk, dim, norm = clip.trunk, clip.embed_dim, settings.norm
-        strides = tuple(map(float, trunk.stage_strides)) or tuple(
-            self.patch_size / factor for factor in TapPyramid.FACTORS
-        )
-        self.strides = strides
-        # The stages of a convolutional tower are a pyramid already.
-        self.taps = nn.Identity() if trunk.stage_strides else TapPyramid(width=trunk.width, norm=norm)
-        self.pyramid = FeaturePyramid(
-            inputs=trunk.stage_widths or [trunk.width] * len(strides), channels=settings.channels, norm=norm
-        )
-        self.proposer = ProposalNetwork(settings, strides=(*strides, 2 * strides[-1]))
+        dim, norm = clip.embed_dim, settings.norm
+        self.taps = pyramid_of([(stage.width, stage.stride) for stage in clip.trunk.stages], norm=norm)
+        self.strides = self.taps.strides
+        self.pyramid = FeaturePyramid(inputs=self.taps.widths, channels=settings.channels, norm=norm)
+        self.proposer = ProposalNetwork(settings, strides=(*self.strides, 2 * self.strides[-1]))
         self.box_head = RegionHead(
             channels=settings.channels, bins=BINS, convs=settings.box_convs, layers=settings.box_layers,
             width=settings.box_width or dim, embed_dim=self.head_dim(dim), norm=norm, signed=self.signed_embeddings,
@@ -141,7 +133,7 @@ class TwoStage(nn.Module):
     def forward(self, batch: DetectionBatch) -> dict[str, Tensor]:
         """The losses, each summed over the images; an image's own terms are means over its samples."""
         if self.cache is None:
-            features: Features = self.backbone(batch.images_B3HW, dense=self.needs_dense)
+            features: ClipReading = self.backbone(batch.images_B3HW, dense=self.needs_dense)
         else:
             features = self.cache(batch, batch.rows, dense=self.needs_dense)
         *maps, extra = self.pyramid(self.taps(features.taps))
@@ -283,14 +275,14 @@ class TwoStage(nn.Module):
             done = [(found, masks) for (found, _), masks in zip(done, split, strict=True)]
         return done
 
-    def fuse(self, logits_RK: Tensor, features: Features, proposals: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits_RK: Tensor, features: ClipReading, proposals: Sequence[Tensor]) -> Tensor:
         """Scores (R, K) from the detector's logits and the frozen CLIP's view of the same regions."""
         return fuse_scores(
             logits_RK, self.clip_logits(features, proposals), rule=self.settings.fusion,
             base_K=self.vocabulary.base_K, alpha=self.settings.alpha, beta=self.settings.beta,
         )  # fmt: skip
 
-    def clip_logits(self, features: Features, proposals: Sequence[Tensor]) -> Tensor:
+    def clip_logits(self, features: ClipReading, proposals: Sequence[Tensor]) -> Tensor:
         """The frozen CLIP's logits: cosines of the texts with its own embeddings of the regions."""
         regions_RD = self.backbone.embed_regions(features, proposals)
         return cosine_logits(regions_RD, self.texts(), self.settings.clip_temperature)

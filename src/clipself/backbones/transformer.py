@@ -1,0 +1,207 @@
+"""Trunks of blocks: tokens run through them one by one, and readouts mix the last one's values their own way."""
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from clipself.backbones.readouts import Readout, ReadoutContext, read_last_block
+from clipself.backbones.trunk import ClipReading, Tokens, Trunk, join_heads, to_map
+from clipself.ops.positions import resize_position_table
+
+if TYPE_CHECKING:
+    from clipself.backbones.dense_clip import DenseCLIP
+
+
+class TransformerTrunk(Trunk):
+    """A vision transformer, block by block, with queries, keys and values apart.
+
+    Attributes:
+        blocks: The stock blocks.
+        num_heads: Heads of their attention.
+        head_dim: Width of a head.
+        resize_positions_by: See `resize_position_table`.
+    """
+
+    has_class_token = True
+    pools_by = "class token"
+    first_tap = -1
+    blocks: nn.ModuleList
+    num_heads: int
+    head_dim: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resize_positions_by: Literal["size", "scale_factor"] = "size"
+
+    # --- what a family says
+
+    @abstractmethod
+    def embed(self, images_B3HW: Tensor) -> Tokens:
+        """Patches, class token and positions: what enters the first block."""
+
+    @abstractmethod
+    def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
+        """The stock block, attention included."""
+
+    @abstractmethod
+    def norm_attention(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
+        """The norm ahead of a block's attention."""
+
+    @abstractmethod
+    def project(self, block: nn.Module, normed_BNC: Tensor, part: str) -> Tensor:
+        """Queries ("q"), keys ("k") or values ("v") as heads (B, h, N, C / h), without rotary positions."""
+
+    @abstractmethod
+    def merge_heads(self, block: nn.Module, mixed_BNC: Tensor) -> Tensor:
+        """What follows the mixing of values: inner norm where there is one, output projection, layer scale."""
+
+    @abstractmethod
+    def feed_forward(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
+        """Norm, feed-forward and layer scale, without the residual."""
+
+    @abstractmethod
+    def head(self, tokens_BNC: Tensor) -> Tensor:
+        """Final norm and projection to the joint space, for every token."""
+
+    @property
+    @abstractmethod
+    def position_table(self) -> nn.Parameter:
+        """The learnt positions of class token and patches."""
+
+    def rotate(self, heads_BhND: Tensor, tokens: Tokens) -> Tensor:
+        """Rotary positions on queries or keys; trunks without them return the heads as they are."""
+        return heads_BhND
+
+    # --- what follows from it
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def parts(self) -> Sequence[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
+    def read(
+        self,
+        images_B3HW: Tensor,
+        *,
+        taps: Sequence[int],
+        dense: bool,
+        pooled: bool,
+        readout: Readout,
+        guide: Tensor | None = None,
+    ) -> ClipReading:
+        """One pass through as many blocks as are needed; the last one runs as the readout says."""
+        tokens, last = self.embed(images_B3HW), self.depth - 1
+        ahead = last if dense or pooled else min(last, max(taps) + 1)
+        maps = {-1: tokens.to_map()} if -1 in taps else {}
+        entered = deque([tokens], maxlen=readout.looks_back)
+        for index in range(ahead):
+            tokens = tokens.with_tokens(self.forward_block(self.blocks[index], tokens))
+            entered.append(tokens)
+            if index in taps:
+                maps[index] = tokens.to_map()
+        embedded = None
+        if dense or last in taps:
+            context = ReadoutContext(trunk=self, entered=tuple(entered), images_B3HW=images_B3HW, guide_BCyx=guide)
+            read = read_last_block(context, readout)
+            maps[last] = read.to_map()
+            embedded = to_map(self.head(read.tokens[:, read.prefix :]), read.grid) if dense else None
+        return ClipReading(
+            taps=tuple(maps[index] for index in taps),
+            dense=embedded,
+            pooled=self.pool(tokens) if pooled else None,
+            tokens=tokens,
+        )
+
+    def read_tap(self, tap_BCYX: Tensor) -> Tensor:
+        """Final norm and projection of the last tap."""
+        return to_map(self.head(tap_BCYX.flatten(2).mT), (tap_BCYX.shape[2], tap_BCYX.shape[3]))
+
+    def positions(self, table_NC: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The tower's position table (1 + P, C) on another grid."""
+        return resize_position_table(table_NC, native_grid=self.native_grid, grid=grid, by=self.resize_positions_by)
+
+    def forward_blocks(self, tokens: Tokens, blocks: Sequence[nn.Module]) -> Tokens:
+        """Runs stock blocks one after another, recomputing activations in the backward pass where asked to."""
+        for block in blocks:
+            tokens = tokens.with_tokens(self.forward_block(block, tokens))
+        return tokens
+
+    def forward_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
+        """One stock block, under activation checkpointing where asked to."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            out: Tensor = checkpoint(self.run_block, block, tokens, use_reentrant=False)
+            return out
+        return self.run_block(block, tokens)
+
+    def pool(self, entered: Tokens) -> Tensor:
+        """The last block and the head for the class token alone: every other query would be thrown away.
+
+        Args:
+            entered: What enters the last block.
+
+        Returns:
+            Embeddings (B, D), not normalised; equal to the stock tower's up to rounding.
+        """
+        block, tokens = self.blocks[-1], entered.tokens
+        normed = self.norm_attention(block, tokens)
+        query = self.rotate(self.project(block, normed[:, :1], "q"), entered)
+        key = self.rotate(self.project(block, normed, "k"), entered)
+        mixed = F.scaled_dot_product_attention(query, key, self.project(block, normed, "v"))
+        class_B1C = tokens[:, :1] + self.merge_heads(block, join_heads(mixed))
+        class_B1C = class_B1C + self.feed_forward(block, class_B1C)
+        return self.head(class_B1C)[:, 0]
+
+    def run_biased(self, block: nn.Module, joined_BNC: Tensor, tokens: Tokens, bias: Tensor) -> Tensor:
+        """One block for copies of the class token ahead of the ordinary tokens, under an additive mask.
+
+        Rotary positions belong to the ordinary tokens; copies stand nowhere, as the class token does. Source: SAN
+        (arXiv:2302.12242) and MaskCLIP with mask tokens (arXiv:2208.08984).
+
+        Args:
+            block: One of `blocks`.
+            joined_BNC: Q copies, then the ordinary tokens.
+            tokens: The ordinary tokens' grid and positions.
+            bias: Added to the attention logits (B, 1 or h, N, N), N = Q + 1 + P.
+
+        Returns:
+            Tokens (B, N, C).
+        """
+        copies = joined_BNC.shape[1] - tokens.tokens.shape[1]
+
+        def rotated(part: str) -> Tensor:
+            heads = self.project(block, normed, part)
+            return torch.cat([heads[:, :, :copies], self.rotate(heads[:, :, copies:], tokens)], dim=2)
+
+        normed = self.norm_attention(block, joined_BNC)
+        value = self.project(block, normed, "v")
+        mixed = F.scaled_dot_product_attention(rotated("q"), rotated("k"), value, attn_mask=bias)
+        joined_BNC = joined_BNC + self.merge_heads(block, join_heads(mixed))
+        return joined_BNC + self.feed_forward(block, joined_BNC)
+
+
+def require_blocks(clip: "DenseCLIP", purpose: str) -> TransformerTrunk:
+    """The trunk of a CLIP, for what runs blocks and class token by itself.
+
+    Raises:
+        ValueError: The trunk has no blocks of tokens with a class token.
+    """
+    trunk = clip.trunk
+    if not isinstance(trunk, TransformerTrunk) or not trunk.has_class_token:
+        has = "no class token" if isinstance(trunk, TransformerTrunk) else (
+            f"stages of strides {', '.join(str(stage.stride) for stage in trunk.stages)} and pools by {trunk.pools_by}"
+        )  # fmt: skip
+        raise ValueError(
+            f"{purpose} needs a trunk of transformer blocks with a class token, such as ViT-B-16; {clip.name} has {has}"
+        )
+    return trunk
