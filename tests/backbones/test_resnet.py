@@ -1,6 +1,7 @@
 """ResNets of CLIP: the attention pool as the one block, the stages as taps."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,20 +32,20 @@ def test_the_dense_map_is_each_pixels_own_value_and_qk_is_the_pools_attention() 
     clip = tiny_resnet_clip()
     visual = clip.clip.visual
     last = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(images())))))  # type: ignore
-    pool = visual.attnpool  # type: ignore[union-attr]
+    pool: Any = visual.attnpool  # type: ignore[union-attr]
     dense = clip.dense_map(images(), normalize=False)
     assert dense.shape == (2, 32, 2, 2)
     for place, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
-        token = last[:, :, y, x] + pool.positional_embedding[1 + place]  # type: ignore
-        torch.testing.assert_close(dense[:, :, y, x], pool.c_proj(pool.v_proj(token)))  # type: ignore
+        token = last[:, :, y, x] + pool.positional_embedding[1 + place]
+        torch.testing.assert_close(dense[:, :, y, x], pool.c_proj(pool.v_proj(token)))
     # Queries of all tokens give what the stock pool gives, token by token: it returns the first one alone.
     ordinary = clip.dense_map(images(), readout="qk", normalize=False)
     tokens = last.flatten(2).mT
-    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1) + pool.positional_embedding  # type: ignore
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1) + pool.positional_embedding
     query, key, value = (part(tokens).unflatten(-1, (8, -1)).transpose(1, 2)
-                         for part in (pool.q_proj, pool.k_proj, pool.v_proj))  # type: ignore  # fmt: skip
+                         for part in (pool.q_proj, pool.k_proj, pool.v_proj))  # fmt: skip
     weights = (query @ key.mT * (512 // 8) ** -0.5).softmax(-1)
-    everything = pool.c_proj((weights @ value).transpose(1, 2).flatten(2))  # type: ignore
+    everything = pool.c_proj((weights @ value).transpose(1, 2).flatten(2))
     torch.testing.assert_close(everything[:, 0], clip.clip.encode_image(images()))  # type: ignore[operator]
     torch.testing.assert_close(ordinary.flatten(2).mT, everything[:, 1:])
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.transformer import require_blocks
 from clipself.segmentation.catseg.model import CatSeg, catseg_settings
 from clipself.segmentation.san.model import San
 from clipself.segmentation.san.settings import SanSettings, SideSettings
@@ -25,7 +26,7 @@ def tiny_san(clip: DenseCLIP, *, seed: int = 0) -> San:
     """SAN of width 24 with 6 queries on a tiny CLIP of 4 blocks."""
     side = SideSettings(
         width=24, depth=3, heads=2, patch=clip.patch_size, table_size=64, queries=6, channels=16,
-        clip_heads=clip.trunk.num_heads, fusion={0: 0, 1: 1}, supervised=(2, 3),
+        clip_heads=require_blocks(clip, "SAN").num_heads, fusion={0: 0, 1: 1}, supervised=(2, 3),
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)

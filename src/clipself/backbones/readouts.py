@@ -115,7 +115,8 @@ def neighbours(context: ReadoutContext, *, std: float = 5.0) -> Tensor:
     query, key, tokens = context.heads("q"), context.heads("k"), context.tokens
     strength = (query.norm(dim=-1).mean(-1) * key.norm(dim=-1).mean(-1)).mean() * query.shape[-1] ** -0.5
     logits = strength * gaussian_window(tokens.grid, std=std, prefix=tokens.prefix).to(query)
-    return logits.softmax(-1) @ context.heads("v")
+    mixed: Tensor = logits.softmax(-1) @ context.heads("v")
+    return mixed
 
 
 def guided(context: ReadoutContext, *, beta: float = 1.2, gamma: float = 3.0) -> Tensor:

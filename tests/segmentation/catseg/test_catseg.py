@@ -132,7 +132,7 @@ def test_one_step_moves_queries_and_values_of_both_towers_and_nothing_else_of_cl
     moved = {name for name, value in model.clip.clip.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if name.endswith(("original0", "original2"))}
     assert len([name for name in moved if name.startswith("visual.")]) == 12
-    last: Any = model.clip.trunk.blocks[-1]
+    last: Any = model.clip.trunk.parts[-1]
     assert (
         last.attn.parametrizations.in_proj_weight.original0.grad.abs().max() == 0.0
     )  # no gradient reaches it, and it decays all the same
