@@ -16,7 +16,6 @@ from clipself.backbones.transformer import TransformerTrunk, require_blocks
 BLOCKS = pytest.mark.parametrize("make", [tiny_openai_clip, tiny_eva_clip])
 ALL = pytest.mark.parametrize("make", TINY.values(), ids=TINY)
 Make = Callable[[], DenseCLIP]
-UNGUIDED = sorted(name for name, readout in READOUTS.items() if not readout.guided)
 
 
 def trunk_of(clip: DenseCLIP) -> TransformerTrunk:
@@ -142,7 +141,7 @@ def test_qq_readout_spelled_out() -> None:
 
 
 @BLOCKS
-@pytest.mark.parametrize("readout", UNGUIDED)
+@pytest.mark.parametrize("readout", sorted(READOUTS))
 @torch.no_grad()
 def test_every_readout_runs_and_none_is_the_ordinary_attention(make: Make, readout: str) -> None:
     clip = make()

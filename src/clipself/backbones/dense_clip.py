@@ -148,7 +148,8 @@ class DenseCLIP(nn.Module):
             pooled: Whether to embed whole images, as the stock model does, at any size.
             readout: A row of `READOUTS`, with options after a colon ("naclip:std=3"), or a `Readout`; "qk" is the
                 ordinary attention.
-            guide: Features (B, C, y, x) of another model, for readouts that are guided by one.
+            guide: Features (B, C, y, x) of another model, for readouts that are guided by one; None takes the tower's
+                own, ahead of its last block.
             normalize: Whether dense map and image embeddings are unit vectors.
 
         Raises:

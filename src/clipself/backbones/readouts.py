@@ -42,13 +42,14 @@ class ReadoutContext:
         trunk: The tower; a readout may run its blocks.
         entered: What entered the last blocks, the last one's in the end; as many as the readout looks back.
         images_B3HW: The normalised images.
-        guide_BCyx: Features of another model for the same images, on a grid of their own; None where none was given.
+        guide_BCyx: Features for the same images, on a grid of their own; another model's, or else what entered the
+            last block.
     """
 
     trunk: Attention
     entered: tuple[Tokens, ...]
     images_B3HW: Tensor
-    guide_BCyx: Tensor | None = None
+    guide_BCyx: Tensor
 
     @property
     def tokens(self) -> Tokens:
@@ -122,17 +123,19 @@ def neighbours(context: ReadoutContext, *, std: float = 5.0) -> Tensor:
 def guided(context: ReadoutContext, *, beta: float = 1.2, gamma: float = 3.0) -> Tensor:
     """ProxyCLIP: attention from another model's patch cosines, negatives cut off, on that model's grid.
 
+    A patch sees itself in any case, which matters where all are alike.
+
     Args:
         context: What may be looked at, the guide among it.
         beta: Share of the mean cosine that is taken off.
         gamma: Sharpness.
     """
     guide, tokens, value = context.guide_BCyx, context.tokens, context.heads("v")
-    assert guide is not None
     unit = F.normalize(guide.flatten(2), dim=1)
     cosine = unit.mT @ unit
     logits = (cosine - beta * cosine.mean()) * gamma
-    attention = logits.masked_fill(logits < 0, float("-inf")).softmax(-1).to(value)
+    others = ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    attention = logits.masked_fill((logits < 0) & others, float("-inf")).softmax(-1).to(value)
     ahead, patches = value[:, :, : tokens.prefix], value[:, :, tokens.prefix :]
     maps = patches.mT.reshape(patches.shape[0] * patches.shape[1], -1, *tokens.grid)
     resized = F.interpolate(maps, size=guide.shape[-2:], mode="bilinear", align_corners=False)
@@ -163,7 +166,7 @@ class Readout:
         feed_forward: Whether the feed-forward half follows.
         options: Keywords of the mix that differ from its defaults.
         looks_back: How many of the last blocks the mix asks for.
-        guided: Whether it needs a guide, whose grid the map then has.
+        guided: Whether the map has the guide's grid.
 
     Raises:
         ValueError: The mix is unknown or does not take an option, or a guided readout adds what stands on another grid.
@@ -247,11 +250,9 @@ def read_last_block(context: ReadoutContext, readout: Readout) -> Tokens:
         Tokens after the block, ahead of the final norm; on the guide's grid for a guided readout.
 
     Raises:
-        ValueError: The readout needs a guide or a class token that is not there.
+        ValueError: The readout adds a class token that is not there.
     """
     trunk, entered, guide = context.trunk, context.tokens, context.guide_BCyx
-    if readout.guided and guide is None:
-        raise ValueError("this readout needs guide=, the features (B, C, y, x) of another model for the same images")
     if readout.residual == "class" and not entered.prefix:
         raise ValueError("this readout adds the class token, and the trunk has none; use 'value'")
     block: Any = trunk.blocks[-1]
@@ -260,7 +261,7 @@ def read_last_block(context: ReadoutContext, readout: Readout) -> Tokens:
         out = (entered.tokens[:, :1] if readout.residual == "class" else entered.tokens) + out
     if readout.feed_forward:
         out = out + trunk.feed_forward(block, out)
-    grid = (guide.shape[-2], guide.shape[-1]) if readout.guided and guide is not None else entered.grid
+    grid = (guide.shape[-2], guide.shape[-1]) if readout.guided else entered.grid
     return replace(entered, tokens=out, grid=grid)
 
 

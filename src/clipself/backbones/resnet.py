@@ -57,6 +57,7 @@ class ResNetTrunk(ConvTrunk):
     ) -> Tensor:
         """The pool's attention as the readout says."""
         tokens = self.tokens_of(map_BCYX)
+        guide = tokens.to_map() if guide is None else guide
         context = ReadoutContext(trunk=self, entered=(tokens,), images_B3HW=images_B3HW, guide_BCyx=guide)
         return read_last_block(context, replace(readout, residual=False, feed_forward=False)).to_map()
 

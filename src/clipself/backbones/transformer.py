@@ -112,7 +112,12 @@ class TransformerTrunk(Trunk):
                 maps[index] = tokens.to_map()
         embedded = None
         if dense or last in taps:
-            context = ReadoutContext(trunk=self, entered=tuple(entered), images_B3HW=images_B3HW, guide_BCyx=guide)
+            context = ReadoutContext(
+                trunk=self,
+                entered=tuple(entered),
+                images_B3HW=images_B3HW,
+                guide_BCyx=tokens.to_map() if guide is None else guide,
+            )
             read = read_last_block(context, readout)
             maps[last] = read.to_map()
             embedded = to_map(self.head(read.tokens[:, read.prefix :]), read.grid) if dense else None

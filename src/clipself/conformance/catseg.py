@@ -120,7 +120,7 @@ def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     for block in list(trunk.blocks)[:-1]:
         entered = entered.with_tokens(trunk.forward_block(block, entered))
         tokens.append(entered.tokens)
-    context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images)
+    context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images, guide_BCyx=entered.to_map())
     readout = find_readout({"v1": "value", "v2": "catseg"}[manifest["version"]])
     last = read_last_block(context, readout).tokens
     ours = {

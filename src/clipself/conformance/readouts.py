@@ -39,7 +39,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     trunk.resize_positions_by = "scale_factor"  # as these projects do
     images = torch.from_numpy(arrays["image"])
     entered = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)[:-1])
-    guide = torch.from_numpy(arrays["vfm_feats"]) if "vfm_feats" in arrays else None
+    guide = torch.from_numpy(arrays["vfm_feats"]) if "vfm_feats" in arrays else entered.to_map()
     context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images, guide_BCyx=guide)
     atol, rtol = tolerance_of(manifest, default=2e-4)
     checks = []
