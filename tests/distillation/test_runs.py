@@ -2,8 +2,6 @@
 
 import math
 import os
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from tests.support.pictures import draw_pictures, write_coco
-from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 from torch import Tensor
 
@@ -21,9 +18,7 @@ from clipself.backbones.weights import read_state_dict
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.train import distill
-from clipself.engine.distributed import join_world
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.ops.grids import grid_boxes
 from clipself.structures import DistillBatch
 
@@ -61,59 +56,6 @@ def test_loss_falls_and_the_run_leaves_its_files(settings: dict[str, Any], tmp_p
     mean = 0.5 * (student.clip.state_dict()[name] + original.clip.state_dict()[name])
     torch.testing.assert_close(blended.clip.state_dict()[name], mean)
     assert student.weights_hash("text") == original.weights_hash("text")
-
-
-def test_a_rerun_is_bit_equal_whatever_the_workers(settings: dict[str, Any], tmp_path: Path) -> None:
-    distill(out=tmp_path / "a", **settings)
-    distill(out=tmp_path / "b", **{**settings, "workers": 2})
-    assert largest_difference(student_of(tmp_path / "a"), student_of(tmp_path / "b")) == 0.0
-
-
-@pytest.mark.parametrize("killed_at", [1, 5, 9])
-def test_killed_and_resumed_equals_unbroken(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
-) -> None:
-    distill(out=tmp_path / "whole", **settings)
-    step = Loop._step
-
-    def kill(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
-        if number == killed_at:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", kill)
-        with pytest.raises(SystemExit):
-            distill(out=tmp_path / "broken", **settings)
-    distill(out=tmp_path / "broken", resume=True, **settings)
-    assert largest_difference(student_of(tmp_path / "whole"), student_of(tmp_path / "broken")) == 0.0
-    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("whole", "broken")]
-    assert losses[0] == losses[1]
-
-
-def test_accumulation_equals_one_larger_batch(settings: dict[str, Any], tmp_path: Path) -> None:
-    settings |= {"eps": 1e-3}  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
-    distill(out=tmp_path / "one", **settings)
-    distill(out=tmp_path / "two", **{**settings, "batch_size": 2, "accumulate": 2})
-    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6
-
-
-def _distill_together(settings: dict[str, Any], out: Path) -> None:
-    with join_world(torch.device("cpu")) as world:
-        assert world.any(world.rank == 1)  # a stop asked of one process is a stop of all
-        assert not world.any(False)
-        distill(out=out, **settings)
-
-
-def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
-    settings |= {"max_steps": 6, "eps": 1e-3, "device": "cpu"}  # eps: as above
-    distill(out=tmp_path / "one", **settings)
-    in_two_processes(_distill_together, {**settings, "batch_size": 2}, tmp_path / "two")
-    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    assert largest_difference(student_of(tmp_path / "one"), student_of(tmp_path / "two")) < 1e-6
 
 
 def test_the_method_is_the_paper_spelled_out() -> None:
@@ -187,40 +129,6 @@ def test_proposals_train_too(settings: dict[str, Any], tmp_path: Path) -> None:
     annotations = write_coco(tmp_path, names)
     result = distill(out=tmp_path / "run", regions="proposals", annotations=annotations, **settings)
     assert result.last_loss < result.first_loss
-
-
-def test_ctrl_c_keeps_the_state(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    distill(out=tmp_path / "whole", **settings)
-    step = Loop._step
-
-    def interrupt(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
-        if number == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        step(self, model, stream, number, bar)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", interrupt)
-        with pytest.raises(KeyboardInterrupt, match="stopped after 5 steps; the state is kept, go on with resume"):
-            distill(out=tmp_path / "run", **settings)
-    distill(out=tmp_path / "run", resume=True, **settings)
-    assert largest_difference(student_of(tmp_path / "whole"), student_of(tmp_path / "run")) == 0.0
-
-
-def test_a_loss_that_is_not_finite_ends_the_run(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ClipSelf, "embed_crops", lambda self, batch: torch.full((batch.num_regions, 32), torch.nan))
-    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1, on .*\.png.*lower the learning rate"):
-        distill(out=tmp_path / "run", **settings)
-
-
-def test_folders_that_hold_a_run(settings: dict[str, Any], tmp_path: Path) -> None:
-    distill(out=tmp_path / "run", **settings)
-    with pytest.raises(FileExistsError, match="already holds a run; go on with it by resume"):
-        distill(out=tmp_path / "run", **settings)
-    with pytest.raises(ValueError, match="a run with other settings"):
-        distill(out=tmp_path / "run", resume=True, **{**settings, "lr": 2e-3})
-    distill(out=tmp_path / "run", overwrite=True, **{**settings, "lr": 2e-3})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""Every training at toy size, a row each: `tests/test_families.py` tests on all of them what they all promise."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load_file
+from tests.support.tiny import tiny_openai_clip
+from torch import Tensor
+
+from clipself.backbones.export import save_clip
+from clipself.data.images import read_image
+from clipself.data.scenes.export import write_scenes
+from clipself.engine.result import TrainResult
+
+COMMON: Final[Mapping[str, Any]] = {
+    "model": "clip", "max_steps": 4, "batch_size": 4, "workers": 0, "precision": "fp32", "device": "cpu",
+    "save_every": 2, "lr": 1e-3, "warmup_steps": 0, "clip_norm": 1.0, "flip": 0.5,
+    "eps": 1e-3,  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
+}  # fmt: skip
+INSTANCES: Final = "scenes/annotations/instances_{}.json"
+PANOPTIC: Final = "scenes/annotations/panoptic_{}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One training.
+
+    Attributes:
+        module: Where its public function lives.
+        function: Its name.
+        command: What the command line calls it.
+        required: What every run must be given beside `out`, as text that stands for paths.
+        options: The toy's sizes.
+        weights: Files below the run's folder that hold what was trained.
+        labels: Annotations and pictures for an evaluation inside the run.
+        read: Loads what the run has saved and returns numbers that it makes of a picture.
+        recipe: None takes the first.
+    """
+
+    module: str
+    function: str
+    command: str
+    required: Mapping[str, str]
+    options: Mapping[str, Any]
+    weights: tuple[str, ...]
+    labels: tuple[str, str]
+    read: Callable[[Path, Path], Tensor]
+    recipe: str | None = None
+
+    def train(self, out: Path | str, **changes: Any) -> TrainResult:
+        """Trains in the present folder."""
+        function: Callable[..., TrainResult] = getattr(import_module(self.module), self.function)
+        settings = {**self.required, **COMMON, **self.options, **changes}
+        return function(out=out, recipe=self.recipe, **settings)
+
+    def weights_of(self, out: Path) -> dict[str, Tensor]:
+        """Everything that was saved, by file and name."""
+        return {f"{file}/{name}": value for file in self.weights for name, value in load_file(out / file).items()}
+
+
+def write_place(folder: Path) -> Path:
+    """Scenes and a tiny CLIP of four blocks, in a folder where all families train."""
+    write_scenes(folder / "scenes", train=8, val=2, size=(64, 64))
+    save_clip(tiny_openai_clip(layers=4), folder / "clip")
+    return folder
+
+
+def _read_student(run: Path, picture: Path) -> Tensor:
+    from clipself.backbones.loading import load_clip
+
+    clip = load_clip(str(run / "student"), device="cpu")
+    with torch.no_grad():
+        return clip.dense_map(clip.preprocess(picture, size=64)[None])
+
+
+def _read_detector(run: Path, picture: Path) -> Tensor:
+    from clipself.detection.detector import Detector
+
+    detector = Detector.from_checkpoint(run, device="cpu")
+    found = detector.detect(read_image(picture))
+    return torch.cat([found.boxes, found.scores[:, None]], dim=1)
+
+
+def _read_segmenter(run: Path, picture: Path) -> Tensor:
+    from clipself.segmentation.checkpoint import load_segmenter
+
+    model = load_segmenter(run, device="cpu")
+    return torch.cat([value.detach().flatten() for value in model.state_dict().values()])
+
+
+def _read_masks(run: Path, picture: Path) -> Tensor:
+    from clipself.panoptic.generators.own import load_own_masks
+
+    masks = load_own_masks(run, device="cpu")
+    return masks(read_image(picture)).scores
+
+
+_DISTILL: Final[Mapping[str, Any]] = {
+    "module": "clipself.distillation.train", "function": "distill", "command": "distill",
+    "weights": ("student/open_clip_model.safetensors", "blended/open_clip_model.safetensors"),
+    "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_student,
+}  # fmt: skip
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    "distill-patches": Family(
+        **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
+    ),
+    "distill-proposals": Family(
+        **_DISTILL, required={"data": "scenes/train"},
+        options={"image_size": 64, "max_regions": 4, "regions": "proposals", "annotations": INSTANCES.format("train")},
+    ),
+}  # fmt: skip

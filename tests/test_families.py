@@ -1,0 +1,187 @@
+"""What every training promises, on all of them: a row in tests/support/families.py is a training."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from shutil import copytree, move
+from typing import Any
+
+import pytest
+import torch
+from tests.support.families import FAMILIES, Family, write_place
+from tests.support.processes import in_two_processes
+from torch import Tensor
+
+from clipself.cli import main as cli
+from clipself.engine.log import read_metrics
+from clipself.engine.loop import Loop
+from clipself.engine.run import train
+
+families = pytest.mark.parametrize("name", FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_place(tmp_path_factory.mktemp("families"))
+
+
+@pytest.fixture(autouse=True)
+def there(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("CLIPSELF_CACHE", str(world / "cache"))
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path) -> dict[str, Path]:
+    """Unbroken runs that several tests compare with, made when first asked for."""
+    return {}
+
+
+def unbroken(name: str, whole: dict[str, Path]) -> Path:
+    if name not in whole:
+        out = Path.cwd() / f"{name}-whole"
+        FAMILIES[name].train(str(out))
+        whole[name] = out
+    return whole[name]
+
+
+def losses(out: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(out)]
+
+
+def farthest(family: Family, one: Path, two: Path) -> float:
+    first, second = family.weights_of(one), family.weights_of(two)
+    assert first.keys() == second.keys()
+    return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
+
+
+def break_run(name: str, out: Path, at: int, **options: Any) -> None:
+    """Trains up to a step, and dies there."""
+    step = Loop._step
+
+    def die(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+        if number == at:
+            raise SystemExit("killed")
+        step(self, model, stream, number, bar)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "_step", die)
+        with pytest.raises(SystemExit):
+            FAMILIES[name].train(str(out), **options)
+
+
+@families
+def test_it_learns_and_a_rerun_is_bit_equal_whatever_the_workers(name: str, whole: dict[str, Path]) -> None:
+    out = unbroken(name, whole)
+    again = Path.cwd() / f"{name}-again"
+    FAMILIES[name].train(again, workers=2)  # a path where the first run had text
+    assert losses(out) == losses(again)
+    assert farthest(FAMILIES[name], out, again) == 0.0
+
+
+@families
+def test_killed_and_resumed_equals_unbroken(name: str, whole: dict[str, Path]) -> None:
+    out = Path.cwd() / f"{name}-broken"
+    break_run(name, out, 3)
+    FAMILIES[name].train(out, resume=True)
+    assert losses(out) == losses(unbroken(name, whole))
+    assert farthest(FAMILIES[name], out, unbroken(name, whole)) == 0.0
+
+
+def _train(name: str, out: str, options: dict[str, Any]) -> None:
+    FAMILIES[name].train(out, **options)
+
+
+def _break(name: str, out: str, options: dict[str, Any]) -> None:
+    break_run(name, Path(out), 3, **options)
+
+
+def _go(folder: str) -> None:
+    import os
+
+    os.chdir(folder)
+    os.environ["CLIPSELF_CACHE"] = f"{folder}/cache"
+
+
+@families
+def test_two_processes_are_one_with_the_double_batch_and_are_resumed(
+    name: str, whole: dict[str, Path], world: Path
+) -> None:
+    half = {"batch_size": 2}
+    two, broken = f"{world}/{name}-two", f"{world}/{name}-two-broken"
+    in_two_processes(_go, str(world))
+    in_two_processes(_train, name, two, half)
+    one = unbroken(name, whole)
+    assert losses(Path(two)) == pytest.approx(losses(one), rel=1e-4)
+    assert farthest(FAMILIES[name], one, Path(two)) < 2e-5
+    in_two_processes(_break, name, broken, half)
+    in_two_processes(_train, name, broken, {**half, "resume": True})
+    assert losses(Path(broken)) == losses(Path(two))
+    assert farthest(FAMILIES[name], Path(two), Path(broken)) == 0.0
+
+
+@families
+def test_accumulated_micro_batches_are_one_batch(name: str, whole: dict[str, Path]) -> None:
+    out = Path.cwd() / f"{name}-accumulated"
+    FAMILIES[name].train(out, batch_size=2, accumulate=2)
+    assert losses(out) == pytest.approx(losses(unbroken(name, whole)), rel=1e-4)
+    assert farthest(FAMILIES[name], out, unbroken(name, whole)) < 2e-5
+
+
+@families
+def test_python_and_the_command_line_mean_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family, taken = FAMILIES[name], []
+
+    def take(task: Any, config: Any) -> Any:
+        taken.append(config)
+        raise KeyboardInterrupt
+
+    module = import_module(family.module)
+    assert module.train is train
+    monkeypatch.setattr(module, "train", take)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(module, family.function)(out="run", recipe=family.recipe, **family.required)
+    words = [word for key, value in family.required.items() for word in (f"--{key.replace('_', '-')}", value)]
+    recipe = [] if family.recipe is None else ["--recipe", family.recipe]
+    assert cli.main([*family.command.split(), "--out", "run", *words, *recipe]) == 130
+    assert taken[0] == taken[1]
+
+
+@families
+def test_it_is_evaluated_inside_the_run(name: str, whole: dict[str, Path]) -> None:
+    family, out = FAMILIES[name], Path.cwd() / f"{name}-evaluated"
+    labels = {"evaluate_annotations": family.labels[0], "evaluate_images": family.labels[1], "evaluate_limit": 1}
+    family.train(out, evaluate_every=2, **labels)
+    found = read_metrics(out, kind="evaluation")
+    assert [record["step"] for record in found] == [2, 4]
+    assert any(isinstance(value, float) for value in found[0].values())
+    # the model trains on as if nobody had looked
+    assert farthest(family, out, unbroken(name, whole)) == 0.0
+
+
+@families
+def test_what_was_saved_is_read_from_elsewhere_and_after_a_move(
+    name: str, whole: dict[str, Path], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, picture = FAMILIES[name], world / "scenes/val/000000.jpg"
+    here: Tensor = family.read(unbroken(name, whole), picture)
+    assert here.numel() > 0
+    assert bool(here.isfinite().all())
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(family.read(unbroken(name, whole), picture), here)
+    copytree(world / "clip", tmp_path / "moved" / "clip")  # both lie as they lay to each other
+    copytree(unbroken(name, whole), tmp_path / "moved" / f"{name}-whole")
+    move(tmp_path / "moved", tmp_path / "again")
+    assert torch.equal(family.read(tmp_path / "again" / f"{name}-whole", picture), here)
+
+
+@families
+def test_no_setting_is_forgotten(name: str) -> None:
+    """Misspelt names and other people's types are refused by every training."""
+    with pytest.raises(ValueError, match=r"no setting max_step; did you mean max_steps\?"):
+        FAMILIES[name].train("nowhere", max_step=3)
+    with pytest.raises(ValueError, match="max_steps='3' is text, expected a whole number"):
+        FAMILIES[name].train("nowhere", max_steps="3")
+    with pytest.raises(ValueError, match="clip_norm=-1"):
+        FAMILIES[name].train("nowhere", clip_norm=-1)
+    assert not Path("nowhere").exists()
