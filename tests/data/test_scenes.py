@@ -81,6 +81,20 @@ def test_written_data_set_is_coco(tmp_path: Path) -> None:
     assert {int(i) for i in np.unique(ids)} == {s["id"] for s in held["annotations"][0]["segments_info"]}
 
 
+def test_other_scenes_are_never_mixed_in(tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "s", train=2, val=1, size=(64, 64))
+    before = (folder / "train" / "000001.jpg").read_bytes()
+    (folder / "train" / "000001.jpg").unlink()  # a call that was stopped goes on
+    write_scenes(folder, train=2, val=1, size=(64, 64))
+    assert (folder / "train" / "000001.jpg").read_bytes() == before
+    for other in ({"train": 1}, {"seed": 3}, {"size": (64, 96)}):
+        with pytest.raises(FileExistsError, match=r"s holds scenes of .* choose another folder or delete it"):
+            write_scenes(folder, **{"train": 2, "val": 1, "size": (64, 64), **other})  # type: ignore[arg-type]
+    (folder / "scenes.json").unlink()
+    with pytest.raises(FileExistsError, match=r"holds a data set without scenes\.json"):
+        write_scenes(folder, train=2, val=1, size=(64, 64))
+
+
 def test_scenes_that_cannot_be_drawn() -> None:
     with pytest.raises(ValueError, match="unknown thing"):
         SceneMaker(things=("unicorn",))

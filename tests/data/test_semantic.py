@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from clipself.data.semantic import (
     SomeClasses,
     names_to_segment,
     open_semantic,
+    tell_absent_classes,
 )
 from clipself.data.semantic_training import (
     Augmentation,
@@ -89,6 +91,40 @@ def test_wrong_folders_and_sizes_are_said(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (0, 1, 2)).save(tmp_path / "colour.png")
     with pytest.raises(ValueError, match="has 3 channels"):
         read_index_map(tmp_path / "colour.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param(
+            [[0, 255], [0, 0]], r"the 3 label maps hold no pixel of cat; 25 % of the pixels are 255", id="0-255"
+        ),
+        pytest.param([[0, 0], [0, 0]], r"hold no pixel of cat; 0 % of the pixels", id="one-class"),
+        pytest.param([[0, 1], [0, 0]], None, id="both"),
+    ],
+)
+def test_classes_that_never_occur_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: Any, said: str | None
+) -> None:
+    for name in "abc":
+        write_pair(tmp_path, name, values)
+    data = IndexMaps(tmp_path / "images", tmp_path / "labels", ["ground", "cat"])
+    SemanticCrops(data, Augmentation(crop=4, shortest=(4,)))
+    assert re.search(said, caplog.text) if said else not caplog.text
+
+
+def test_training_on_nothing_is_refused_and_large_sets_are_looked_at_in_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        write_pair(tmp_path, str(number), [[255, 255 if number else 0]])
+    data = IndexMaps(tmp_path / "images", tmp_path / "labels", ["ground", "cat"])
+    tell_absent_classes(data, most=2)
+    assert "2 of 5 label maps looked at hold no pixel of cat" in caplog.text
+    (tmp_path / "images" / "0.jpg").unlink()
+    data = IndexMaps(tmp_path / "images", tmp_path / "labels", ["ground", "cat"])
+    with pytest.raises(ValueError, match=r"no pixel of the 4 label maps is of any class.* 100 % of the pixels are 255"):
+        SemanticCrops(data, Augmentation(crop=4, shortest=(4,)))
 
 
 def test_scenes_on_disk_as_panoptic_file_equal_scenes_in_memory(tmp_path: Path) -> None:
@@ -244,6 +280,16 @@ def test_archives_in_part_or_of_another_kind_are_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="unknown archive 'ade'"):
         prepare("ade", tmp_path, tmp_path / "out")
     assert len(list(archive_help())) == len(ARCHIVES)
+
+
+@pytest.mark.parametrize("stem", ["/tmp/pictures/x", "../../x", "a/../../x", "."])
+def test_lists_cannot_lead_out_of_the_folder(tmp_path: Path, stem: str) -> None:
+    write_archive(tmp_path / "root", "voc-20")
+    (tmp_path / "x.png").write_bytes(b"mine")
+    (tmp_path / "root" / "ImageSets" / "Segmentation" / "val.txt").write_text(f"{stem}\n")
+    with pytest.raises(ValueError, match=r"voc-20 lists the map .* leads out of its folder"):
+        prepare("voc-20", tmp_path / "root", tmp_path / "out", partial_archive=True)
+    assert (tmp_path / "x.png").read_bytes() == b"mine"
 
 
 def test_names_of_coco_stuff() -> None:

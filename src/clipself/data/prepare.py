@@ -2,19 +2,19 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from clipself.choices import pick
-from clipself.data.images import IGNORED, IGNORED_16, read_index_map, write_index_map
+from clipself.data.images import IGNORED, IGNORED_16, read_image, read_index_map, size_of, write_index_map
 from clipself.data.semantic import CARD, describe_set
 from clipself.data.sources import read_json
 from clipself.files import write_text
@@ -85,6 +85,7 @@ def prepare(name: str, root: str | Path, out: str | Path, *, partial_archive: bo
     splits: dict[str, dict[str, str]] = {}
     for split, source in archive.splits.items():
         check_count(name, split, len(source.stems), source.expected, partial_archive=partial_archive)
+        check_stems(name, source.stems)
         counts = np.zeros(len(archive.names), dtype=np.int64)
         for stem in tqdm(source.stems, desc=f"{name} {split}", unit="map"):
             labels = source.read(stem)
@@ -115,6 +116,20 @@ def check_count(name: str, split: str, found: int, expected: int, *, partial_arc
         )
 
 
+def check_stems(name: str, stems: Sequence[str]) -> None:
+    """Refuses names that lead out of the archive, since maps are written under them.
+
+    Raises:
+        ValueError: There is one, or one is listed twice.
+    """
+    for stem in stems:
+        if PurePath(stem).is_absolute() or ".." in PurePath(stem).parts or not PurePath(stem).parts:
+            raise ValueError(f"{name} lists the map {stem!r}, which leads out of its folder; is it the official list?")
+    twice = next((stem for stem, count in Counter(stems).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{name} lists the map {twice!r} twice; is it the official list?")
+
+
 def check_map(labels: Map, stem: str, *, classes: int, ignore_label: int) -> None:
     """Refuses values that are neither a class nor ignored.
 
@@ -138,9 +153,9 @@ def check_picture(images: Path, stem: str, size: tuple[int, ...]) -> None:
     )
     if path is None:
         raise FileNotFoundError(f"no picture {images / stem}.jpg for its map; unpack the pictures there too")
-    with Image.open(path) as opened:
-        if (opened.height, opened.width) != size:
-            raise ValueError(f"{path} is {opened.height} x {opened.width}, its map {size}; do they belong together?")
+    height, width = size_of(path)
+    if (height, width) != size:
+        raise ValueError(f"{path} is {height} x {width}, its map {size}; do they belong together?")
 
 
 def _stems(folder: Path, suffix: str = ".png") -> list[str]:
@@ -235,8 +250,7 @@ def _full_maps(folder: Path) -> list[Path]:
 
 
 def _read_full(path: Path) -> Map:
-    with Image.open(path) as opened:
-        colour = np.asarray(opened.convert("RGB"), dtype=np.int64)
+    colour = np.asarray(read_image(path), dtype=np.int64)
     return colour[..., 0] // 10 * 256 + colour[..., 1]
 
 

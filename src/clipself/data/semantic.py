@@ -1,6 +1,7 @@
 """Images with a class for every pixel: index maps in a folder, COCO panoptic files, generated scenes."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import read_json
 from clipself.renamed import old_names
 from clipself.text.vocabulary import load_vocabulary
+
+log = logging.getLogger(__name__)
 
 CARD: Final = "dataset.json"
 """What `clipself data prepare` leaves beside the maps: names, ignore label, folders."""
@@ -270,6 +273,35 @@ def describe_set(
     if segment_names is not None:
         held["segment_names"] = list(segment_names)
     return json.dumps(held, indent=1) + "\n"
+
+
+def tell_absent_classes(data: SemanticImages, *, most: int = 24) -> None:
+    """Looks at some label maps, spread over the set, and tells which classes none of them holds.
+
+    Args:
+        data: A labelled set that is to be learned from.
+        most: Maps looked at; all of a smaller set.
+
+    Raises:
+        ValueError: The whole set was looked at, and no pixel is labelled at all.
+    """
+    count = min(most, len(data))
+    pixels = np.zeros(max(data.ignore_label, len(data.class_names)) + 1, dtype=np.int64)
+    for place in range(count):
+        labels_HW = data.read(place * len(data) // count).labels_HW
+        pixels += np.bincount(labels_HW.numpy().ravel(), minlength=len(pixels))
+    absent = [name for name, pixel in zip(data.class_names, pixels, strict=False) if not pixel]
+    looked = f"the {len(data)} label maps" if count == len(data) else f"{count} of {len(data)} label maps looked at"
+    ignored = 100 * pixels[data.ignore_label] / max(1, pixels.sum())
+    share = f"{ignored:.0f} % of the pixels are {data.ignore_label}, the value of unlabelled ones"
+    if len(absent) == len(data.class_names) and count == len(data):
+        raise ValueError(
+            f"no pixel of {looked} is of any class, so that there is nothing to learn; {share}: do the values of the "
+            "maps count the names from 0?"
+        )
+    if absent:
+        more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
+        log.warning("%s hold no pixel of %s%s; %s", looked, ", ".join(absent[:8]), more, share)
 
 
 def names_to_segment(data: SemanticImages) -> list[str]:

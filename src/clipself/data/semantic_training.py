@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipself.data.semantic import SemanticImages
+from clipself.data.semantic import SemanticImages, tell_absent_classes
 from clipself.structures import SemanticBatch
 
 PAD_GREY: Final = 128
@@ -47,6 +47,7 @@ class SemanticCrops(Dataset[SemanticBatch]):
     """
 
     def __init__(self, data: SemanticImages, augmentation: Augmentation, *, seed: int = 0) -> None:
+        tell_absent_classes(data)
         self.data, self.augmentation, self.seed = data, augmentation, seed
 
     def __len__(self) -> int:

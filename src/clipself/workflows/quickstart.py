@@ -102,10 +102,10 @@ def write_pictures(folder: Path, count: int, *, seed: int) -> Path:
     """Scenes as bare pictures, and the packaged photographs beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     maker = SceneMaker(seed=f"quickstart/{seed}")
+    for stale in folder.glob("scene-*.jpg"):  # of another seed, or more of them
+        stale.unlink()
     for index in range(count):
-        path = folder / f"scene-{index:04d}.jpg"
-        if not path.exists():
-            maker(index).image.save(path, quality=92)
+        maker(index).image.save(folder / f"scene-{index:04d}.jpg", quality=92)
     for name, source in PHOTOS.items():
         (folder / f"photo-{name}.jpg").write_bytes(source.read_bytes())
     return folder

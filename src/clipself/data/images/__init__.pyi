@@ -15,6 +15,7 @@ from .names import distinct_names as distinct_names
 from .read import Picture as Picture
 from .read import list_pictures as list_pictures
 from .read import read_image as read_image
+from .read import size_of as size_of
 
 __all__ = [
     "IGNORED",
@@ -33,5 +34,6 @@ __all__ = [
     "read_index_map",
     "read_segment_ids",
     "segment_colours",
+    "size_of",
     "write_index_map",
 ]

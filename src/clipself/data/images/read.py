@@ -65,12 +65,13 @@ def list_pictures(pictures: Sequence[Picture] | Picture) -> list[Picture]:
 
 
 @contextmanager
-def open_file(name: str | os.PathLike[str], *, what: str = "image") -> Iterator[Image.Image]:
+def open_file(name: str | os.PathLike[str], *, what: str = "image", decode: bool = True) -> Iterator[Image.Image]:
     """A picture file as Pillow reads it, its pixels decoded, in its own mode.
 
     Args:
         name: The file.
         what: It should be, for the message.
+        decode: Whether its pixels are wanted.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -88,8 +89,15 @@ def open_file(name: str | os.PathLike[str], *, what: str = "image") -> Iterator[
     except OSError as error:
         raise ValueError(f"{path} cannot be opened ({error.strerror}); check what it is and who may read it") from error
     with stream, _opened(stream, path) as opened:
-        _load(opened, str(path))
+        if decode:
+            _load(opened, str(path))
         yield opened
+
+
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of a picture file as it is stored, without decoding it; errors as of `read_image`."""
+    with open_file(path, decode=False) as opened:
+        return opened.height, opened.width
 
 
 def _opened(stream: Any, path: Path) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -12,7 +12,11 @@ from tqdm import tqdm
 from clipself.data.labelled import LabelledImage
 from clipself.data.scenes.art import NOVEL, THINGS
 from clipself.data.scenes.draw import CLASSES, Scene, SceneMaker
-from clipself.files import write_json, write_text
+from clipself.data.sources import read_json
+from clipself.files import write_atomically, write_json, write_text
+
+CARD: Final = "scenes.json"
+"""Settings of the scenes in a folder."""
 
 
 class SceneImages:
@@ -51,8 +55,8 @@ def write_scenes(
 ) -> Path:
     """Writes scenes as a COCO data set: images, instances, panoptic JSON and PNGs, lists of names.
 
-    Pictures that are there already are drawn again only in memory; the annotation files come last, so that a data set
-    with annotations is complete.
+    A stopped call goes on where it is repeated: pictures that are there already are drawn only in memory. The
+    annotation files come last, so that a data set with annotations is complete.
 
     Args:
         folder: Made when missing.
@@ -65,9 +69,11 @@ def write_scenes(
         The folder.
 
     Raises:
+        FileExistsError: The folder holds other scenes, or something else.
         OSError: The disk is full or the folder cannot be written.
     """
     folder = Path(folder)
+    begin_folder(folder, {"train": train, "val": val, "size": list(size), "seed": seed})
     for split, count in (("train", train), ("val", val)):
         maker = SceneMaker(size=size, seed=f"{split}/{seed}")
         (folder / split).mkdir(parents=True, exist_ok=True)
@@ -82,13 +88,31 @@ def write_scenes(
     return folder
 
 
+def begin_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Leaves a card of the settings; scenes of other settings are never mixed in.
+
+    Raises:
+        FileExistsError: The folder holds scenes of other settings, or files without a card.
+    """
+    card = folder / CARD
+    if card.is_file():
+        held = read_json(card)
+        if held != settings:
+            raise FileExistsError(
+                f"{folder} holds scenes of {held}, not of {settings}; choose another folder or delete it"
+            )
+    elif any((folder / part).exists() for part in ("train", "val", "annotations")):
+        raise FileExistsError(f"{folder} holds a data set without {CARD}; choose another folder or delete it")
+    write_json(card, settings)
+
+
 def _write_scene(folder: Path, split: str, index: int, scene: Scene) -> list[dict[str, Any]]:
     """Writes picture and segment ids; returns the instances with what the annotation files need."""
     from pycocotools import mask as coco_mask
 
     picture = folder / split / f"{index:06d}.jpg"
     if not picture.exists():
-        scene.image.save(picture, quality=92)
+        write_atomically(picture, lambda part: scene.image.save(part, format="JPEG", quality=92))
     ids = scene.panoptic_HW
     colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     Image.fromarray(colours).save(folder / "annotations" / f"panoptic_{split}" / f"{index:06d}.png")
