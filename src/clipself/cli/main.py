@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
 
+from clipself.cli.terminal import log_to_terminal, printable
+
 Command = Callable[[Sequence[str]], int]
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -65,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage(relatives))
             return 0
         return _fail(unknown(words))
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log_to_terminal()
     logging.getLogger("clipself").setLevel(logging.INFO)
     module = import_module(f"clipself.cli.{COMMANDS[name][0]}")
     command: Command = getattr(module, name.replace(" ", "_"))
@@ -104,7 +106,7 @@ def unknown(words: Sequence[str]) -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"clipself: error: {message}", file=sys.stderr)
+    print(f"clipself: error: {printable(message)}", file=sys.stderr)
     return 2
 
 

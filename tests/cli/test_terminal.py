@@ -1,0 +1,33 @@
+"""What is printed cannot command the terminal."""
+
+import contextlib
+import io
+import logging
+
+import pytest
+
+from clipself.cli.main import main
+from clipself.cli.terminal import log_to_terminal, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("cat\x1b[2J", "cat\\x1b[2J", id="escape"),
+        pytest.param("a\rb\x08\x7f\x9b", "a\\rb\\x08\\x7f\\x9b", id="cursor"),
+        pytest.param("a\u202eb", "a\\u202eb", id="direction"),
+        pytest.param("été\t猫\n", "été\t猫\n", id="letters-stay"),
+    ],
+)
+def test_control_characters_are_spelled_out(text: str, expected: str) -> None:
+    assert printable(text) == expected
+
+
+def test_errors_and_log_lines_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "kmeans", "gone\x1b[31m.png"]) == 2
+    assert "gone\\x1b[31m.png" in capsys.readouterr().err
+    log_to_terminal()
+    for _ in range(2):  # whoever redirects the stream gets the lines
+        with contextlib.redirect_stderr(io.StringIO()) as stream:
+            logging.getLogger("clipself.any").warning("name \x1b]0;x\x07")
+        assert stream.getvalue() == "name \\x1b]0;x\\x07\n"
