@@ -152,7 +152,11 @@ NAMES: Final[Mapping[str, str]] = {
 }
 """Old dotted name -> the new one, for what has another name in the same or another module."""
 
-FIELDS: Final[Mapping[str, Mapping[str, str]]] = {}
+FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "DetectionEvaluateConfig": {"detector": "checkpoint"},
+    "DetectionPredictConfig": {"detector": "checkpoint"},
+    "ProposalsConfig": {"detector": "checkpoint"},
+}
 """Class of settings -> {old field: new field}; a dot reaches into nested settings ("hidden": "segmenter.hidden").
 
 The flag of a field is its name with dashes, so that one row serves Python and the command line.

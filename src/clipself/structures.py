@@ -1,8 +1,9 @@
 """What travels between rooms; each checks its own shapes."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -100,8 +101,7 @@ class DetectionBatch:
         boxes: For each image its boxes (r, 4), `xyxy` in canvas pixels.
         labels: For each image the classes of its boxes (r,).
         masks: For each image its boolean masks (r, H, W); None where they are not wanted.
-        seeds: For each image the seed of what the detector draws at random.
-        names: Where each image came from.
+        names: Where each image came from; what a detector draws for it at random follows from its name.
         rows: For each image its place in a feature cache.
     """
 
@@ -110,13 +110,12 @@ class DetectionBatch:
     boxes: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
     masks: tuple[Tensor, ...] | None
-    seeds: tuple[int, ...]
     names: tuple[str, ...]
     rows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         images = len(self.images_B3HW)
-        if {len(self.sizes), len(self.boxes), len(self.labels), len(self.seeds), len(self.names)} != {images}:
+        if {len(self.sizes), len(self.boxes), len(self.labels), len(self.names)} != {images}:
             raise ValueError(
                 f"{images} images, but {len(self.sizes)} sizes, {len(self.boxes)} sets of boxes, {len(self.labels)} of "
                 f"labels and {len(self.names)} names; each image needs one of each"
@@ -141,6 +140,23 @@ class DetectionBatch:
     def pin_memory(self) -> "DetectionBatch":
         """The same batch with its images in page-locked memory, for loaders that feed an accelerator."""
         return replace(self, images_B3HW=self.images_B3HW.pin_memory())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detection:
+    """One found thing.
+
+    Attributes:
+        box: `xyxy` in pixels of the original image.
+        score: In [0, 1].
+        name: What it was found as.
+        mask: Run lengths as COCO writes them; None where the detector has no mask head.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    name: str
+    mask: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,11 +189,41 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[row] for row in range(len(self)))
+
+    @overload
+    def __getitem__(self, which: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, which: slice | Sequence[int] | Tensor) -> "Detections": ...
+
+    def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> "Detection | Detections":
+        """One of them by its place, or some by a slice, places or a mask of truth values."""
+        if isinstance(which, int):
+            row = range(len(self))[which]
+            box: Any = tuple(self.boxes[row].tolist())
+            name, mask = self.names[int(self.labels[row])], None if self.masks is None else self.masks[row]
+            return Detection(box=box, score=float(self.scores[row]), name=name, mask=mask)
+        kept = torch.arange(len(self))[which if isinstance(which, slice) else torch.as_tensor(which)]
+        masks = None if self.masks is None else tuple(self.masks[row] for row in kept.tolist())
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], masks=masks)
+
     def above(self, threshold: float) -> "Detections":
         """Those that score at least `threshold`."""
-        rows = (self.scores >= threshold).nonzero().flatten()
-        masks = None if self.masks is None else tuple(self.masks[row] for row in rows.tolist())
-        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)
+        return self[self.scores >= threshold]
+
+    def only(self, *names: str) -> "Detections":
+        """Those of these names.
+
+        Raises:
+            ValueError: A name was not asked for.
+        """
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} was not asked for; the names are {', '.join(self.names[:10])}")
+        wanted = [self.names.index(name) for name in names]
+        return self[torch.isin(self.labels, torch.tensor(wanted, dtype=self.labels.dtype))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

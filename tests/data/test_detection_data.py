@@ -13,8 +13,8 @@ from PIL import Image
 from tests.support.detection import NAMES, write_blocks
 
 from clipself.data import CocoDetection, DetectionDataset, Preprocess, split_classes, write_split
-from clipself.data.detection import collate_detection
-from clipself.data.jitter import jitter, letterbox
+from clipself.data.detection import collate_detection, stack_padded
+from clipself.data.jitter import SquareCanvas, jitter, letterbox
 from clipself.text.vocabulary import load_vocabulary
 
 PLAIN = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -142,7 +142,7 @@ def test_boxes_and_masks_stay_on_their_pixels(scales: tuple[float, float]) -> No
         framed = jitter(image, side=96, scales=scales, flip=0.5, rng=random.Random(seed))
         (moved,) = framed.boxes(box)
         assert max(framed.image.size) <= 96
-        mask = framed.mask(torch.from_numpy(pixels[..., 0] > 0), side=96)
+        mask = framed.mask(torch.from_numpy(pixels[..., 0] > 0), canvas=(96, 96))
         white: NDArray[np.bool_] = np.asarray(framed.image)[..., 0] > 127
         if not np.any(white):
             assert float((moved[2:] - moved[:2]).clamp(min=0).prod()) < 16
@@ -162,12 +162,12 @@ def test_letterbox_keeps_the_ratio() -> None:
 
 def test_samples_follow_from_seed_epoch_and_index(tmp_path: Path) -> None:
     source = CocoDetection(write_blocks(tmp_path, 3), tmp_path / "pictures", masks=True)
-    dataset = DetectionDataset(source, preprocess=PLAIN, side=64, seed=4, views=2)
+    framing = SquareCanvas(side=64, preprocess=PLAIN, scales=(0.1, 2.0), flip=0.5)
+    dataset = DetectionDataset(source, framing, seed=4, views=2)
     first, again, later, back = (dataset[key] for key in ((0, 1), (0, 1), (1, 1), (2, 1)))
     assert torch.equal(first.image_3HW, again.image_3HW)
     assert not torch.equal(first.image_3HW, later.image_3HW)
     assert torch.equal(first.image_3HW, back.image_3HW)  # two views: the third epoch shows the first again
-    assert first.seed != back.seed
     assert (first.row, later.row, back.row) == (2, 3, 2)
     batch = collate_detection([first, later])
     assert batch.masks is not None
@@ -176,7 +176,14 @@ def test_samples_follow_from_seed_epoch_and_index(tmp_path: Path) -> None:
     height, width = first.size
     assert float(first.image_3HW[:, height:].abs().sum() + first.image_3HW[:, :, width:].abs().sum()) == 0.0
     with pytest.raises(ValueError, match="must ascend and be above 0"):
-        DetectionDataset(source, preprocess=PLAIN, side=64, scales=(2.0, 1.0))
+        SquareCanvas(side=64, preprocess=PLAIN, scales=(2.0, 1.0))
+
+
+def test_images_of_several_sizes_are_padded_to_the_largest() -> None:
+    stacked = stack_padded([torch.ones(3, 2, 5), torch.ones(3, 4, 1)])
+    assert stacked.shape == (2, 3, 4, 5)
+    assert stacked.sum(dim=(1, 2, 3)).tolist() == [30.0, 12.0]
+    assert stacked[0, :, 2:].sum() == stacked[1, :, :, 1:].sum() == 0
 
 
 def test_orientation_is_applied(tmp_path: Path) -> None:
@@ -188,7 +195,7 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 80], "area": 3200}
     held = {"images": [row], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
     source = CocoDetection(_json(tmp_path / "a.json", held), tmp_path)
-    sample = DetectionDataset(source, preprocess=PLAIN, side=64, scales=(1, 1), flip=0.0)[0]
+    sample = DetectionDataset(source, SquareCanvas(side=64, preprocess=PLAIN))[0]
     assert sample.size == (64, 32)
     assert sample.boxes.tolist() == [[0, 0, 32, 64]]
 

@@ -18,6 +18,7 @@ from clipself.data import CocoDetection
 from clipself.detection import Detector, evaluate_detector, predict_images, to_coco, to_pipeline, to_supervision
 from clipself.detection.checkpoint import save_detector
 from clipself.detection.detector import paste_masks
+from clipself.detection.detectors.owlvit import OwlDetector
 from clipself.detection.evaluate import score_detector
 from clipself.detection.proposals import write_proposals
 from clipself.distillation.train import distill
@@ -125,7 +126,7 @@ def test_evaluation_writes_what_coco_tools_read(world: Path, capsys: pytest.Capt
     (world / "synonyms.json").write_text(json.dumps({"cat": "kitten"}))
     (world / "more.txt").write_text("zebra\nyak\n")
     reports = evaluate_detector(
-        detector=str(world / "detector"), annotations=world / "instances.json", images=world / "pictures",
+        checkpoint=str(world / "detector"), annotations=world / "instances.json", images=world / "pictures",
         out=world / "out", device="cpu", synonyms=world / "synonyms.json", more_names=world / "more.txt",
     )  # fmt: skip
     assert [report.title for report in reports][1:] == ["with synonyms", "with more names"]
@@ -140,14 +141,14 @@ def test_evaluation_writes_what_coco_tools_read(world: Path, capsys: pytest.Capt
     assert json.loads((world / "out" / "scores.json").read_text())[0]["images"] == 4
     assert "fish" in (world / "out" / "per_class.txt").read_text()
     (changed,) = evaluate_detector(
-        detector=str(world / "detector"), annotations=world / "instances.json", images=world / "pictures",
+        checkpoint=str(world / "detector"), annotations=world / "instances.json", images=world / "pictures",
         device="cpu", fusion="none", limit=2,
     )  # fmt: skip
     assert changed.images == 2
     (world / "synonyms.json").write_text(json.dumps({"cow": "kitten"}))
     with pytest.raises(ValueError, match="has a synonym for 'cow', which is not a class"):
         evaluate_detector(
-            detector=str(world / "detector"), annotations=world / "instances.json", images=world / "pictures",
+            checkpoint=str(world / "detector"), annotations=world / "instances.json", images=world / "pictures",
             device="cpu", synonyms=world / "synonyms.json",
         )  # fmt: skip
 
@@ -167,13 +168,14 @@ def test_lvis_files_are_scored_by_federated_rules_with_masks(world: Path) -> Non
     assert "box AP" in score_detector(Detector(tiny_detector()), data, progress=False).title
 
 
-class Oracle:
+class Oracle(OwlDetector):
     """Finds everything there is, from the annotations."""
 
     def __init__(self, path: Path) -> None:
         self.held = json.loads(path.read_text())
+        self.trained_names = ()
 
-    def stream(self, images: Any, names: Any = None, *, threshold: float = 0.0, batch_size: int = 1) -> Any:
+    def stream(self, images: Any, names: Any = None, **options: Any) -> Any:
         for path in images:
             image = next(row for row in self.held["images"] if row["file_name"] == path.name)
             rows = [row for row in self.held["annotations"] if row["image_id"] == image["id"]]
@@ -193,13 +195,13 @@ def test_a_perfect_detector_scores_a_hundred(world: Path) -> None:
 
 def test_prediction_draws_and_writes(world: Path) -> None:
     result = predict_images(
-        images=(world / "pictures",), detector=str(world / "detector"), names=("cat", "unicorn"), out=world / "out",
+        images=(world / "pictures",), checkpoint=str(world / "detector"), names=("cat", "unicorn"), out=world / "out",
         threshold=0.02, device="cpu",
     )  # fmt: skip
     assert len(result.pictures) == 4
     with Image.open(result.pictures[0]) as picture:
         assert picture.size == (80, 48)
-    held = COCO(str(result.results))
+    held = COCO(str(result.coco))
     assert [row["name"] for row in held.loadCats(held.getCatIds())] == ["cat", "unicorn"]
     assert len(held.dataset["annotations"]) == sum(map(len, result.found)) > 0
 
@@ -221,7 +223,7 @@ def test_boxes_are_drawn_in_their_colour_over_their_mask() -> None:
 def test_proposals_close_the_loop(world: Path) -> None:
     """Distil, detect, propose, distil."""
     boxes, images = write_proposals(
-        detector=world / "detector", images=world / "pictures", out=world / "out", most=20, device="cpu"
+        checkpoint=world / "detector", images=world / "pictures", out=world / "out", most=20, device="cpu"
     )
     rows = json.loads(boxes.read_text())
     counts = np.bincount([row["image_id"] for row in rows])
@@ -234,13 +236,13 @@ def test_proposals_close_the_loop(world: Path) -> None:
     )  # fmt: skip
     assert result.steps == 3
     listed, _ = write_proposals(
-        detector=world / "detector", images=world / "pictures", annotations=world / "instances.json",
+        checkpoint=world / "detector", images=world / "pictures", annotations=world / "instances.json",
         out=world / "listed", device="cpu",
     )  # fmt: skip
     assert {row["image_id"] for row in json.loads(listed.read_text())} == {1, 2, 3, 4}
     with pytest.raises(ValueError, match=r"no proposal scores 2\.0 or more; lower --threshold"):
         write_proposals(
-            detector=world / "detector", images=world / "pictures", out=world / "out", threshold=2.0, device="cpu"
+            checkpoint=world / "detector", images=world / "pictures", out=world / "out", threshold=2.0, device="cpu"
         )
 
 

@@ -20,7 +20,7 @@ from clipself.detection.detector import Detector
 from clipself.detection.evaluate import score_detector
 from clipself.detection.train import train_detector
 from clipself.engine.log import read_metrics
-from clipself.engine.old_loop import Loop
+from clipself.engine.loop import Loop
 
 
 @pytest.fixture
@@ -156,13 +156,15 @@ def test_folders_and_settings_that_do_not_fit(settings: dict[str, Any], tmp_path
     with pytest.raises(FileExistsError, match="already holds a run; go on with it by resume"):
         train_detector(out=tmp_path / "run", **settings)
     with pytest.raises(ValueError, match="a run with other settings"):
-        train_detector(out=tmp_path / "run", resume=True, **settings)
+        train_detector(out=tmp_path / "run", resume=True, **{**settings, "lr": 0.5})
     for changes, message in (
         ({"split": "ov-coco"}, "already names base and novel classes"),
         ({"feature_cache": tmp_path}, "feature_cache needs views="),
         ({"evaluate_every": 2}, "evaluate_every needs evaluate_annotations"),
-        ({"lr": 0.0}, "must all be above 0"),
+        ({"lr": 0.0}, r"lr=0\.0 must be a number above 0"),
         ({"accumulate": 0}, "accumulate=0 must be at least 1"),
+        ({"detector": {"chanels": 8}}, r"did you mean 'channels'"),
+        ({"scales": (2.0, 1.0)}, "must ascend and be above 0"),
     ):
         with pytest.raises(ValueError, match=message):
             train_detector(out=tmp_path / "other", **{**settings, **changes})

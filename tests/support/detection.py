@@ -14,6 +14,8 @@ from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.vocabulary import make_vocabulary
+from clipself.engine.distributed import World
+from clipself.engine.step import Step
 from clipself.structures import DetectionBatch
 
 NAMES = ("cat", "dog", "bird", "fish")
@@ -38,7 +40,16 @@ def tiny_detector(*, names: Sequence[str] = NAMES, base: Sequence[str] = BASE, *
     settings = tiny_settings(**changes)
     clip = tiny_openai_clip(layers=4)
     vocabulary = make_vocabulary(clip, names, base=base, templates=settings.templates)
-    return build_detector(clip, settings, vocabulary)
+    detector = build_detector(clip, settings, vocabulary)
+    assert isinstance(detector, TwoStage)
+    return detector
+
+
+def step_for(*batches: DetectionBatch, seed: int = 0, number: int = 0) -> Step:
+    """The step of one process whose micro-batches these are."""
+    images = sum(len(batch.names) for batch in batches)
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    return Step(number=number, seed=seed, totals={"images": torch.tensor(float(images))}, world=world)
 
 
 def tiny_batch(
@@ -54,7 +65,6 @@ def tiny_batch(
         boxes=tuple(truths),
         labels=tuple(torch.tensor(rows, dtype=torch.long) for rows in labels),
         masks=tuple(filled) if masks else None,
-        seeds=tuple(range(len(boxes))),
         names=tuple(f"{place}.png" for place in range(len(boxes))),
     )
 

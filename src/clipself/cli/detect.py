@@ -1,13 +1,14 @@
 """`clipself detect train | evaluate | predict | split` and `clipself proposals`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from clipself.cli.train import take_option
+from clipself.cli.train import read_run, say, take_option
 from clipself.detection.config import (
     DetectionEvaluateConfig,
     DetectionPredictConfig,
@@ -16,37 +17,51 @@ from clipself.detection.config import (
 )
 from clipself.detection.detectors.table import change_method
 from clipself.detection.recipes import DETECT_RECIPES, detect_recipe
+from clipself.renamed import FIELDS, warn_renamed
+
+Recipes = Mapping[str, Callable[[], DetectionTrainConfig]]
 
 
 def detect_train(words: Sequence[str]) -> int:
-    """Reads `--recipe` first: it sets the defaults that all other options replace."""
-    rest, recipe = take_option(list(words), "--recipe", default="small")
-    chosen = detect_recipe(recipe)
-    rest, method = take_option(rest, "--detector.method", default=chosen.detector.method)
-    chosen = replace(chosen, detector=change_method(chosen.detector, method))
-    defaults = replace(chosen, annotations=tyro.MISSING, images=tyro.MISSING, out=tyro.MISSING)
-    config: DetectionTrainConfig = tyro.cli(
-        DetectionTrainConfig,
-        default=defaults,
-        args=rest,
-        prog="clipself detect train",
-        description=(
-            "Trains an open-vocabulary detector on a frozen CLIP, with boxes of base classes only. --recipe NAME "
-            f"chooses the defaults below (one of {', '.join(DETECT_RECIPES)}; now {recipe}). Many GPUs: "
-            "torchrun --nproc-per-node N -m clipself detect train ..."
-        ),
-    )
+    """Reads `--recipe` and `--detector.method` first: they set the defaults that all other options replace."""
+    rest, method = take_option(list(words), "--detector.method")
+    config = read_run(
+        DetectionTrainConfig, with_method(DETECT_RECIPES, method), rest, command="detect train",
+        about="Trains an open-vocabulary detector on a frozen CLIP, with boxes of base classes only.",
+    )  # fmt: skip
     from clipself.detection.train import train_detector
 
-    print(train_detector(config).to_table())
-    return 0
+    return say(train_detector(config))
+
+
+def with_method(recipes: Recipes, method: str | None) -> Recipes:
+    """The recipes for another detector than their own, with all values that both know."""
+    if method is None:
+        return recipes
+
+    def change(make: Callable[[], DetectionTrainConfig]) -> DetectionTrainConfig:
+        return replace(made := make(), detector=change_method(made.detector, method))
+
+    return {name: partial(change, make) for name, make in recipes.items()}
+
+
+def new_flags(kind: type, words: Sequence[str]) -> list[str]:
+    """Old flags as new ones, each with a warning."""
+    table = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in FIELDS[kind.__name__].items()}
+    renewed = []
+    for word in words:
+        flag, sign, value = word.partition("=")
+        if flag in table:
+            warn_renamed(flag, table[flag])
+        renewed.append(f"{table.get(flag, flag)}{sign}{value}")
+    return renewed
 
 
 def detect_evaluate(words: Sequence[str]) -> int:
     """Prints the table; writes results and JSON where `--out` says."""
     config = tyro.cli(
         DetectionEvaluateConfig,
-        args=words,
+        args=new_flags(DetectionEvaluateConfig, words),
         prog="clipself detect evaluate",
         description="AP50 of novel, base and all classes (COCO files), or federated APr, APc, APf (LVIS files).",
     )
@@ -68,14 +83,14 @@ def detect_predict(words: Sequence[str]) -> int:
     """Writes annotated pictures and COCO files."""
     config = tyro.cli(
         PredictOptions,
-        args=words,
+        args=new_flags(DetectionPredictConfig, words),
         prog="clipself detect predict",
-        description='Finds named things: clipself detect predict photos/ --detector runs/mine --names "a dog" kite',
+        description='Finds named things: clipself detect predict photos/ --checkpoint runs/mine --names "a dog" kite',
     )
     from clipself.detection.predict import predict_images, summarize
 
     result = predict_images(config)
-    print(f"{summarize(result.found)}\n{len(result.pictures)} pictures and {result.results}")
+    print(f"{summarize(result.found)}\n{result.summary}")
     return 0
 
 
@@ -150,7 +165,7 @@ def proposals(words: Sequence[str]) -> int:
     """Writes proposals and says how to distil on them."""
     config = tyro.cli(
         ProposalsConfig,
-        args=words,
+        args=new_flags(ProposalsConfig, words),
         prog="clipself proposals",
         description="Class-free boxes of a folder of images by a trained detector's proposal network.",
     )

@@ -2,7 +2,6 @@
 
 import logging
 import random
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from clipself.data.images import read_image
-from clipself.data.jitter import SMALLEST_SIDE, jitter, letterbox
+from clipself.data.jitter import SMALLEST_SIDE, Framed, Framing
 from clipself.data.labelled import decode_segmentation
-from clipself.data.preprocess import Preprocess
 from clipself.data.sources import check_images_exist, file_name_of, read_json
 from clipself.ops.boxes import xywh_to_xyxy
 from clipself.structures import DetectionBatch
@@ -174,6 +173,7 @@ class CocoDetection:
             rows = [row for row in rows if row["id"] in used]
         self.ids = [row["id"] for row in rows]
         self.paths = [Path(images) / file_name_of(row) for row in rows]
+        self.names = [file_name_of(row) for row in rows]
         check_images_exist(self.paths, source=str(annotations))
         groups = [by_image.get(image_id, []) for image_id in self.ids]
         self._start = np.cumsum([0, *map(len, groups)], dtype=np.int64)
@@ -234,41 +234,24 @@ class DetectionSample:
     boxes: Tensor
     labels: Tensor
     masks: Tensor | None
-    seed: int
     name: str
     row: int
 
 
 class DetectionDataset(Dataset[DetectionSample]):
-    """Images of a COCO file on a square canvas, jittered anew each epoch.
+    """Images of a COCO file as a detector wants them, jittered anew each epoch.
 
     Every draw follows from (seed, epoch, index), so neither workers nor processes change it.
 
     Args:
         source: Images and boxes.
-        preprocess: Normalisation; padding is zero after it, as the published detectors have it.
-        side: Of the canvas, in pixels.
-        scales: Range of the jitter; (1, 1) keeps the longest side at the canvas'.
-        flip: Probability of a mirrored image.
+        framing: How the detector wants its pictures.
         seed: Seed of every draw.
         views: Number of different jitters of an image; None draws a new one each epoch.
     """
 
-    def __init__(
-        self,
-        source: CocoDetection,
-        *,
-        preprocess: Preprocess,
-        side: int,
-        scales: tuple[float, float] = (0.1, 2.0),
-        flip: float = 0.5,
-        seed: int = 0,
-        views: int | None = None,
-    ) -> None:
-        if not 0 < scales[0] <= scales[1]:
-            raise ValueError(f"scales={scales} must ascend and be above 0; (1, 1) turns the jitter off")
-        self.source, self.preprocess, self.side = source, preprocess, side
-        self.scales, self.flip, self.seed, self.views = scales, flip, seed, views
+    def __init__(self, source: CocoDetection, framing: Framing, *, seed: int = 0, views: int | None = None) -> None:
+        self.source, self.framing, self.seed, self.views = source, framing, seed, views
 
     def __len__(self) -> int:
         return len(self.source)
@@ -278,62 +261,48 @@ class DetectionDataset(Dataset[DetectionSample]):
         view = epoch if self.views is None else epoch % self.views
         rng = random.Random(f"{self.seed}/{view}/{index}")
         image = read_image(self.source.paths[index])
-        if self.scales == (1.0, 1.0) and not self.flip:
-            framed = letterbox(image, side=self.side)
-        else:
-            framed = jitter(image, side=self.side, scales=self.scales, flip=self.flip, rng=rng)
+        framed = self.framing.train(image, rng)
+        pixels_3HW = self.framing.pixels(framed)
         boxes, labels = framed.boxes(self.source.boxes(index)), self.source.labels(index)
-        masks = self._masks(index, framed, (image.height, image.width)) if self.source.masks else None
         keep = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST_SIDE).all(1)
-        if masks is not None:
+        masks = None
+        if self.source.masks:
+            canvas = (pixels_3HW.shape[1], pixels_3HW.shape[2])
+            masks = self._masks(index, framed, (image.height, image.width), canvas=canvas)
             keep &= masks.flatten(1).any(1)
             masks = masks[keep]
-        boxes, labels = boxes[keep], labels[keep]
-        canvas = torch.zeros(3, self.side, self.side)
-        canvas[:, : framed.image.height, : framed.image.width] = self.preprocess.normalize(framed.image)
         return DetectionSample(
-            image_3HW=canvas,
+            image_3HW=pixels_3HW,
             size=(framed.image.height, framed.image.width),
-            boxes=boxes,
-            labels=labels,
+            boxes=boxes[keep],
+            labels=labels[keep],
             masks=masks,
-            seed=zlib.crc32(f"{self.seed}/{epoch}/{index}".encode()),
-            name=str(self.source.paths[index]),
+            name=self.source.names[index],
             row=index * (self.views or 1) + (view if self.views else 0),
         )
 
-    def _masks(self, index: int, framed: Any, size: tuple[int, int]) -> Tensor:
+    def _masks(self, index: int, framed: Framed, size: tuple[int, int], *, canvas: tuple[int, int]) -> Tensor:
         masks = [
-            framed.mask(decode_segmentation(segment, size), side=self.side) for segment in self.source.segments(index)
+            framed.mask(decode_segmentation(segment, size), canvas=canvas) for segment in self.source.segments(index)
         ]
-        return torch.stack(masks) if masks else torch.zeros(0, self.side, self.side, dtype=torch.bool)
+        return torch.stack(masks) if masks else torch.zeros(0, *canvas, dtype=torch.bool)
 
 
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
-    """Stacks the images, keeps the rest image by image."""
+    """Stacks the images, padded with zeros to the largest, and keeps the rest image by image."""
     masks = [sample.masks for sample in samples if sample.masks is not None]
     return DetectionBatch(
-        images_B3HW=torch.stack([sample.image_3HW for sample in samples]),
+        images_B3HW=stack_padded([sample.image_3HW for sample in samples]),
         sizes=tuple(sample.size for sample in samples),
         boxes=tuple(sample.boxes for sample in samples),
         labels=tuple(sample.labels for sample in samples),
         masks=tuple(masks) if len(masks) == len(samples) else None,
-        seeds=tuple(sample.seed for sample in samples),
         names=tuple(sample.name for sample in samples),
         rows=tuple(sample.row for sample in samples),
     )
 
 
-def make_detection_loader(
-    dataset: DetectionDataset, sampler: Sampler[list[tuple[int, int]]], *, workers: int = 2, pin_memory: bool = False
-) -> DataLoader[DetectionSample]:
-    """A loader over the sampler's batches, endless."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate_detection,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
-    )
+def stack_padded(images: Sequence[Tensor]) -> Tensor:
+    """Images (3, h, w) as one tensor (B, 3, H, W), zero right and below of each."""
+    height, width = (max(int(image.shape[axis]) for image in images) for axis in (1, 2))
+    return torch.stack([F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in images])

@@ -1,12 +1,15 @@
-"""Pictures with boxes onto a square canvas: as they are, or by large-scale jitter."""
+"""Pictures with boxes onto a canvas: as they are, or by large-scale jitter."""
 
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from clipself.data.preprocess import Preprocess
 
 SMALLEST_SIDE = 0.01
 """Boxes with a shorter side, in pixels, are dropped after cropping."""
@@ -38,14 +41,64 @@ class Framed:
             return moved
         return torch.stack([limit[0] - moved[:, 2], moved[:, 1], limit[0] - moved[:, 0], moved[:, 3]], dim=-1)
 
-    def mask(self, mask_HW: Tensor, *, side: int) -> Tensor:
-        """Original boolean mask -> boolean mask on the canvas (side, side)."""
+    def mask(self, mask_HW: Tensor, *, canvas: tuple[int, int]) -> Tensor:
+        """Original boolean mask -> boolean mask on the canvas, whose height and width are given."""
         picture = Image.fromarray(mask_HW.numpy().astype(np.uint8) * 255)
         cut = _cut(picture, self.image.size, self.scale, self.corner, Image.Resampling.NEAREST)
         if self.mirrored:
             cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        canvas = torch.zeros(side, side, dtype=torch.bool)
-        canvas[: cut.height, : cut.width] = torch.from_numpy(np.array(cut)) > 127
+        placed = torch.zeros(*canvas, dtype=torch.bool)
+        placed[: cut.height, : cut.width] = torch.from_numpy(np.array(cut)) > 127
+        return placed
+
+
+class Framing(Protocol):
+    """How a detector wants its pictures: resized and cut for training or for prediction, then as padded pixels."""
+
+    def train(self, picture: Image.Image, rng: random.Random) -> Framed:
+        """One of many views."""
+
+    def test(self, picture: Image.Image) -> Framed:
+        """The whole picture."""
+
+    def pixels(self, framed: Framed) -> Tensor:
+        """Normalised (3, H, W) with the picture in the upper left corner; a batch is padded to its largest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SquareCanvas:
+    """Pictures on a square canvas, zero right and below of them.
+
+    Attributes:
+        side: Of the canvas, in pixels.
+        preprocess: Normalisation; padding is zero after it, as the published detectors have it.
+        scales: Range of the jitter of training; (1, 1) keeps the longest side at the canvas'.
+        flip: Probability of a mirrored picture.
+    """
+
+    side: int
+    preprocess: Preprocess
+    scales: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise ValueError(f"scales={self.scales} must ascend and be above 0; (1, 1) turns the jitter off")
+
+    def train(self, picture: Image.Image, rng: random.Random) -> Framed:
+        """By large-scale jitter, or as it is where there is none."""
+        if self.scales == (1.0, 1.0) and not self.flip:
+            return self.test(picture)
+        return jitter(picture, side=self.side, scales=self.scales, flip=self.flip, rng=rng)
+
+    def test(self, picture: Image.Image) -> Framed:
+        """Longest side to the canvas'."""
+        return letterbox(picture, side=self.side)
+
+    def pixels(self, framed: Framed) -> Tensor:
+        """Normalised (3, side, side)."""
+        canvas = torch.zeros(3, self.side, self.side)
+        canvas[:, : framed.image.height, : framed.image.width] = self.preprocess.normalize(framed.image)
         return canvas
 
 

@@ -90,7 +90,7 @@ class MaskDataset(Dataset[MaskSample]):
         truth = self.source.read(index)
         framed = jitter(truth.image, side=self.side, scales=self.scales, flip=self.flip, rng=rng)
         whole = mask_targets(truth)
-        masks = [framed.mask(mask_HW, side=self.side) for mask_HW in whole.masks_NHW]
+        masks = [framed.mask(mask_HW, canvas=(self.side, self.side)) for mask_HW in whole.masks_NHW]
         kept = [place for place, mask_HW in enumerate(masks) if mask_HW.any()]
         canvas = self.preprocess.normalize(framed.image.crop((0, 0, self.side, self.side)))
         return MaskSample(

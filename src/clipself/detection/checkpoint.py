@@ -1,17 +1,18 @@
 """A trained detector on disk: a folder with its learned weights and what is needed to build the rest."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.backbones.weights import check_fit
 from clipself.choices import pick
 from clipself.detection.detectors.table import DETECTORS, ONCE_SHARED, build_detector
-from clipself.detection.detectors.two_stage.model import TwoStage
+from clipself.detection.protocol import DetectorModel, learned_state
 from clipself.detection.vocabulary import make_vocabulary
 
 DETECTOR: Final = HeadKind(
@@ -21,22 +22,16 @@ DETECTOR: Final = HeadKind(
     old_keys={"backbone_hash": "clip_digest"},
 )
 WEIGHTS: Final = DETECTOR.weights
-FROZEN: Final = "backbone."
-"""Prefix of what is not saved: the CLIP is named and checked by its digest instead."""
-
-
-def learned_state(detector: TwoStage) -> dict[str, Tensor]:
-    """Weights and running statistics without the frozen backbone."""
-    return {name: tensor for name, tensor in detector.state_dict().items() if not name.startswith(FROZEN)}
 
 
 def save_detector(
-    detector: TwoStage,
+    detector: DetectorModel,
     folder: str | Path,
     *,
     model: str,
     pretrained: str | None = None,
     text_from: str | None = None,
+    digest: str | None = None,
     card: Mapping[str, Any],
 ) -> Path:
     """Writes `detector.safetensors` and `detector.json`.
@@ -47,22 +42,23 @@ def save_detector(
         model: What `load_clip` is given for the backbone.
         pretrained: And its tag or file.
         text_from: And what its text tower is taken from.
+        digest: Of the backbone as it was ahead of the training; as it is now if not given.
         card: More to keep in the JSON.
 
     Raises:
         ValueError: A weight is not finite.
         OSError: The disk is full or the folder cannot be written.
     """
-    names = detector.vocabulary.names
+    names, settings = detector.vocabulary.names, detector.settings
     base = [name for name, held in zip(names, detector.vocabulary.base_K.tolist(), strict=False) if held]
     return save_heads(
-        folder, DETECTOR, learned_state(detector), model=model, pretrained=pretrained, text_from=text_from,
-        digest=detector.backbone.clip.weights_hash("image"), settings=detector.settings, names=names,
-        card={"base": base, **card},
+        folder, replace(DETECTOR, clip_part=settings.clip_part), learned_state(detector, detector.clip), model=model,
+        pretrained=pretrained, text_from=text_from, digest=digest or detector.clip.weights_hash(settings.clip_part),
+        settings=settings, names=names, card={"base": base, **card},
     )  # fmt: skip
 
 
-def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "cpu") -> TwoStage:
+def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "cpu") -> DetectorModel:
     """Builds a saved detector with its backbone, in evaluation mode.
 
     Args:
@@ -79,15 +75,25 @@ def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: 
     settings, names, base = heads.settings(kind, forget=ONCE_SHARED), heads.names(), heads.names("base")
     vocabulary = heads.build(lambda: make_vocabulary(heads.clip, names, base=base, templates=settings.templates))
     detector = heads.build(lambda: build_detector(heads.clip, settings, vocabulary))
-    heads.fill(detector, own=learned_state(detector))
-    return detector.eval()
+    module = as_module(detector)
+    heads.fill(module, own=learned_state(detector, detector.clip))
+    module.eval()
+    return detector
 
 
-def load_learned(detector: TwoStage, state: Mapping[str, Tensor], *, source: str) -> None:
+def as_module(detector: DetectorModel) -> nn.Module:
+    """A detector as the module that it is."""
+    assert isinstance(detector, nn.Module)
+    return detector
+
+
+def load_learned(detector: DetectorModel, state: Mapping[str, Tensor], *, source: str) -> None:
     """Loads all learned weights or none.
 
     Raises:
         ValueError: Tensors are missing, left over, of another shape or not finite.
     """
-    check_fit(state, learned_state(detector), source=source, advice="use the settings that it was trained with")
-    detector.load_state_dict({**detector.state_dict(), **state}, strict=True)
+    module = as_module(detector)
+    own = learned_state(detector, detector.clip)
+    check_fit(state, own, source=source, advice="use the settings that it was trained with")
+    module.load_state_dict({**module.state_dict(), **state}, strict=True)

@@ -6,25 +6,17 @@ from typing import Literal
 
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.settings import MethodSettings
-from clipself.engine.settings import RunSettings
+from clipself.engine.config import RunConfig, Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectionTrainConfig(RunSettings):
+class DetectionTrainConfig(RunConfig):
     """One training run of a detector on base classes."""
 
     annotations: Path
     """COCO or LVIS instances JSON to train on."""
     images: Path
     """Folder that its file names are relative to."""
-    out: Path
-    """Folder of the run: settings, log, metrics, training state, detector."""
-    model: str = "clipself-mini"
-    """Frozen backbone: open_clip name, "clipself-mini", or an export folder such as a refined one."""
-    pretrained: str | None = None
-    """open_clip tag or checkpoint file for a named model."""
-    text_from: str | None = None
-    """Release whose text tower is taken where a checkpoint has none."""
     split: Literal["ov-coco", "ov-lvis"] | None = None
     """Published split: OV-COCO's 48 base and 17 novel classes, or OV-LVIS' rare ones as novel."""
     base: Path | None = None
@@ -37,66 +29,33 @@ class DetectionTrainConfig(RunSettings):
     """Which detector: its architecture, targets and scoring."""
     scales: tuple[float, float] = (0.1, 2.0)
     """Large-scale jitter; 1 1 turns it off."""
-    flip: float = 0.5
-    """Probability of a mirrored image."""
     views: int | None = None
     """Different jitters of an image; a new one each epoch if not given."""
     feature_cache: Path | None = None
     """Folder for the frozen backbone's features of every image and view; needs views, and one process."""
     epochs: float = 3.0
-    """Passes over the images."""
-    max_steps: int | None = None
-    """Optimizer steps; takes the place of `epochs`."""
     batch_size: int = 8
-    """Images of one process in a micro-batch."""
-    accumulate: int = 1
-    """Micro-batches of one optimizer step; batch norm sees each by itself."""
+    """Images of one process in a micro-batch; batch norm sees each micro-batch by itself, over all processes."""
     lr: float = 1e-4
-    """Peak learning rate of AdamW."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What follows the warm-up."""
-    drop_epochs: tuple[float, ...] = ()
-    """Epochs at which a constant rate falls to a tenth."""
+    schedule: Literal["cosine", "constant", "poly"] = "constant"
     weight_decay: float = 0.1
     """Decay of everything that learns, vectors and the temperature included, as published."""
-    eps: float = 1e-8
-    """AdamW's epsilon."""
     warmup_steps: int = 250
-    """Steps of the linear ramp; at most a tenth of the run is used."""
-    clip_norm: float | None = 1.0
-    """Largest norm of all gradients."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the forward pass; auto is bf16 where the device multiplies it natively, else fp32."""
-    compile: bool = False
-    """Compile the heads with torch.compile."""
-    workers: int = 2
-    """Processes that decode images; they change nothing but speed."""
-    seed: int = 0
-    """Seed of weights, order, jitter and sampling."""
     save_every: int = 500
-    """Steps between training states; 0 saves only at the end."""
-    evaluate_every: int = 0
-    """Steps between evaluations; 0 for none."""
-    evaluate_annotations: Path | None = None
-    """Instances JSON for those evaluations."""
-    evaluate_images: Path | None = None
-    """Folder of its pictures."""
     evaluate_limit: int | None = 200
-    """First images only, in those evaluations."""
-    tensorboard: bool = False
-    """Write TensorBoard events into the run's folder."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto for the best there is."""
-    resume: bool = False
-    """Continue the run in `out` where its last saved state ends."""
-    overwrite: bool = False
-    """Start anew in a folder that already holds a run."""
+    """First images only, in evaluations within the run."""
 
-    def __post_init__(self) -> None:
-        self.check_counts("batch_size", "accumulate")
-        self.check_schedule(lr=self.lr, epochs=self.epochs, max_steps=self.max_steps)
+    def check(self) -> None:
+        """Refuses what no such run can mean.
+
+        Raises:
+            ValueError: A setting is outside its range, or two exclude each other.
+        """
+        self.check_counts("views")
         if self.split is not None and (self.base is not None or self.novel is not None):
             raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise ValueError(f"scales={self.scales} must ascend and be above 0; (1, 1) turns the jitter off")
         if self.feature_cache is not None and self.views is None:
             raise ValueError("feature_cache needs views=, the number of different jitters that it has to hold")
         if self.evaluate_every and (self.evaluate_annotations is None or self.evaluate_images is None):
@@ -104,11 +63,11 @@ class DetectionTrainConfig(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectionEvaluateConfig:
+class DetectionEvaluateConfig(Settings):
     """One evaluation of a trained detector."""
 
-    detector: str
-    """Folder that `detect train` wrote; "owlvit:NAME" takes a transformers checkpoint."""
+    checkpoint: str
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
     annotations: Path
     """COCO or LVIS instances JSON."""
     images: Path
@@ -133,6 +92,8 @@ class DetectionEvaluateConfig:
     """Another factor of CLIP's cosine."""
     fusion: Literal["fvit", "fvlm", "single", "none"] | None = None
     """Another fusion of the two scores."""
+    scoring: dict[str, float | int | str] = field(default_factory=dict)
+    """Any other settings of the detector that need no training, as in `nms 0.5 max_detections 300`."""
     limit: int | None = None
     """First images only."""
     batch_size: int = 1
@@ -142,17 +103,27 @@ class DetectionEvaluateConfig:
     out: Path | None = None
     """Folder for the results in COCO's format and the table as JSON; nothing is written if not given."""
 
+    def check(self) -> None:
+        """Refuses what no evaluation can mean.
+
+        Raises:
+            ValueError: A setting is outside its range, or two exclude each other.
+        """
+        self.check_counts("limit", "batch_size")
+        if self.split is not None and (self.base is not None or self.novel is not None):
+            raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DetectionPredictConfig:
+class DetectionPredictConfig(Settings):
     """Named things in pictures."""
 
     images: tuple[Path, ...]
     """Image files or folders of them."""
-    detector: str
-    """Folder that `detect train` wrote; "owlvit:NAME" takes a transformers checkpoint."""
+    checkpoint: str
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
     names: tuple[str, ...] = ()
-    """What to look for; the names of training if not given."""
+    """What to look for: words, a text file or a packaged vocabulary; the names of training if not given."""
     out: Path = Path("detections")
     """Folder for annotated pictures and detections.json."""
     threshold: float = 0.1
@@ -164,10 +135,10 @@ class DetectionPredictConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProposalsConfig:
+class ProposalsConfig(Settings):
     """Class-free boxes of a folder of images, for `clipself distill --regions proposals`."""
 
-    detector: Path
+    checkpoint: str
     """Folder that `detect train` wrote."""
     images: Path
     """Folder of images, any nesting, or the folder that the annotation's file names are relative to."""

@@ -1,6 +1,7 @@
-"""A detector that answers any list of names."""
+"""A detector that answers any list of names, ours or somebody else's, opened by one function."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +13,10 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
+from clipself.data.detection import stack_padded
 from clipself.data.images import Picture, list_pictures, read_image
-from clipself.data.jitter import letterbox
 from clipself.detection.checkpoint import load_detector
-from clipself.detection.detectors.two_stage.model import TwoStage
-from clipself.detection.detectors.two_stage.pixels import pixels_of
-from clipself.detection.detectors.two_stage.proposals_network import Proposals
+from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import Detections
 
@@ -31,19 +30,20 @@ class Detector:
 
         detector = Detector.from_checkpoint("runs/detector")
         (found,) = detector.predict(["street.jpg"], names=["a bicycle", "traffic light"])
-        found.boxes, found.scores, [found.names[label] for label in found.labels]
+        [(one.name, one.score, one.box) for one in found.only("a bicycle")]
 
     Args:
-        model: A trained two-stage detector.
+        model: A trained detector.
     """
 
-    def __init__(self, model: TwoStage) -> None:
-        self.model = model.eval()
+    def __init__(self, model: DetectorModel) -> None:
+        module: Any = model
+        self.model: DetectorModel = module.eval()
         vocabulary = model.vocabulary
-        self.trained_names = [
+        self.trained_names: Sequence[str] = [
             name for name, base in zip(vocabulary.names, vocabulary.base_K.tolist(), strict=False) if base
         ]
-        self.preprocess = pixels_of(model.settings, model.backbone.clip)
+        self.framing = model.framing()
 
     @classmethod
     def from_checkpoint(cls, folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "auto") -> "Detector":
@@ -69,11 +69,16 @@ class Detector:
         """
         if tuple(names) == self.model.vocabulary.names and not isinstance(names, str):
             return
-        self.model.use(
-            make_vocabulary(
-                self.model.backbone.clip, names, base=self.trained_names, templates=self.model.settings.templates,
-            )
-        )  # fmt: skip
+        templates = self.model.settings.templates
+        self.model.use(make_vocabulary(self.model.clip, names, base=self.trained_names, templates=templates))
+
+    def change_scoring(self, **changes: Any) -> None:
+        """Replaces settings that need no training, such as `alpha` or `fusion`.
+
+        Raises:
+            ValueError: The detector has no such setting, or the value does not fit.
+        """
+        self.model.settings = change_settings(self.model.settings, changes)
 
     def predict(
         self,
@@ -86,7 +91,7 @@ class Detector:
         """Finds named things in pictures of any size.
 
         Args:
-            images: PIL images or paths; one or several.
+            images: Paths, Pillow images or arrays; one or several.
             names: What to look for; the names used last, at first those of training, if not given.
             threshold: Least score, on top of the detector's own.
             batch_size: Images at once.
@@ -114,37 +119,80 @@ class Detector:
         for start in range(0, len(pictures), batch_size):
             read = [read_image(picture) for picture in pictures[start : start + batch_size]]
             canvases, sizes, scales = self._frame(read)
-            for picture, scale, (found, masks) in zip(read, scales, self.model.detect(canvases, sizes), strict=True):
-                original = (picture.height, picture.width)
-                limit = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float32)
-                boxes = (found.boxes.float().cpu() / scale).clamp(min=0).minimum(limit)
-                detections = Detections(
-                    boxes=boxes,
-                    scores=found.scores.float().cpu(),
-                    labels=found.labels.cpu(),
-                    names=self.model.vocabulary.names,
-                    size=original,
-                    masks=None if masks is None else tuple(paste_masks(masks.float().cpu(), boxes, original)),
-                )
+            for picture, scale, found in zip(read, scales, self.model.detect(canvases, sizes), strict=True):
+                detections = self._in_original_pixels(found, picture, scale)
                 yield detections.above(threshold) if threshold else detections
 
     def propose(self, image: Picture, *, most: int | None = None) -> Proposals:
-        """Class-free boxes of a picture in original pixels, best first."""
+        """Class-free boxes of a picture in original pixels, best first.
+
+        Raises:
+            ValueError: This detector has no class-free proposals.
+        """
         picture = read_image(image)
         canvases, sizes, (scale,) = self._frame([picture])
         (found,) = self.model.propose(canvases, sizes)
-        limit = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float32)
-        boxes = (found.boxes[:most].float().cpu() / scale).minimum(limit)
-        return Proposals(boxes=boxes, scores=found.scores[:most].cpu())
+        return Proposals(boxes=_unscaled(found.boxes[:most], picture, scale), scores=found.scores[:most].cpu())
+
+    def _in_original_pixels(self, found: Found, picture: Image.Image, scale: float) -> Detections:
+        size, boxes = (picture.height, picture.width), _unscaled(found.boxes, picture, scale)
+        masks = None if found.masks is None else tuple(paste_masks(found.masks.float().cpu(), boxes, size))
+        return Detections(
+            boxes=boxes, scores=found.scores.float().cpu(), labels=found.labels.cpu(),
+            names=self.model.vocabulary.names, size=size, masks=masks,
+        )  # fmt: skip
 
     def _frame(self, pictures: Sequence[Image.Image]) -> tuple[Tensor, list[tuple[int, int]], list[float]]:
-        side = self.model.settings.image_size
-        framed = [letterbox(picture, side=side) for picture in pictures]
-        canvases = torch.zeros(len(framed), 3, side, side)
-        for canvas, frame in zip(canvases, framed, strict=True):
-            canvas[:, : frame.image.height, : frame.image.width] = self.preprocess.normalize(frame.image)
-        sizes = [(frame.image.height, frame.image.width) for frame in framed]
-        return canvases.to(self.model.device), sizes, [frame.scale for frame in framed]
+        framed = [self.framing.test(picture) for picture in pictures]
+        canvases = stack_padded([self.framing.pixels(one) for one in framed])
+        sizes = [(one.image.height, one.image.width) for one in framed]
+        return canvases.to(self.model.clip.device), sizes, [one.scale for one in framed]
+
+
+def _unscaled(boxes: Tensor, picture: Image.Image, scale: float) -> Tensor:
+    limit = torch.tensor([picture.width, picture.height] * 2, dtype=torch.float32)
+    return (boxes.float().cpu() / scale).clamp(min=0).minimum(limit)
+
+
+def change_settings(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """Settings of a detector with some replaced.
+
+    Raises:
+        ValueError: It has no such setting, or the value does not fit.
+    """
+    known = {field.name for field in fields(settings)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"the detector {settings.method} has no setting {unknown[0]!r} that could be changed")
+    return replace(settings, **changes)
+
+
+def _open_owl(name: str, device: str) -> NamedDetector:
+    from clipself.detection.detectors.owlvit import OwlDetector
+
+    return OwlDetector(name, device=device)
+
+
+OPENERS: Final[Mapping[str, Callable[[str, str], NamedDetector]]] = {"hf": _open_owl, "owlvit": _open_owl}
+"""What may stand ahead of a colon in the name of a detector -> (name, device) -> the detector."""
+
+
+def open_detector(checkpoint: str | Path, *, device: str = "auto") -> NamedDetector:
+    """A detector by its name.
+
+    Args:
+        checkpoint: Folder that `detect train` wrote; "hf:NAME" (or "owlvit:NAME") is an OWL-ViT or OWLv2 of
+            transformers' hub.
+        device: cpu, cuda, mps, or auto for the best there is.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: What is there is no detector.
+    """
+    kind, _, name = str(checkpoint).partition(":")
+    if name and kind in OPENERS:
+        return OPENERS[kind](name, device)
+    return Detector.from_checkpoint(checkpoint, device=device)
 
 
 def paste_masks(logits_Nyx: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:

@@ -2,31 +2,24 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.data.sources import read_json
 from clipself.detection.config import DetectionEvaluateConfig
-from clipself.detection.detector import Detector
+from clipself.detection.detector import open_detector
+from clipself.detection.protocol import NamedDetector
 from clipself.detection.results import to_coco
+from clipself.engine.resolve import resolve
 from clipself.files import write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
-from clipself.structures import Detections
+from clipself.text.templates import spoken_name
 from clipself.text.vocabulary import load_vocabulary
-
-
-class NamedDetector(Protocol):
-    """Anything that finds named things: ours, or a wrapper of somebody else's."""
-
-    def stream(
-        self, images: Sequence[Any], names: Sequence[str] | None = None, *, threshold: float = 0.0, batch_size: int = 1
-    ) -> Iterator[Detections]:
-        """One result an image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,17 +69,18 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
         ValueError: A setting, an annotation or the detector does not fit.
         FileNotFoundError: A file is missing.
     """
-    config = config if config is not None else DetectionEvaluateConfig(**options)
-    detector = open_detector(config.detector, device=config.device)
-    if isinstance(detector, Detector):
-        names = ("alpha", "beta", "clip_temperature", "fusion")
-        changes = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-        detector.model.settings = replace(detector.model.settings, **changes)
+    config = resolve(DetectionEvaluateConfig, None, config, **options)
+    detector = open_detector(config.checkpoint, device=config.device)
+    named = {name: getattr(config, name) for name in ("alpha", "beta", "clip_temperature", "fusion")}
+    changes = {name: value for name, value in named.items() if value is not None} | config.scoring
+    if changes:
+        detector.change_scoring(**changes)
+    told = config.split or config.base or config.novel
     data = CocoDetection(
         config.annotations, config.images, split=config.split, base=config.base,
-        novel=config.novel if config.novel or config.base or config.split else _unseen(config, detector), train=False,
+        novel=config.novel if told else unseen_names(config.annotations, detector.trained_names), train=False,
     )  # fmt: skip
-    runs: list[tuple[str, Mapping[str, str], Sequence[str]]] = [(config.detector, {}, ())]
+    runs: list[tuple[str, Mapping[str, str], Sequence[str]]] = [(config.checkpoint, {}, ())]
     if config.synonyms is not None:
         runs.append(("with synonyms", read_synonyms(config.synonyms, data.classes.names), ()))
     if config.more_names is not None:
@@ -107,21 +101,13 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
     return reports
 
 
-def open_detector(named: str, *, device: str) -> Any:
-    """A folder of `detect train`, or "owlvit:NAME"."""
-    if named.startswith("owlvit:"):
-        from clipself.detection.detectors.owlvit import OwlDetector
-
-        return OwlDetector(named.removeprefix("owlvit:"), device=device)
-    return Detector.from_checkpoint(named, device=device)
-
-
-def _unseen(config: DetectionEvaluateConfig, detector: Any) -> list[str] | None:
-    """Categories of the file that training did not see; None for a detector that does not tell."""
-    if not isinstance(detector, Detector):
+def unseen_names(annotations: Path, trained: Sequence[str]) -> list[str] | None:
+    """Categories of a file that training did not see, compared as they are spoken; None where nothing is known."""
+    if not trained:
         return None
-    names = [str(row["name"]) for row in read_json(config.annotations)["categories"]]
-    return [name for name in names if name not in set(detector.trained_names)]
+    seen = set(map(spoken_name, trained))
+    names = [str(row["name"]) for row in read_json(annotations)["categories"]]
+    return [name for name in names if spoken_name(name) not in seen]
 
 
 def read_synonyms(path: Path, names: Sequence[str]) -> dict[str, str]:
@@ -173,12 +159,7 @@ def score_detector(
     shown = tqdm(found_of, total=count, desc=title[-30:], disable=not progress)
     known = len(classes.ids)
     for image_id, found in zip(data.ids[:count], shown, strict=True):
-        rows = (found.labels < known).nonzero().flatten()
-        masks = None if found.masks is None else tuple(found.masks[row] for row in rows.tolist())
-        kept = replace(
-            found, boxes=found.boxes[rows], scores=found.scores[rows], labels=found.labels[rows], masks=masks
-        )
-        results += to_coco(kept, image_id=image_id, category_ids=classes.ids)
+        results += to_coco(found[found.labels < known], image_id=image_id, category_ids=classes.ids)
     truth = truth_of(data, count)
     has_masks = bool(results) and "segmentation" in results[0] and _has_masks(truth)
     if metric == "lvis" or (metric == "auto" and "neg_category_ids" in next(iter(truth["images"]), {})):

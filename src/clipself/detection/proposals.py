@@ -1,6 +1,8 @@
 """Class-free proposals of a folder of images, in the form that self-distillation reads."""
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ from tqdm import tqdm
 from clipself.data.images import read_image
 from clipself.data.sources import CocoImages, ImageFolder
 from clipself.detection.config import ProposalsConfig
-from clipself.detection.detector import Detector
+from clipself.detection.detector import open_detector
+from clipself.engine.resolve import resolve
 from clipself.files import write_text
 from clipself.ops.boxes import xyxy_to_xywh
+
+log = logging.getLogger(__name__)
 
 SMALLEST_SIDE = 1.0
 """Shortest side of a proposal, in original pixels."""
@@ -32,23 +37,22 @@ def write_proposals(config: ProposalsConfig | None = None, /, **options: Any) ->
 
     Raises:
         FileNotFoundError: The detector or an image is missing.
-        ValueError: Nothing was proposed at all.
+        ValueError: Nothing was proposed at all, or the detector has no class-free proposals.
     """
-    config = config if config is not None else ProposalsConfig(**options)
-    detector = Detector.from_checkpoint(config.detector, device=config.device)
-    if config.annotations is None:
-        paths = ImageFolder(config.images).paths
-        ids: list[Any] = list(range(1, len(paths) + 1))
-    else:
-        listed = CocoImages(config.annotations, config.images, needs_boxes=False)
-        paths, ids = listed.paths, listed.ids
+    config = resolve(ProposalsConfig, None, config, **options)
+    detector = open_detector(config.checkpoint, device=config.device)
     rows: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
-    for image_id, path in zip(ids, tqdm(paths, desc="proposals"), strict=True):
-        picture = read_image(path)
+    left_out = 0
+    for image_id, file, path in tqdm(list(_list_images(config)), desc="proposals"):
+        try:
+            picture = read_image(path)
+        except ValueError as error:
+            left_out += 1
+            log.warning("%s; it is left out", error)
+            continue
         found = detector.propose(picture, most=config.most)
-        name = str(path.relative_to(config.images))
-        images.append({"id": image_id, "file_name": name, "height": picture.height, "width": picture.width})
+        images.append({"id": image_id, "file_name": file, "height": picture.height, "width": picture.width})
         boxes = xyxy_to_xywh(found.boxes).tolist()
         rows += [
             {
@@ -60,6 +64,8 @@ def write_proposals(config: ProposalsConfig | None = None, /, **options: Any) ->
             for box, score in zip(boxes, found.scores.tolist(), strict=True)
             if score >= config.threshold and min(box[2:]) >= SMALLEST_SIDE
         ]
+    if left_out:
+        log.warning("%d of %d images could not be read and are left out", left_out, left_out + len(images))
     if not rows:
         raise ValueError(f"no proposal scores {config.threshold} or more; lower --threshold")
     held = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "object"}]}
@@ -67,3 +73,14 @@ def write_proposals(config: ProposalsConfig | None = None, /, **options: Any) ->
         write_text(config.out / "proposals.json", json.dumps(rows)),
         write_text(config.out / "images.json", json.dumps(held)),
     )
+
+
+def _list_images(config: ProposalsConfig) -> Iterator[tuple[Any, str, Path]]:
+    """Id, file name and path of each image."""
+    if config.annotations is None:
+        for number, path in enumerate(ImageFolder(config.images).paths, start=1):
+            yield number, str(path.relative_to(config.images)), path
+    else:
+        listed = CocoImages(config.annotations, config.images, needs_boxes=False)
+        for image_id, path in zip(listed.ids, listed.paths, strict=True):
+            yield image_id, str(path.relative_to(config.images)), path

@@ -30,6 +30,13 @@ def to_coco(found: Detections, *, image_id: Any, category_ids: Sequence[int]) ->
     return rows
 
 
+def to_records(found: Detections) -> list[dict[str, Any]]:
+    """Plain values: name, score and box (`xyxy` in pixels) of each, best first."""
+    return [
+        {"name": one.name, "score": round(one.score, 6), "box": [round(value, 2) for value in one.box]} for one in found
+    ]
+
+
 def to_pipeline(found: Detections) -> list[dict[str, Any]]:
     """What transformers' zero-shot object detection pipeline returns: whole pixels, cut off, best first."""
     return [

@@ -1,101 +1,176 @@
-"""Trains a detector: frozen backbone, base classes only."""
+"""Trains a detector on base classes: any row of `DETECTORS`."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.data.detection import CocoDetection, DetectionDataset, make_detection_loader
-from clipself.data.workers import plain_errors
-from clipself.detection.checkpoint import FROZEN, save_detector
+from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
+from clipself.detection.checkpoint import DETECTOR, as_module, save_detector
 from clipself.detection.config import DetectionTrainConfig
-from clipself.detection.detectors.table import build_detector, make_settings
-from clipself.detection.detectors.two_stage.model import TwoStage
-from clipself.detection.detectors.two_stage.pixels import pixels_of
+from clipself.detection.detector import Detector
+from clipself.detection.detectors.table import build_detector
+from clipself.detection.evaluate import score_detector
+from clipself.detection.protocol import CachesFeatures, DetectorModel, running_statistics
+from clipself.detection.recipes import DETECT_RECIPES
 from clipself.detection.vocabulary import make_vocabulary
-from clipself.engine.begin import begin_run, loop_config
-from clipself.engine.distributed import World, join_world
-from clipself.engine.log import RunLog
-from clipself.engine.old_loop import Loop
-from clipself.engine.optim import SCHEDULES, warmup_constant
-from clipself.engine.precision import make_precision
-from clipself.engine.run_folder import loss_at_ends, open_run_folder
-from clipself.engine.settings import plain_values
-from clipself.files import write_json
+from clipself.engine.distributed import World
+from clipself.engine.loader import TrainingData
+from clipself.engine.resolve import resolve
+from clipself.engine.result import TrainResult
+from clipself.engine.run import train
+from clipself.engine.step import Step
+from clipself.engine.task import Task, digest_of
 from clipself.structures import DetectionBatch
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DetectionTrainResult:
-    """What a run left behind.
+class DetectionTask(Task[DetectionBatch]):
+    """A detector of the table and the boxes of base classes."""
 
-    Attributes:
-        out: Its folder, which `Detector.from_checkpoint` reads.
-        steps: Optimizer steps made.
-        first_loss: Mean loss of the first tenth of the steps.
-        last_loss: Mean loss of the last tenth.
-    """
+    writes = (DETECTOR.weights, DETECTOR.card)
+    config: DetectionTrainConfig
 
-    out: Path
-    steps: int
-    first_loss: float
-    last_loss: float
+    def __init__(self, config: DetectionTrainConfig, world: World) -> None:
+        self.config, self.world, settings = config, world, config.detector
+        clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
+        self.clip_digest = clip.weights_hash(settings.clip_part)
+        self.source = CocoDetection(
+            config.annotations, config.images, split=config.split, base=config.base, novel=config.novel,
+            masks=settings.wants_masks, keep_empty=config.keep_empty,
+        )  # fmt: skip
+        classes = self.source.classes
+        vocabulary = make_vocabulary(clip, classes.names, base=classes.base, templates=settings.templates)
+        self.detector: DetectorModel = build_detector(clip, settings, vocabulary, seed=config.seed)
+        self.detector.prepare(self.source)
+        self.model = as_module(self.detector)
+        self.dataset = DetectionDataset(
+            self.source, self.detector.framing(scales=config.scales, flip=config.flip), seed=config.seed,
+            views=config.views,
+        )  # fmt: skip
+        self._open_cache()
+        self._evaluation_data = self._open_evaluation()
 
-    def to_table(self) -> str:
-        """A few lines for people."""
+    def data(self) -> TrainingData:
+        """Images with boxes of base classes."""
+        return TrainingData(dataset=self.dataset, collate=collate_detection, names=self.source.names)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The detector says what decays and what learns at another rate."""
+        return self.detector.parameter_groups(weight_decay=self.config.weight_decay)
+
+    def kept(self) -> Sequence[Tensor]:
+        """Running statistics of the heads' norms."""
+        return running_statistics(self.model, self.detector.clip)
+
+    def counts(self, batch: DetectionBatch) -> Mapping[str, Tensor | float]:
+        """What the detector's losses average over, and the images."""
+        return {"images": float(len(batch.names)), **self.detector.counts(batch)}
+
+    def losses(self, model: nn.Module, batch: DetectionBatch, step: Step) -> Mapping[str, Tensor]:
+        """The detector's own."""
+        losses: dict[str, Tensor] = model(batch, step)
+        return losses
+
+    def identity(self) -> dict[str, Any]:
+        """The backbone, and what training may see."""
+        classes = self.source.classes
+        return {
+            "backbone": self.clip_digest,
+            "base classes": digest_of(classes.base),
+            "novel classes": digest_of(classes.novel),
+        }
+
+    def describe(self, images: int, steps: int) -> str:
+        """One line that says what will train on what."""
+        learning = [parameter for group in self.parameter_groups() for parameter in group["params"]]
+        millions = sum(parameter.numel() for parameter in learning) / 1e6
+        classes = self.source.classes
         return (
-            f"{self.steps} steps, loss {self.first_loss:.4f} -> {self.last_loss:.4f}\n"
-            f"detector  {self.out}  (clipself detect evaluate, detect predict, proposals)"
+            f"{self.config.detector.method} on {self.config.model}: {millions:.1f} M parameters learn on {images} "
+            f"images, {len(classes.base)} base and {len(classes.novel)} novel classes, {steps} steps"
         )
 
+    def evaluate(self) -> Mapping[str, Any]:
+        """AP by group of the detector as it is."""
+        assert self._evaluation_data is not None
+        training = self.detector.vocabulary
+        try:
+            report = score_detector(
+                Detector(self.detector), self._evaluation_data, limit=self.config.evaluate_limit, progress=False
+            )
+        finally:
+            self.detector.use(training)
+        return dict(report.summary)
 
-class DetectionMethod:
-    """What the loop asks about detection losses; images count alike.
+    def flush(self) -> None:
+        """Writes what the feature cache still holds in memory."""
+        if isinstance(self.detector, CachesFeatures):
+            self.detector.flush_features()
 
-    Args:
-        detector: The detector, bare.
-    """
+    def save(self, card: Mapping[str, Any]) -> dict[str, Path]:
+        """Writes the heads and their card."""
+        config = self.config
+        card = {"training": card["settings"], "steps": card["steps"], "loss": card["loss"]}
+        folder = save_detector(
+            self.detector, config.out, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
+            digest=self.clip_digest, card=card,
+        )  # fmt: skip
+        return {"detector": folder}
 
-    def __init__(self, detector: TwoStage) -> None:
-        self.detector = detector
-        self.last: dict[str, float] = {}
+    def advice(self, result: TrainResult) -> list[str]:
+        """What to do with a detector."""
+        return [f"next: clipself detect evaluate | detect predict | proposals --checkpoint {result.out}"]
 
-    def count(self, batch: DetectionBatch) -> int:
-        """Images of the batch: every image's losses are means over its own samples."""
-        return len(batch.names)
+    def _open_evaluation(self) -> CocoDetection | None:
+        config = self.config
+        if not config.evaluate_every:
+            return None
+        assert config.evaluate_annotations is not None
+        assert config.evaluate_images is not None
+        return CocoDetection(
+            config.evaluate_annotations, config.evaluate_images, split=config.split, base=config.base,
+            novel=config.novel, train=False,
+        )  # fmt: skip
 
-    def images(self, batch: DetectionBatch) -> int:
-        """Images of the batch."""
-        return len(batch.names)
-
-    def names(self, batch: DetectionBatch) -> Sequence[str]:
-        """Files of the batch."""
-        return batch.names
-
-    def loss_sum(self, model: nn.Module, batch: DetectionBatch) -> Tensor:
-        """The sum of all losses over the images; `model` is the detector, possibly wrapped for many processes."""
-        losses: dict[str, Tensor] = model(batch.to(self.detector.device))
-        self.last = {name: float(loss.detach()) / len(batch.names) for name, loss in losses.items()}
-        return torch.stack(list(losses.values())).sum()
-
-    def numbers(self) -> dict[str, float]:
-        """Each loss of the last micro-batch, for the log."""
-        return {name: round(value, 5) for name, value in self.last.items()}
+    def _open_cache(self) -> None:
+        config = self.config
+        if config.feature_cache is None:
+            return
+        if self.world.size > 1:
+            raise ValueError("feature_cache is written by one process; run without torchrun, or without the cache")
+        if not isinstance(self.detector, CachesFeatures):
+            raise ValueError(f"the detector {config.detector.method} has no frozen features to keep in a feature_cache")
+        views = config.views or 1
+        pictures = digest_of_files(self.source.names, self.source.paths)
+        identity = f"{pictures} {self.dataset.framing} {config.seed} {views} {config.precision}"
+        self.detector.cache_features(config.feature_cache, identity=identity, rows=len(self.dataset) * views)
 
 
-def train_detector(config: DetectionTrainConfig | None = None, /, **options: Any) -> DetectionTrainResult:
+def digest_of_files(names: Sequence[str], paths: Sequence[Path]) -> str:
+    """A digest of files in their order: their names, sizes and times of change, so that other pictures are others."""
+    digest = hashlib.sha256()
+    for name, path in zip(names, paths, strict=True):
+        facts = path.stat()
+        digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def train_detector(
+    config: DetectionTrainConfig | Mapping[str, Any] | str | Path | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    **options: Any,
+) -> TrainResult:
     """Trains a detector on the base classes of a COCO-format file.
 
     Args:
-        config: All settings; or give them as keywords.
-        options: Fields of `DetectionTrainConfig`; paths may be strings, `detector` may be a dict.
+        config: All settings: an object, a table, or the file of a run's `config.json`.
+        recipe: Complete settings by name, which `options` change; `small` if not given.
+        options: Fields of `DetectionTrainConfig`; text stands for paths, a table for some settings of the detector.
 
     Returns:
         Where the detector is and how the loss went.
@@ -106,170 +181,4 @@ def train_detector(config: DetectionTrainConfig | None = None, /, **options: Any
         FileExistsError: The folder holds a run already.
         FloatingPointError: The loss became NaN or infinite.
     """
-    config = config if config is not None else config_of(options)
-    with join_world(pick_device(config.device)) as world:
-        return _train(config, world)
-
-
-def config_of(options: Mapping[str, Any]) -> DetectionTrainConfig:
-    """Keywords as settings; strings of path settings become paths."""
-    paths = {"annotations", "images", "out", "base", "novel", "feature_cache", "evaluate_annotations",
-             "evaluate_images"}  # fmt: skip
-    given: dict[str, Any] = {
-        name: Path(value) if name in paths and value is not None else value for name, value in options.items()
-    }
-    if isinstance(given.get("detector"), Mapping):
-        given["detector"] = make_settings(**given["detector"])
-    return DetectionTrainConfig(**given)
-
-
-def _train(config: DetectionTrainConfig, world: World) -> DetectionTrainResult:
-    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
-    clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
-    settings: Any = config.detector
-    source = CocoDetection(
-        config.annotations, config.images, split=config.split, base=config.base, novel=config.novel,
-        masks=settings.mask_convs > 0, keep_empty=config.keep_empty,
-    )  # fmt: skip
-    vocabulary = make_vocabulary(
-        clip, source.classes.names, base=source.classes.base, templates=settings.templates,
-    )  # fmt: skip
-    detector = build_detector(clip, settings, vocabulary, seed=config.seed)
-    if settings.federated_classes:
-        detector.class_weights_K = F.pad(source.images_of_classes().float().sqrt(), (0, 1))
-    dataset = DetectionDataset(
-        source, preprocess=pixels_of(settings, clip), side=settings.image_size, scales=config.scales,
-        flip=config.flip, seed=config.seed, views=config.views,
-    )  # fmt: skip
-    _open_cache(config, detector, dataset, world)
-    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
-    try:
-        loop = _make_loop(config, world, detector, dataset, run_log, state_path)
-        summary = describe(config, detector, dataset, loop.config.total_steps)
-        start, sampler = begin_run(loop, config, images=len(dataset), summary=summary)
-        pin = world.device.type == "cuda"
-        loader: Any = make_detection_loader(dataset, sampler, workers=config.workers, pin_memory=pin)
-        detector.train()
-        loop.run(plain_errors(loader), start_step=start)
-        result = _finish(config, world, detector, loop.config.total_steps)
-    finally:
-        run_log.close()
-    world.wait()
-    return result
-
-
-def describe(config: DetectionTrainConfig, detector: TwoStage, dataset: DetectionDataset, steps: int) -> str:
-    """One line that says what will train on what."""
-    millions = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad) / 1e6
-    classes = dataset.source.classes
-    return (
-        f"{config.detector.method} on frozen {config.model}: {millions:.1f} M parameters learn on {len(dataset)} "
-        f"images at {dataset.side} px, {len(classes.base)} base and {len(classes.novel)} novel classes, "
-        f"{steps} steps"
-    )
-
-
-def running_statistics(detector: TwoStage) -> list[Tensor]:
-    """What the heads carry along without learning it."""
-    return [buffer for name, buffer in detector.named_buffers() if not name.startswith(FROZEN)]
-
-
-def _make_loop(
-    config: DetectionTrainConfig,
-    world: World,
-    detector: TwoStage,
-    dataset: DetectionDataset,
-    run_log: RunLog,
-    state_path: Path,
-) -> Loop[DetectionBatch]:
-    per_epoch = max(1, len(dataset) // (config.batch_size * world.size * config.accumulate))
-    total = config.max_steps or max(1, round(config.epochs * per_epoch))
-    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    groups: Any = [{"params": learning, "weight_decay": config.weight_decay}]
-    drops = [round(epoch * per_epoch) for epoch in config.drop_epochs]
-    method = DetectionMethod(detector)
-    return Loop(
-        method=method,
-        model=detector,
-        learning=learning,
-        optimizer=torch.optim.AdamW(groups, lr=config.lr, eps=config.eps),
-        config=loop_config(
-            config,
-            total_steps=total,
-            warmup_steps=min(config.warmup_steps, total // 10),
-            evaluate_every=config.evaluate_every,
-        ),
-        precision=make_precision(config.precision, world.device),
-        world=world,
-        log=run_log,
-        state_path=state_path,
-        fingerprint=config.fingerprint(
-            processes=world.size, images=len(dataset), backbone=detector.backbone.clip.weights_hash("image")
-        ),
-        evaluate=_make_evaluation(config, detector) if config.evaluate_every else None,
-        compile=config.compile,
-        schedule=partial(warmup_constant, drops=drops) if config.schedule == "constant" else SCHEDULES[config.schedule],
-        kept=running_statistics(detector),
-        numbers=method.numbers,
-    )
-
-
-def _make_evaluation(config: DetectionTrainConfig, detector: TwoStage) -> Any:
-    from clipself.detection.detector import Detector
-    from clipself.detection.evaluate import score_detector
-
-    assert config.evaluate_annotations is not None
-    assert config.evaluate_images is not None
-    data = CocoDetection(
-        config.evaluate_annotations, config.evaluate_images, split=config.split, base=config.base, novel=config.novel,
-        train=False,
-    )  # fmt: skip
-
-    def evaluate(step: int) -> Mapping[str, Any]:
-        del step
-        training = detector.vocabulary
-        try:
-            report = score_detector(Detector(detector), data, limit=config.evaluate_limit, progress=False)
-        finally:
-            detector.use(training)
-            detector.train()
-        return dict(report.summary)
-
-    return evaluate
-
-
-def _open_cache(config: DetectionTrainConfig, detector: TwoStage, dataset: DetectionDataset, world: World) -> None:
-    if config.feature_cache is None:
-        return
-    if world.size > 1:
-        raise ValueError("feature_cache is written by one process; run without torchrun, or without the cache")
-    if detector.backbone.clip.trunk.is_pyramid:
-        raise ValueError("feature_cache holds taps of one size, which these stages are not; run without the cache")
-    from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
-
-    views = config.views or 1
-    parts = [detector.backbone.clip.weights_hash("image"), str(dataset.source.source), str(dataset.side)]
-    settings = detector.settings
-    parts += [str(dataset.scales), str(dataset.flip), str(dataset.seed), str(views), settings.pixels]
-    parts += [str(settings.taps), settings.readout]
-    detector.cache = FeatureCache(
-        config.feature_cache, identity=" ".join(parts), rows=len(dataset) * views, backbone=detector.backbone
-    )
-
-
-def _finish(config: DetectionTrainConfig, world: World, detector: TwoStage, steps: int) -> DetectionTrainResult:
-    first_loss, last_loss = loss_at_ends(config.out)
-    result = DetectionTrainResult(
-        out=config.out,
-        steps=steps,
-        first_loss=first_loss,
-        last_loss=last_loss,
-    )
-    if world.is_main:
-        card = {"training": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]}
-        save_detector(
-            detector.eval(), config.out, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
-            card=card,
-        )  # fmt: skip
-        write_json(config.out / "result.json", plain_values(result))
-    return result
+    return train(DetectionTask, resolve(DetectionTrainConfig, DETECT_RECIPES, config, recipe=recipe, **options))

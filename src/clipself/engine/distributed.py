@@ -66,6 +66,17 @@ class World:
         if elsewhere:
             raise ValueError("another process of this run has refused it; its message says why")
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, one process after another, on every one of them.
+
+        Gradients flow back to where a row came from, summed over what all processes make of it.
+
+        Args:
+            rows: Of this process (n, ...); the others may have more or fewer.
+        """
+        gathered: Tensor = rows if self.size == 1 else _Gather.apply(rows, self)
+        return gathered
+
     def wait(self) -> None:
         """Returns when every process is here."""
         if self.size > 1:
@@ -79,6 +90,26 @@ class World:
         if self.device.type == "cuda":
             options["device_ids"] = [self.device]
         return DistributedDataParallel(module, **options)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
+        counts = torch.zeros(world.size, dtype=torch.long, device=rows.device)
+        counts[world.rank] = len(rows)
+        lengths = world.sum(counts).tolist()
+        padded = rows.new_zeros(max(lengths), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        held = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(held, padded)
+        ctx.world, ctx.start = world, sum(lengths[: world.rank])
+        ctx.length = len(rows)
+        return torch.cat([part[:length] for part, length in zip(held, lengths, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        summed = ctx.world.sum(gradients[0].clone(memory_format=torch.contiguous_format))
+        return summed[ctx.start : ctx.start + ctx.length], None
 
 
 @contextmanager

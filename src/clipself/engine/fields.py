@@ -45,7 +45,8 @@ def fit(value: Any, kind: Any, name: str) -> Any:
     if origin is tuple:
         return _fit_tuple(value, inner, name)
     if is_dataclass(kind) and isinstance(value, Mapping):
-        return build(kind, value, name=name)
+        maker: Any = getattr(kind, "from_table", None)  # of settings whose class depends on what they hold
+        return maker(value) if maker else build(kind, value, name=name)
     if kind in PLAIN:
         return PLAIN[kind](value, name)
     if isinstance(kind, type) and not isinstance(value, kind):

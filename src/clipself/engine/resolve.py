@@ -84,7 +84,9 @@ def changed(config: C, options: Mapping[str, Any]) -> C:
         values["max_steps"] = None
     for name, value in values.items():
         held = getattr(config, name)
-        if isinstance(value, Mapping) and is_dataclass(held):
+        if isinstance(value, Mapping) and hasattr(held, "changed"):
+            values[name] = held.changed(value)
+        elif isinstance(value, Mapping) and is_dataclass(held):
             values[name] = _changed_or_other(held, value, kinds[name], name)
     return replace(config, **values)  # type: ignore[type-var]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tests.support.detection import BASE, NAMES, tiny_batch, tiny_settings
+from tests.support.detection import BASE, NAMES, step_for, tiny_batch, tiny_settings
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
@@ -32,7 +32,9 @@ def build(method: str, **changes: Any) -> TwoStage:
     given: dict[str, Any] = {"fusion": "none", "background": "learned", "distill_regions": 3, "words": 3, **changes}
     clip = tiny_openai_clip(layers=4)
     vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
-    return build_detector(clip, tiny_settings(method=method, **given), vocabulary)
+    detector = build_detector(clip, tiny_settings(method=method, **given), vocabulary)
+    assert isinstance(detector, TwoStage)
+    return detector
 
 
 @pytest.mark.parametrize("method", sorted(DETECTORS))
@@ -44,13 +46,14 @@ def test_every_method_trains_every_parameter_and_detects(
     method: str, boxes: list[list[list[float]]], labels: list[list[int]]
 ) -> None:
     detector = build(method).train()
-    losses = detector(tiny_batch(boxes, labels))
+    batch = tiny_batch(boxes, labels)
+    losses = detector(batch, step_for(batch))
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
-    ((found, _),) = detector.eval().detect(torch.zeros(1, 3, 64, 64), [(64, 64)])
+    (found,) = detector.eval().detect(torch.zeros(1, 3, 64, 64), [(64, 64)])
     assert found.scores.isfinite().all()
 
 
@@ -59,14 +62,16 @@ def test_every_method_stands_on_a_resnet_too(method: str) -> None:
     clip = tiny_resnet_clip()
     vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
     detector = build_detector(clip, tiny_settings(method=method, fusion="fvlm", distill_regions=3, words=3), vocabulary)
+    assert isinstance(detector, TwoStage)
     assert detector.strides == (4.0, 8.0, 16.0, 32.0)
-    losses = detector.train()(tiny_batch(BOXES, LABELS))
+    batch = tiny_batch(BOXES, LABELS)
+    losses = detector.train()(batch, step_for(batch))
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
     for name, parameter in detector.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
     before = clip.weights_hash()  # with the running statistics of its norms
-    ((found, _),) = detector.eval().detect(torch.randn(1, 3, 64, 64), [(64, 64)])
+    (found,) = detector.eval().detect(torch.randn(1, 3, 64, 64), [(64, 64)])
     assert found.scores.isfinite().all()
     assert clip.weights_hash() == before
 
@@ -164,14 +169,14 @@ def test_whole_image_as_a_crop_is_the_image() -> None:
 def test_vild_distils_the_best_proposals() -> None:
     detector = build("vild", extra_weight=0.5).eval()
     batch = tiny_batch(BOXES[:1], LABELS[:1])
-    step = step_of(detector, batch)
-    (loss,) = detector.extra_losses(step).values()
+    seen = seen_by(detector, batch)
+    (loss,) = detector.extra_losses(seen, step_for(batch)).values()
     clip = detector.backbone.clip
-    boxes = step.proposals[0].boxes[:3]
+    boxes = seen.proposals[0].boxes[:3]
     wanted = embed_boxes(
         clip, batch.images_B3HW, [boxes], pixels=Preprocess(mean=clip.image_mean, std=clip.image_std), enlarge=(1, 1.5)
     )
-    mine = F.normalize(detector.embed_regions(step.maps, [boxes]), dim=1)
+    mine = F.normalize(detector.embed_regions(seen.maps, [boxes]), dim=1)
     total = sum(
         abs(a - b) for left, right in zip(mine.tolist(), wanted.tolist(), strict=True)
         for a, b in zip(left, right, strict=True)
@@ -179,7 +184,7 @@ def test_vild_distils_the_best_proposals() -> None:
     assert float(loss.detach()) == pytest.approx(0.5 * total / 3, rel=1e-4)
 
 
-def step_of(detector: TwoStage, batch: Any) -> RegionPass:
+def seen_by(detector: TwoStage, batch: Any) -> RegionPass:
     features = detector.backbone(batch.images_B3HW)
     maps = detector.pyramid(detector.taps(features.taps))
     proposals = detector.proposer.propose(detector.proposer(maps), batch.sizes)
@@ -196,8 +201,8 @@ def test_bags_hold_neighbours_within_the_image() -> None:
     corner = neighbours(torch.tensor([0.0, 0.0, 10.0, 20.0]), size=(64, 64), most=8, generator=generator)
     assert len(corner) == 3
     assert {tuple(row) for row in corner.tolist()} == {(10, 0, 20, 20), (0, 20, 10, 40), (10, 20, 20, 40)}
-    step = step_of(build("baron"), tiny_batch(BOXES, LABELS))
-    bags = draw_bags(step, most=2, longest=4)
+    batch = tiny_batch(BOXES, LABELS)
+    bags = draw_bags(seen_by(build("baron"), batch), step_for(batch), most=2, longest=4)
     assert len(bags.sizes) == 4
     assert bags.images == [0, 0, 1, 1]
     assert sum(bags.sizes) == sum(map(len, bags.boxes))
@@ -264,5 +269,5 @@ def test_owl_without_transformers_names_the_extra(monkeypatch: pytest.MonkeyPatc
 def test_a_clip_is_shared_and_frozen() -> None:
     clip: DenseCLIP = tiny_openai_clip(layers=4)
     detector = build_detector(clip, tiny_settings(), make_vocabulary(clip, NAMES, base=BASE, templates="simple"))
-    assert detector.backbone.clip is clip
+    assert detector.clip is clip
     assert not any(parameter.requires_grad for parameter in clip.parameters())

@@ -116,9 +116,9 @@ def test_a_file_of_that_form_loads_strictly(lvis: bool, tmp_path: Path) -> None:
     torch.testing.assert_close(detector.texts(), state[TEXTS].mT)
     visual = f"{VISUAL}blocks.0.attn.q_bias"
     assert torch.equal(clip.clip.state_dict()["visual.trunk.blocks.0.attn.q_proj.bias"], state[visual])
-    ((found, masks),) = detector.detect(torch.zeros(1, 3, 64, 64), [(64, 64)])
+    (found,) = detector.detect(torch.zeros(1, 3, 64, 64), [(64, 64)])
     assert found.scores.isfinite().all()
-    assert (masks is not None) == lvis
+    assert (found.masks is not None) == lvis
 
 
 def test_every_row_of_the_table_is_needed_and_every_name_has_one() -> None:
@@ -145,7 +145,7 @@ def test_an_imported_file_is_a_detector_folder(tmp_path: Path, monkeypatch: pyte
     detector = Detector.from_checkpoint(folder, device="cpu")
     assert detector.trained_names == ["cat", "dog"]
     visual = f"{VISUAL}blocks.0.attn.q_bias"
-    tower = detector.model.backbone.clip.clip.state_dict()
+    tower = detector.model.clip.clip.state_dict()
     assert torch.equal(tower["visual.trunk.blocks.0.attn.q_proj.bias"], state[visual])
     (found,) = detector.predict(Image.new("RGB", (60, 40)), names=["a kite"])
     assert found.scores.isfinite().all()

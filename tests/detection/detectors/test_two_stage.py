@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.support.detection import BASE, NAMES, tiny_batch, tiny_detector
+from tests.support.detection import BASE, NAMES, step_for, tiny_batch, tiny_detector
 from tests.support.tiny import tiny_openai_clip
 from torchvision.ops import nms, roi_align
 
@@ -60,7 +60,8 @@ def test_losses_are_finite_and_reach_every_learning_parameter(
     boxes: list[list[list[float]]], labels: list[list[int]], norm: str
 ) -> None:
     detector = tiny_detector(norm=norm, mask_convs=1, background="learned").train()
-    losses = detector(tiny_batch(boxes, labels, masks=True))
+    batch = tiny_batch(boxes, labels, masks=True)
+    losses = detector(batch, step_for(batch))
     assert set(losses) == {"objectness", "anchor_boxes", "classes", "boxes", "masks"}
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
     for name, parameter in detector.named_parameters():
@@ -72,16 +73,17 @@ def test_losses_are_finite_and_reach_every_learning_parameter(
 def test_a_batch_is_the_sum_of_its_images() -> None:
     detector = tiny_detector(mask_convs=1).train()
     batch = tiny_batch(BOXES, LABELS, masks=True)
-    together = detector(batch)
+    step = step_for(batch)
+    together = detector(batch, step)
     apart: dict[str, torch.Tensor] = {}
     for place in range(2):
         one = type(batch)(
             images_B3HW=batch.images_B3HW[place : place + 1], sizes=batch.sizes[place : place + 1],
             boxes=batch.boxes[place : place + 1], labels=batch.labels[place : place + 1],
-            masks=batch.masks and batch.masks[place : place + 1], seeds=batch.seeds[place : place + 1],
+            masks=batch.masks and batch.masks[place : place + 1],
             names=batch.names[place : place + 1],
         )  # fmt: skip
-        for name, loss in detector(one).items():
+        for name, loss in detector(one, step).items():
             apart[name] = apart.get(name, torch.zeros(())) + loss
     for name, loss in together.items():
         torch.testing.assert_close(loss, apart[name], atol=1e-5, rtol=1e-5)
@@ -144,10 +146,12 @@ def test_novel_classes_leave_no_trace_in_training() -> None:
     """The same step with and without the novel name: equal losses."""
     batch = tiny_batch(BOXES, LABELS)
     with_novel, without = tiny_detector(), tiny_detector(names=BASE)
-    for left, right in zip(with_novel(batch).values(), without(batch).values(), strict=True):
+    for left, right in zip(
+        with_novel(batch, step_for(batch)).values(), without(batch, step_for(batch)).values(), strict=True
+    ):
         torch.testing.assert_close(left, right)
     with pytest.raises(ValueError, match="label 3 is a class held out of training"):
-        with_novel(tiny_batch(BOXES, [[0, 3], [2]]))
+        with_novel(tiny_batch(BOXES, [[0, 3], [2]]), step_for(batch))
 
 
 def test_detection_is_the_formula_spelled_out() -> None:
@@ -155,8 +159,8 @@ def test_detection_is_the_formula_spelled_out() -> None:
     detector = tiny_detector(score_threshold=0.05, alpha=0.3, beta=0.6).eval()
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     size = (48, 64)
-    ((found, masks),) = detector.detect(images, [size])
-    assert masks is None
+    (found,) = detector.detect(images, [size])
+    assert found.masks is None
     with torch.no_grad():
         features = detector.backbone(images)
         maps = detector.pyramid(detector.taps(features.taps))
@@ -187,10 +191,10 @@ def test_detection_is_the_formula_spelled_out() -> None:
 def test_scores_follow_their_names_through_any_order() -> None:
     detector = tiny_detector(score_threshold=0.0).eval()
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    ((first, _),) = detector.detect(images, [(64, 64)])
+    (first,) = detector.detect(images, [(64, 64)])
     order = ["fish", "bird", "cat", "dog"]
     detector.use(make_vocabulary(detector.backbone.clip, order, base=BASE, templates="simple"))
-    ((second, _),) = detector.detect(images, [(64, 64)])
+    (second,) = detector.detect(images, [(64, 64)])
     torch.testing.assert_close(first.scores, second.scores)
     assert [NAMES[label] for label in first.labels] == [order[label] for label in second.labels]
 
@@ -249,7 +253,7 @@ def test_settings_that_do_not_fit() -> None:
     held = {**FViTSettings().to_json(), "taps": [6, 10, 14, 23], "words": 6}  # words: every detector had it once
     assert make_settings(**held) == FViTSettings(taps=(6, 10, 14, 23))
     with pytest.raises(ValueError, match="these annotations hold none; use mask_convs=0"):
-        tiny_detector(mask_convs=1)(tiny_batch(BOXES, LABELS))
+        tiny_detector(mask_convs=1)(tiny_batch(BOXES, LABELS), step_for(tiny_batch(BOXES, LABELS)))
     assert isinstance(tiny_detector(), TwoStage)
 
 
@@ -257,7 +261,7 @@ def test_federated_classes_are_those_of_the_image_and_never_novel_ones() -> None
     detector = tiny_detector(federated_classes=2)
     batch = tiny_batch(BOXES, LABELS)
     with pytest.raises(ValueError, match="federated_classes needs class_weights_K"):
-        detector(batch)
+        detector(batch, step_for(batch))
     detector.class_weights_K = torch.tensor([5.0, 5.0, 5.0, 5.0, 0.0])
     targets = [
         RegionTargets(
@@ -270,5 +274,5 @@ def test_federated_classes_are_those_of_the_image_and_never_novel_ones() -> None
     assert seen[2].tolist() == seen[3].tolist()
     assert int(seen[2].sum()) == 3  # two base classes by chance, and the background
     assert not seen[:, 3].any()  # the fourth class is novel
-    losses = detector(batch)
+    losses = detector(batch, step_for(batch))
     assert all(loss.isfinite() for loss in losses.values())

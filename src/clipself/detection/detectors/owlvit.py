@@ -9,6 +9,7 @@ from PIL import Image
 
 from clipself.backbones.devices import pick_device
 from clipself.data.images import Picture, list_pictures, read_image
+from clipself.detection.protocol import Proposals
 from clipself.structures import Detections
 from clipself.text.templates import spoken_name
 
@@ -39,6 +40,34 @@ class OwlDetector:
             auto_processor: Any = AutoProcessor
             model, processor = auto_model.from_pretrained(str(name)), auto_processor.from_pretrained(str(name))
         self.model, self.processor = model.to(pick_device(device)).eval(), processor
+        self.trained_names: Sequence[str] = ()
+        self.names: tuple[str, ...] = ()
+
+    def use(self, names: Sequence[str]) -> None:
+        """Looks for these names from now on.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if not names:
+            raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
+        self.names = tuple(names)
+
+    def change_scoring(self, **changes: Any) -> None:
+        """It has no settings.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"OWL-ViT has no settings that could be changed, such as {', '.join(changes)}")
+
+    def propose(self, image: Picture, *, most: int | None = None) -> Proposals:
+        """It looks for names alone.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("OWL-ViT looks for names and has no class-free proposals; use a detector of `detect train`")
 
     def predict(
         self, images: Sequence[Picture] | Picture, names: Sequence[str], *, threshold: float = 0.0, most: int = 100
@@ -58,9 +87,8 @@ class OwlDetector:
     ) -> Iterator[Detections]:
         """One picture after another; a query a name, in the words that OWL-ViT was trained with."""
         del batch_size
-        if not names:
-            raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
-        queries = [f"a photo of a {spoken_name(name)}" for name in names]
+        self.use(self.names if names is None else names)
+        queries = [f"a photo of a {spoken_name(name)}" for name in self.names]
         for given in list_pictures(images):
             picture = read_image(given)
             inputs = self.processor(text=[queries], images=picture, return_tensors="pt").to(self.model.device)
@@ -71,7 +99,7 @@ class OwlDetector:
                 boxes=self._boxes(outputs.pred_boxes[0, best].float(), picture).cpu(),
                 scores=scores_Q[best].cpu(),
                 labels=labels_Q[best].cpu(),
-                names=tuple(names),
+                names=self.names,
                 size=(picture.height, picture.width),
             ).above(threshold)
 

@@ -1,11 +1,14 @@
 """What the settings of every detector share; free of heavy imports so that `--help` is quick."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clipself.engine.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MethodSettings:
+class MethodSettings(Settings):
     """What makes a detector what it is: architecture, targets, scoring; saved beside its weights.
 
     A detector's own settings are a subclass that fixes `method`, the name of its row in `DETECTORS`, by
@@ -17,6 +20,26 @@ class MethodSettings:
     templates: str = "detection"
     """Sentences around the names: detection, imagenet, simple, or a text file with one sentence a line."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    @property
+    def wants_masks(self) -> bool:
+        """Whether training needs the masks of the boxes."""
+        return False
+
+    @property
+    def clip_part(self) -> Literal["image", "text", "all"]:
+        """The part of the CLIP that the detector stands on: its digest is kept beside the weights."""
+        return "image"
+
+    @classmethod
+    def from_table(cls, values: Mapping[str, Any]) -> "MethodSettings":
+        """What `to_json` gave, or some settings of the detector that `method` names."""
+        from clipself.detection.detectors.table import make_settings
+
+        return make_settings(**values)
+
+    def changed(self, changes: Mapping[str, Any]) -> "MethodSettings":
+        """Some settings replaced; another `method` takes over what both detectors know."""
+        from clipself.detection.detectors.table import change_method
+
+        base = change_method(self, changes.get("method", self.method))
+        return type(base).from_table({**base.to_json(), **changes})

@@ -15,7 +15,7 @@ from clipself.detection.detectors.vild.settings import ViLDSettings
 
 if TYPE_CHECKING:
     from clipself.backbones.dense_clip import DenseCLIP
-    from clipself.detection.detectors.two_stage.model import TwoStage
+    from clipself.detection.protocol import DetectorModel
     from clipself.detection.vocabulary import Vocabulary
 
 
@@ -89,7 +89,7 @@ def change_method(settings: MethodSettings, method: str) -> MethodSettings:
 
 def build_detector(
     clip: "DenseCLIP", settings: MethodSettings, vocabulary: "Vocabulary", *, seed: int = 0
-) -> "TwoStage":
+) -> "DetectorModel":
     """A detector with fresh heads on the device of its backbone.
 
     Args:
@@ -106,5 +106,6 @@ def build_detector(
     kind = pick(DETECTORS, settings.method, what="detection method")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        detector: TwoStage = kind.build(clip, settings, vocabulary)
-    return detector.to(clip.device)
+        detector: Any = kind.build(clip, settings, vocabulary)
+    built: DetectorModel = detector.to(clip.device)
+    return built

@@ -1,5 +1,6 @@
 """BARON-KD: regions as pseudo words, bags of neighbouring regions aligned with CLIP's view of the crop around them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from clipself.detection.detectors.two_stage.crops import embed_boxes
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.distributed import World
+from clipself.engine.step import Step
 from clipself.losses.info_nce import info_nce
 from clipself.ops.pooling import pool_boxes
 
@@ -34,12 +37,39 @@ class Bags:
         around: For each image the box around each bag (b, 4).
         sizes: Boxes of each bag of the batch.
         images: Image of each bag.
+        names: Of the images.
     """
 
     boxes: list[Tensor]
     around: list[Tensor]
     sizes: list[int]
     images: list[int]
+    names: Sequence[str]
+
+    def kept_RL(self, step: Step, words: int) -> Tensor:
+        """Pseudo words that stay: every one but the first may be dropped, so that no region falls silent."""
+        kept = [
+            torch.rand(len(boxes), words, generator=step.generator("words", name)) >= WORD_DROP
+            for boxes, name in zip(self.boxes, self.names, strict=True)
+        ]
+        kept_RL = torch.cat(kept)
+        kept_RL[:, :1] = True
+        return kept_RL
+
+
+def contrast(left_ND: Tensor, right_ND: Tensor, images_N: Tensor, *, temperature: float, world: World) -> Tensor:
+    """Mean contrast of the pairs of all processes, of which this one answers for its part.
+
+    Args:
+        left_ND: Embeddings of this process.
+        right_ND: Their partners.
+        images_N: Number of the image of each, different in all processes; pairs of one image are no negatives.
+        temperature: Factor of the cosine.
+        world: This process among its peers.
+    """
+    left_ND, right_ND = world.gather(left_ND), world.gather(right_ND)
+    total = info_nce(left_ND, right_ND, temperature=temperature, groups_N=world.gather(images_N))
+    return total / max(1, len(left_ND))
 
 
 class BaronKD(TwoStage):
@@ -76,31 +106,31 @@ class BaronKD(TwoStage):
         """The text tower's reading of each region's words."""
         return self.encoder(self.words_of(embeddings_RD))  # type: ignore[no-any-return]
 
-    def extra_losses(self, step: RegionPass) -> dict[str, Tensor]:
-        """Bags against crops, single regions against the dense map; each divided by its number, times the images."""
-        bags = draw_bags(step, most=self.settings.distill_regions, longest=self._longest_bag())
-        embeddings_RD = self.embed_regions(step.maps, bags.boxes)
+    def extra_losses(self, seen: RegionPass, step: Step) -> dict[str, Tensor]:
+        """Bags against crops, single regions against the dense map: means over those of all processes.
+
+        What a region is told apart from is all that the processes see at once, a micro-batch each; as with batch norm,
+        accumulated micro-batches do not meet.
+        """
+        bags = draw_bags(seen, step, most=self.settings.distill_regions, longest=self._longest_bag())
+        embeddings_RD = self.embed_regions(seen.maps, bags.boxes)
         words_RLC = self.words_of(embeddings_RD)
-        generator = torch.Generator().manual_seed(sum(step.batch.seeds))
-        # Every word but the first may be dropped, so that no region falls silent.
-        kept_RL = torch.rand(words_RLC.shape[:2], generator=generator) >= WORD_DROP
-        kept_RL[:, :1] = True
-        singles_RD = self.encoder(words_RLC * kept_RL[..., None].to(words_RLC))
+        singles_RD = self.encoder(words_RLC * bags.kept_RL(step, self.settings.words)[..., None].to(words_RLC))
         student_ND = self._read_bags(words_RLC, bags)
         pixels = pixels_of(self.settings, self.backbone.clip)
-        teacher_ND = embed_boxes(self.backbone.clip, step.batch.images_B3HW, bags.around, pixels=pixels)
-        side = float(self.settings.image_size)
-        assert step.features.dense is not None
-        regions_RD = pool_boxes(step.features.dense.float(), [boxes / side for boxes in bags.boxes])
-        images_N = torch.tensor(bags.images, device=student_ND.device)
+        teacher_ND = embed_boxes(self.backbone.clip, seen.batch.images_B3HW, bags.around, pixels=pixels)
+        height, width = seen.batch.images_B3HW.shape[2:]
+        assert seen.features.dense is not None
+        shares = seen.maps[0].new_tensor([width, height] * 2, dtype=torch.float32)
+        regions_RD = pool_boxes(seen.features.dense.float(), [boxes / shares for boxes in bags.boxes])
+        images_N = torch.tensor(bags.images, device=student_ND.device) + step.world.rank * len(seen.batch.names)
         images_R = images_N.repeat_interleave(torch.tensor(bags.sizes, device=student_ND.device))
-        count = len(step.batch.names)
-        bag_loss = info_nce(student_ND, teacher_ND, temperature=BAG_TEMPERATURE, groups_N=images_N)
-        region_loss = info_nce(singles_RD, regions_RD, temperature=REGION_TEMPERATURE, groups_N=images_R)
-        weight = self.settings.extra_weight * count
+        weight = self.settings.extra_weight * len(seen.batch.names)
         return {
-            "bags": weight * bag_loss / max(1, len(student_ND)),
-            "single_regions": weight * REGION_WEIGHT * region_loss / max(1, len(regions_RD)),
+            "bags": weight * contrast(student_ND, teacher_ND, images_N, temperature=BAG_TEMPERATURE, world=step.world),
+            "single_regions": weight
+            * REGION_WEIGHT
+            * contrast(singles_RD, regions_RD, images_R, temperature=REGION_TEMPERATURE, world=step.world),
         }
 
     def _longest_bag(self) -> int:
@@ -125,17 +155,19 @@ class BaronKD(TwoStage):
         return F.normalize(read, dim=1) if len(read) else read
 
 
-def draw_bags(step: RegionPass, *, most: int, longest: int) -> Bags:
+def draw_bags(seen: RegionPass, step: Step, *, most: int, longest: int) -> Bags:
     """Bags around the best proposals: each with neighbours of its own size that lie mostly in the image.
 
     Args:
-        step: Proposals, sizes and seeds.
+        seen: Proposals and sizes.
+        step: Gives the draws.
         most: Bags of an image.
         longest: Boxes of a bag.
     """
     boxes, around, sizes, images = [], [], [], []
-    for image, (found, size, seed) in enumerate(zip(step.proposals, step.batch.sizes, step.batch.seeds, strict=True)):
-        generator = torch.Generator().manual_seed(seed + 1)
+    names = seen.batch.names
+    for image, (found, size, name) in enumerate(zip(seen.proposals, seen.batch.sizes, names, strict=True)):
+        generator = step.generator("bags", name)
         best = found.boxes[: 4 * most]
         seeds = best[torch.randperm(len(best), generator=generator)[:most].to(best.device)]
         own, enclosing = [], []
@@ -147,7 +179,7 @@ def draw_bags(step: RegionPass, *, most: int, longest: int) -> Bags:
             images.append(image)
         boxes.append(torch.cat(own) if own else best.new_zeros(0, 4))
         around.append(torch.stack(enclosing) if enclosing else best.new_zeros(0, 4))
-    return Bags(boxes=boxes, around=around, sizes=sizes, images=images)
+    return Bags(boxes=boxes, around=around, sizes=sizes, images=images, names=names)
 
 
 def neighbours(box: Tensor, *, size: tuple[int, int], most: int, generator: torch.Generator) -> Tensor:

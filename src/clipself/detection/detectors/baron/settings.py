@@ -21,3 +21,12 @@ class BaronSettings(TwoStageSettings):
     """Bags of an image."""
     words: int = 6
     """Pseudo words of a region."""
+
+    def check(self) -> None:
+        """Refuses what no such detector can have.
+
+        Raises:
+            ValueError: A setting is outside its range.
+        """
+        self.check_counts("distill_regions", "words")
+        self.check_not_negative("extra_weight")

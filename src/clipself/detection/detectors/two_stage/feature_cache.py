@@ -10,6 +10,7 @@ import torch
 
 from clipself.backbones.trunk import ClipReading
 from clipself.detection.detectors.two_stage.features import FrozenClip
+from clipself.files import allocate, locked
 from clipself.structures import DetectionBatch
 
 
@@ -18,7 +19,7 @@ class FeatureCache:
 
     Args:
         folder: Made when missing.
-        identity: Words that tell one backbone, size and data set from another.
+        identity: Tells pictures, views, canvas, number format and backbone from others.
         rows: Images times views.
         backbone: Gives the taps.
     """
@@ -54,16 +55,21 @@ class FeatureCache:
             return ClipReading(taps=taps, dense=self.backbone.read_dense(taps[-1]) if dense else None)
 
     def _open(self, shape: tuple[int, ...]) -> None:
-        """Maps the files, made sparse where they are missing."""
+        """Maps the files, made where they are missing."""
         if self._taps is not None:
             return
-        exists = self.path.is_file() and self.path.stat().st_size == self.rows * int(np.prod(shape)) * 2
-        mode: Any = "r+" if exists and self._filled_path.is_file() else "w+"
-        self._taps = np.memmap(self.path, dtype=np.float16, mode=mode, shape=(self.rows, *shape))
-        self._filled = np.memmap(self._filled_path, dtype=np.uint8, mode=mode, shape=(self.rows,))
+        sizes = {self.path: self.rows * int(np.prod(shape)) * 2, self._filled_path: self.rows}
+        with locked(self._filled_path.with_suffix(".lock")):  # of two runs, one makes the files
+            if not all(path.is_file() and path.stat().st_size == size for path, size in sizes.items()):
+                for path in (self._filled_path, self.path):  # first what says which rows of the other are there
+                    path.unlink(missing_ok=True)
+                for path, size in sizes.items():
+                    allocate(path, size)
+        self._taps = np.memmap(self.path, dtype=np.float16, mode="r+", shape=(self.rows, *shape))
+        self._filled = np.memmap(self._filled_path, dtype=np.uint8, mode="r+", shape=(self.rows,))
 
     def flush(self) -> None:
-        """Writes what is still in memory."""
+        """Writes what is still in memory, the taps ahead of what says that they are there."""
         for held in (self._taps, self._filled):
             if held is not None:
                 held.flush()

@@ -1,7 +1,9 @@
 """The two-stage detector that F-ViT and its relatives share: frozen CLIP, pyramid, proposals, regions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,20 +11,24 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.trunk import ClipReading
+from clipself.data.detection import CocoDetection
+from clipself.data.jitter import SquareCanvas
 from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
 from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
-from clipself.detection.detectors.two_stage.postprocess import Found, select_detections
-from clipself.detection.detectors.two_stage.proposals_network import ProposalNetwork, Proposals
+from clipself.detection.detectors.two_stage.pixels import pixels_of
+from clipself.detection.detectors.two_stage.postprocess import select_detections
+from clipself.detection.detectors.two_stage.proposals_network import ProposalNetwork
 from clipself.detection.detectors.two_stage.regions import (
     STDS,
     RegionTargets,
     mask_targets,
     sample_regions,
-    sampling_generators,
 )
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
+from clipself.detection.protocol import Found, Proposals
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.step import Step
 from clipself.layers.pyramid import FeaturePyramid, pyramid_of
 from clipself.layers.region_heads import MaskHead, RegionHead
 from clipself.losses.federated import federated_columns
@@ -38,7 +44,7 @@ BINS, MASK_BINS = 7, 14
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegionPass:
-    """What one training step has computed so far, for the losses that a method adds.
+    """What one pass has computed so far, for the losses that a method adds.
 
     Attributes:
         batch: Its images and boxes.
@@ -111,6 +117,11 @@ class TwoStage(nn.Module):
         return embeddings_RD.float()
 
     @property
+    def clip(self) -> DenseCLIP:
+        """The frozen CLIP."""
+        return self.backbone.clip
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.temperature.device
@@ -130,36 +141,74 @@ class TwoStage(nn.Module):
 
     # --- training
 
-    def forward(self, batch: DetectionBatch) -> dict[str, Tensor]:
-        """The losses, each summed over the images; an image's own terms are means over its samples."""
+    def framing(self, *, scales: tuple[float, float] = (1.0, 1.0), flip: float = 0.0) -> SquareCanvas:
+        """Pictures on a square canvas, by large-scale jitter while training."""
+        return SquareCanvas(
+            side=self.settings.image_size, preprocess=pixels_of(self.settings, self.clip), scales=scales, flip=flip
+        )
+
+    def prepare(self, data: CocoDetection) -> None:
+        """Takes the frequency of the classes, by which `federated_classes` are drawn."""
+        if self.settings.federated_classes:
+            self.class_weights_K = F.pad(data.images_of_classes().float().sqrt(), (0, 1))
+
+    def cache_features(self, folder: Path, *, identity: str, rows: int) -> None:
+        """Keeps the frozen backbone's taps on disk; see `FeatureCache`.
+
+        Raises:
+            ValueError: The taps have several sizes.
+        """
+        if self.clip.trunk.is_pyramid:
+            raise ValueError("feature_cache holds taps of one size, which a ResNet's stages are not; run without it")
+        own = [self.clip.weights_hash("image"), self.settings.pixels, str(self.backbone.tapped), self.backbone.readout]
+        self.cache = FeatureCache(folder, identity=" ".join([identity, *own]), rows=rows, backbone=self.backbone)
+
+    def flush_features(self) -> None:
+        """Writes what the cache still holds in memory."""
+        if self.cache is not None:
+            self.cache.flush()
+
+    def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
+        """One group: everything that learns decays, as published."""
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": learning, "weight_decay": weight_decay}]
+
+    def counts(self, batch: DetectionBatch) -> dict[str, Tensor | float]:
+        """Images count alike: an image's own terms are means over its samples."""
+        return {"images": float(len(batch.names))}
+
+    def forward(self, batch: DetectionBatch, step: Step) -> dict[str, Tensor]:
+        """The losses: this batch's share of the mean over the step's images."""
         if self.cache is None:
             features: ClipReading = self.backbone(batch.images_B3HW, dense=self.needs_dense)
         else:
             features = self.cache(batch, batch.rows, dense=self.needs_dense)
         *maps, extra = self.pyramid(self.taps(features.taps))
         scored = self.proposer([*maps, extra])
-        generators = sampling_generators(batch.seeds)
-        losses = self.proposer.losses(scored, batch.boxes, generators)
+        losses = self.proposer.losses(scored, batch.boxes, draws(step, "anchors", batch))
         proposals = self.proposer.propose(scored, batch.sizes)
         background = len(self.vocabulary.names)
         targets = [
             sample_regions(
                 found.boxes, truth, labels, background=background, settings=self.settings, generator=generator
             )
-            for found, truth, labels, generator in zip(proposals, batch.boxes, batch.labels, generators, strict=True)
+            for found, truth, labels, generator in zip(
+                proposals, batch.boxes, batch.labels, draws(step, "regions", batch), strict=True
+            )
         ]
         with torch.autocast(self.device.type, enabled=False):
             pooled = self.pool(maps, [target.boxes for target in targets], BINS)
         embeddings_RD, deltas_R4 = self.box_head(pooled)
-        seen_RK = self.compared_classes(targets, generators)
+        seen_RK = self.compared_classes(targets, draws(step, "classes", batch))
         losses |= self.region_losses(targets, embeddings_RD.float(), deltas_R4.float(), seen_RK=seen_RK)
         if self.mask_head is not None:
             losses["masks"] = self.mask_loss(self.mask_head, maps, targets, batch)
-        step = RegionPass(
+        seen = RegionPass(
             batch=batch, maps=maps, proposals=proposals, targets=targets, embeddings_RD=embeddings_RD.float(),
             features=features,
         )  # fmt: skip
-        return losses | self.extra_losses(step)
+        losses |= self.extra_losses(seen, step)
+        return {name: loss / step.totals["images"] for name, loss in losses.items()}
 
     def region_losses(
         self, targets: Sequence[RegionTargets], embeddings_RD: Tensor, deltas_R4: Tensor, *, seen_RK: Tensor
@@ -218,9 +267,9 @@ class TwoStage(nn.Module):
                 total = total + F.binary_cross_entropy_with_logits(logits, wanted)
         return total
 
-    def extra_losses(self, step: RegionPass) -> dict[str, Tensor]:
-        """What a method adds; nothing here."""
-        del step
+    def extra_losses(self, seen: RegionPass, step: Step) -> dict[str, Tensor]:
+        """What a method adds, summed over the images as the others are; nothing here."""
+        del seen, step
         return {}
 
     # --- shared
@@ -246,7 +295,7 @@ class TwoStage(nn.Module):
         return self.proposer.propose(self.proposer(self.pyramid(self.taps(features.taps))), sizes)
 
     @torch.no_grad()
-    def detect(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[tuple[Found, Tensor | None]]:
+    def detect(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Found]:
         """Finds the vocabulary's names.
 
         Args:
@@ -254,7 +303,7 @@ class TwoStage(nn.Module):
             sizes: Height and width of each image's own pixels.
 
         Returns:
-            For each image its detections and their mask logits (N, 28, 28), or None without a mask head.
+            For each image its detections, with mask logits (N, 28, 28) where there is a mask head.
         """
         features = self.backbone(images_B3HW, dense=True)
         *maps, extra = self.pyramid(self.taps(features.taps))
@@ -262,18 +311,18 @@ class TwoStage(nn.Module):
         embeddings_RD, deltas_R4 = self.box_head(self.pool(maps, proposals, BINS))
         scores_RK = self.fuse(self.classify(embeddings_RD.float()), features, proposals)
         counts = [len(boxes) for boxes in proposals]
-        done: list[tuple[Found, Tensor | None]] = []
         pieces = zip(
             proposals, torch.split(scores_RK, counts), torch.split(deltas_R4.float(), counts), sizes, strict=True
         )
-        for boxes, scores, deltas, size in pieces:
-            moved = decode_boxes(boxes, deltas, stds=STDS, size=size)
-            done.append((select_detections(moved, scores, settings=self.settings), None))
-        if self.mask_head is not None:
-            logits = self.mask_head(self.pool(maps, [found.boxes for found, _ in done], MASK_BINS))
-            split = torch.split(logits, [len(found.boxes) for found, _ in done])
-            done = [(found, masks) for (found, _), masks in zip(done, split, strict=True)]
-        return done
+        done = [
+            select_detections(decode_boxes(boxes, deltas, stds=STDS, size=size), scores, settings=self.settings)
+            for boxes, scores, deltas, size in pieces
+        ]
+        if self.mask_head is None:
+            return done
+        logits = self.mask_head(self.pool(maps, [found.boxes for found in done], MASK_BINS))
+        split = torch.split(logits, [len(found.boxes) for found in done])
+        return [replace(found, masks=masks) for found, masks in zip(done, split, strict=True)]
 
     def fuse(self, logits_RK: Tensor, features: ClipReading, proposals: Sequence[Tensor]) -> Tensor:
         """Scores (R, K) from the detector's logits and the frozen CLIP's view of the same regions."""
@@ -286,3 +335,8 @@ class TwoStage(nn.Module):
         """The frozen CLIP's logits: cosines of the texts with its own embeddings of the regions."""
         regions_RD = self.backbone.embed_regions(features, proposals)
         return cosine_logits(regions_RD, self.texts(), self.settings.clip_temperature)
+
+
+def draws(step: Step, what: str, batch: DetectionBatch) -> list[torch.Generator]:
+    """Chance of each image, so that neither batch nor process changes a draw."""
+    return [step.generator(what, name) for name in batch.names]

@@ -1,26 +1,10 @@
 """From scored regions to detections: threshold, cut, class-wise suppression."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """Detections of one image in canvas pixels, best first.
-
-    Attributes:
-        boxes: `xyxy` (N, 4).
-        scores: (N,).
-        labels: (N,).
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
+from clipself.detection.protocol import Found
 
 
 def select_detections(boxes: Tensor, scores_RK: Tensor, *, settings: TwoStageSettings) -> Found:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
+from clipself.detection.protocol import Proposals
 from clipself.layers.region_heads import AnchorHead
 from clipself.ops.anchors import grid_anchors
 from clipself.ops.deltas import decode_boxes, encode_boxes
@@ -18,19 +19,6 @@ UNIT = (1.0, 1.0, 1.0, 1.0)
 RATIOS = (0.5, 1.0, 2.0)
 MATCH, BACKGROUND, RESCUE, SHARE = 0.7, 0.3, 0.3, 0.5
 """Overlap of a match, of background at most, of a rescued anchor at least; largest share of matched anchors."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Proposals:
-    """Class-free boxes of one image, best first.
-
-    Attributes:
-        boxes: `xyxy` (N, 4) in canvas pixels.
-        scores: Objectness (N,) in [0, 1].
-    """
-
-    boxes: Tensor
-    scores: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -114,6 +114,7 @@ def load_published(
         )
     vocabulary = make_vocabulary(clip, classes.names, base=classes.base, texts_KD=state[TEXTS].float().mT.contiguous())
     detector = build_detector(clip, settings, vocabulary)
+    assert isinstance(detector, TwoStage)
     heads = to_our_names(state)
     own = detector.state_dict()
     # RegionPass counters of the batch norms are bookkeeping that some releases of the norm layer do not keep.

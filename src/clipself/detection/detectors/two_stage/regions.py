@@ -1,6 +1,5 @@
 """Which proposals a step learns from, and what they should say."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,8 +83,3 @@ def mask_targets(masks_GHW: Tensor, boxes: Tensor, truth: Tensor, *, side: int) 
     rois_R5 = torch.cat([truth[:, None].to(boxes), boxes], dim=1)
     cut: Tensor = roi_align(masks_GHW[:, None].to(boxes), rois_R5, (side, side), 1.0, sampling_ratio=-1, aligned=True)
     return (cut[:, 0] >= 0.5).to(boxes)
-
-
-def sampling_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One source of randomness for each image, so that neither batch nor process changes a draw."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -79,10 +79,23 @@ class TwoStageSettings(MethodSettings):
     max_candidates: int = 10_000
     """Best (region, class) pairs of an image that go into the suppression; more cost time and change nothing."""
 
-    def __post_init__(self) -> None:
-        for name in ("image_size", "channels", "rpn_samples", "roi_samples", "proposals_before", "proposals_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("alpha", "beta", "proposal_nms", "nms", "score_threshold"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} is not in [0, 1]")
+    @property
+    def wants_masks(self) -> bool:
+        """A mask head learns from masks."""
+        return self.mask_convs > 0
+
+    def check(self) -> None:
+        """Refuses what no detector can have.
+
+        Raises:
+            ValueError: A setting is outside its range.
+        """
+        self.check_counts(
+            "image_size", "channels", "rpn_samples", "roi_samples", "proposals_before", "proposals_after",
+            "max_detections", "max_candidates", "box_width",
+        )  # fmt: skip
+        self.check_not_negative(
+            "rpn_convs", "box_convs", "box_layers", "mask_convs", "federated_classes", "background_weight"
+        )
+        self.check_positive("anchor_scale", "temperature", "clip_temperature")
+        self.check_shares("alpha", "beta", "proposal_nms", "nms", "score_threshold")

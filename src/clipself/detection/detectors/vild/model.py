@@ -8,6 +8,7 @@ from clipself.detection.detectors.two_stage.crops import embed_boxes
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.detectors.vild.settings import ViLDSettings
+from clipself.engine.step import Step
 
 
 class ViLD(TwoStage):
@@ -21,15 +22,16 @@ class ViLD(TwoStage):
     settings: ViLDSettings
     signed_embeddings = True
 
-    def extra_losses(self, step: RegionPass) -> dict[str, Tensor]:
+    def extra_losses(self, seen: RegionPass, step: Step) -> dict[str, Tensor]:
         """L1 between unit embeddings of the best proposals and of their crops: for each image the mean over them."""
+        del step
         most = self.settings.distill_regions
-        boxes = [found.boxes[:most] for found in step.proposals]
+        boxes = [found.boxes[:most] for found in seen.proposals]
         wanted_RD = embed_boxes(
-            self.backbone.clip, step.batch.images_B3HW, boxes, pixels=pixels_of(self.settings, self.backbone.clip),
+            self.backbone.clip, seen.batch.images_B3HW, boxes, pixels=pixels_of(self.settings, self.backbone.clip),
             enlarge=(1.0, 1.5),
         )  # fmt: skip
-        mine_RD = F.normalize(self.embed_regions(step.maps, boxes), dim=1)
+        mine_RD = F.normalize(self.embed_regions(seen.maps, boxes), dim=1)
         distance_R = (mine_RD - wanted_RD).abs().sum(1)
         total: Tensor = distance_R.sum() * 0
         for distances in torch.split(distance_R, [len(box) for box in boxes]):

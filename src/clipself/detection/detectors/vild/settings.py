@@ -20,3 +20,12 @@ class ViLDSettings(TwoStageSettings):
     """Weight of the distillation of embeddings."""
     distill_regions: int = 8
     """Proposals of an image whose crops are embedded."""
+
+    def check(self) -> None:
+        """Refuses what no such detector can have.
+
+        Raises:
+            ValueError: A setting is outside its range.
+        """
+        self.check_counts("distill_regions")
+        self.check_not_negative("extra_weight")
