@@ -62,7 +62,7 @@ def main() -> None:
     catseg, san = CatSeg(clip, catseg_settings(clip)).eval(), San(clip.copy(), san_settings(clip)).eval()
     for count in options.classes:
         names = [f"thing {number}" for number in range(count)]
-        window = catseg.settings.image_size
+        window = catseg.image_size
         rows = {
             "training-free, windows of 224": TrainingFree(clip, names, TrainingFreeSettings(templates="simple")),
             "SAN": SanSegmenter(san, names),

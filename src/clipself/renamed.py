@@ -156,6 +156,40 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "DetectionEvaluateConfig": {"detector": "checkpoint"},
     "DetectionPredictConfig": {"detector": "checkpoint"},
     "ProposalsConfig": {"detector": "checkpoint"},
+    "SegmentationEvaluateConfig": {"data": "annotations", "models": "checkpoint"},
+    "SegmentationTableConfig": {
+        "data": "annotations",
+        "methods": "readouts",
+        "models": "model",
+        "unseen": "novel",
+    },
+    "SegmentationTrainConfig": {
+        "data": "annotations",
+        "evaluate_data": "evaluate_annotations",
+        "seen": "base",
+        "appearance": "segmenter.appearance_weights",
+        **{
+            field: f"segmenter.{field}"
+            for field in (
+                "class_prior",
+                "classes_per_step",
+                "clip_scale",
+                "cost_gain",
+                "hidden",
+                "ignored",
+                "image_size",
+                "learn_positions",
+                "logit_scale",
+                "method",
+                "num_points",
+                "queries",
+                "readout",
+                "release",
+                "side_width",
+                "train_clip",
+            )
+        },
+    },
 }
 """Class of settings -> {old field: new field}; a dot reaches into nested settings ("hidden": "segmenter.hidden").
 

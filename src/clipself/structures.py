@@ -361,3 +361,49 @@ class Panoptic:
         """The pixels of a segment (H, W), boolean."""
         mask_HW: Tensor = self.ids_HW == segment.id
         return mask_HW
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segmentation:
+    """A class for every pixel of a picture.
+
+    Attributes:
+        labels_HW: Index into the names.
+        names: Class names.
+        scores_HW: How strongly each pixel is of its class, by the measure of the segmenter; None where nobody says.
+    """
+
+    labels_HW: Tensor
+    names: tuple[str, ...]
+    scores_HW: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels_HW.ndim != 2 or (self.scores_HW is not None and self.scores_HW.shape != self.labels_HW.shape):
+            held = None if self.scores_HW is None else tuple(self.scores_HW.shape)
+            raise ValueError(
+                f"labels {tuple(self.labels_HW.shape)} and scores {held} do not belong together; expected (H, W) both"
+            )
+        top = int(self.labels_HW.max()) if self.labels_HW.numel() else 0
+        if top >= len(self.names):
+            raise ValueError(f"label {top} is outside the {len(self.names)} names")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that occur, those of most pixels first."""
+        counts = self.labels_HW.flatten().bincount(minlength=len(self.names))
+        return [index for index in counts.argsort(descending=True, stable=True).tolist() if counts[index]]
+
+    def share(self, index: int) -> float:
+        """Part of the pixels that a class has, in [0, 1]."""
+        return float((self.labels_HW == index).double().mean())
+
+    def mask(self, index: int) -> Tensor:
+        """Pixels (H, W) of a class."""
+        return self.labels_HW == index
+
+    def score(self, index: int) -> float:
+        """Mean score over the pixels of a class; 1 where nobody says."""
+        return 1.0 if self.scores_HW is None else float(self.scores_HW[self.mask(index)].float().mean())

@@ -87,9 +87,12 @@ def _read_detector(run: Path, picture: Path) -> Tensor:
 
 def _read_segmenter(run: Path, picture: Path) -> Tensor:
     from clipself.segmentation.checkpoint import load_segmenter
+    from clipself.segmentation.segmenters import segmenter_of
 
-    model = load_segmenter(run, device="cpu")
-    return torch.cat([value.detach().flatten() for value in model.state_dict().values()])
+    model, card = load_segmenter(run, device="cpu")
+    found = segmenter_of(model, card["names"], crop=card["crop"]).segment(picture)
+    assert found.scores_HW is not None
+    return torch.stack([found.labels_HW.float(), found.scores_HW])
 
 
 def _read_masks(run: Path, picture: Path) -> Tensor:
@@ -105,6 +108,12 @@ _DISTILL: Final[Mapping[str, Any]] = {
     "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_student,
 }  # fmt: skip
 
+_SEGMENT: Final[Mapping[str, Any]] = {
+    "module": "clipself.segmentation.train", "function": "train_segmenter", "command": "segment train",
+    "required": {"annotations": PANOPTIC.format("train"), "images": "scenes/train"},
+    "weights": ("segmenter.safetensors",), "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_segmenter,
+}  # fmt: skip
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "distill-patches": Family(
         **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
@@ -112,5 +121,17 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "distill-proposals": Family(
         **_DISTILL, required={"data": "scenes/train"},
         options={"image_size": 64, "max_regions": 4, "regions": "proposals", "annotations": INSTANCES.format("train")},
+    ),
+    "catseg": Family(
+        **_SEGMENT, recipe="small-catseg",
+        options={"crop": 64, "shortest": [64], "segmenter": {
+            "image_size": 64, "hidden": 16, "classes_per_step": 40, "train_clip": "queries-values",
+        }},
+    ),
+    "san": Family(
+        **_SEGMENT, recipe="small-san",
+        options={"crop": 64, "shortest": [64], "segmenter": {
+            "side_width": 40, "queries": 6, "num_points": 64, "learn_positions": True,
+        }},
     ),
 }  # fmt: skip

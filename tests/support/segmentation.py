@@ -1,25 +1,24 @@
 """Segmenters at toy sizes, their published names and rule-filled checkpoints."""
 
-from dataclasses import replace
-
 import torch
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.transformer import require_blocks
-from clipself.segmentation.catseg.model import CatSeg, catseg_settings
+from clipself.segmentation.catseg.model import CatSeg
+from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings
 from clipself.segmentation.san.model import San
 from clipself.segmentation.san.settings import SanSettings, SideSettings
 
 
-def tiny_catseg(clip: DenseCLIP, *, image_size: int = 64, seed: int = 0) -> CatSeg:
+def tiny_catseg(clip: DenseCLIP, *, image_size: int = 64, seed: int = 0, window: int = 4) -> CatSeg:
     """CAT-Seg of width 16 on a tiny CLIP of 6 blocks."""
-    settings = catseg_settings(clip, image_size=image_size)
-    sizes = replace(
-        settings.aggregator, hidden=16, projected=16, decoder_channels=(16, 8), decoder_projected=(8, 4), window=4
-    )
+    sizes = AggregatorSettings(
+        text_channels=clip.embed_dim, guidance_channels=clip.embed_dim, hidden=16, projected=16,
+        decoder_channels=(16, 8), decoder_projected=(8, 4), window=window,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return CatSeg(clip, replace(settings, aggregator=sizes)).eval()
+        return CatSeg(clip, CatSegSettings(image_size=image_size, aggregator=sizes)).eval()
 
 
 def tiny_san(clip: DenseCLIP, *, seed: int = 0) -> San:
@@ -30,4 +29,4 @@ def tiny_san(clip: DenseCLIP, *, seed: int = 0) -> San:
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return San(clip, SanSettings(split=2, clip_scale=0.5, templates="simple", side=side)).eval()
+        return San(clip, SanSettings(split=2, clip_scale=0.5, templates="simple", num_points=64, side=side)).eval()

@@ -65,7 +65,7 @@ def load_clip(
         ValueError: Unknown model or tag, missing `pretrained`, a file that does not fit, or a folder without weights.
         FileNotFoundError: The file or folder does not exist.
     """
-    folder = _export_folder(model)
+    folder = export_folder(model)
     if folder is not None:
         clip = _load_folder(folder, name=str(model), ignore=ignore)
     else:
@@ -230,7 +230,12 @@ def is_known_name(name: str) -> bool:
     return name in PACKAGED or open_clip.get_model_config(open_clip_name(name)) is not None
 
 
-def _export_folder(model: str | Path) -> Path | None:
+def export_folder(model: str | Path) -> Path | None:
+    """The folder of an exported or packaged model; None for a name of open_clip's.
+
+    Raises:
+        FileNotFoundError: It can only be a folder, and there is no model in it.
+    """
     name = str(model).removeprefix("local-dir:")
     if name in PACKAGED:
         return PACKAGED[name]
@@ -324,7 +329,7 @@ def _fill(clip: DenseCLIP, state: Mapping[str, Tensor], *, source: str, ignore: 
 
 
 def _take_text(clip: DenseCLIP, source: str | Path) -> None:
-    folder = _export_folder(source)
+    folder = export_folder(source)
     donor = (
         _load_folder(folder, name=str(source), ignore=())
         if folder is not None

@@ -21,7 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "blend": ("blend", "average refined and original weights, one alpha or a sweep"),
     "convert": ("convert", "write a checkpoint as a folder that open_clip reads"),
     "segment train": ("segment", "train CAT-Seg or SAN on a CLIP, on classes that may be named later"),
-    "segment evaluate": ("segment", "mIoU of trained segmenters, on seen and unseen classes"),
+    "segment evaluate": ("segment", "mIoU of trained segmenters, on base and novel classes"),
     "segment table": ("segment", "mIoU without training: every readout on every model"),
     "segment predict": ("segment", "name every pixel of pictures and draw it"),
     "detect train": ("detect", "train an open-vocabulary detector on a frozen CLIP, base classes only"),

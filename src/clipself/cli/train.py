@@ -38,6 +38,10 @@ def read_run(
     if name is not None and file is not None:
         raise ValueError("--config and --recipe both give all settings; choose one of them")
     defaults = _defaults(kind, recipes, rest, name, file)
+    for field in fields(kind):
+        rest, method = take_option(rest, f"--{field.name}.method")
+        if method is not None:
+            defaults = changed(defaults, {field.name: {"method": method}})
     given = {word[2:].split("=")[0].replace("-", "_") for word in rest if word.startswith("--")}
     if "epochs" in given and "max_steps" not in given:
         defaults = changed(defaults, {"max_steps": None})
@@ -45,6 +49,7 @@ def read_run(
         kind,
         default=_with_missing(defaults),
         args=rest,
+        config=(tyro.conf.AvoidSubcommands,),
         prog=f"clipself {command}",
         description=(
             f"{about} --recipe NAME chooses the defaults below (one of {', '.join(recipes)}; now "

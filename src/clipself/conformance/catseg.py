@@ -160,7 +160,7 @@ def _check_training(
     model: CatSeg, manifest: Mapping[str, Any], arrays: Arrays, texts: Tensor, *, atol: float, rtol: float
 ) -> list[Check]:
     choose_learning(model, "queries-values")
-    side = model.settings.image_size
+    side = model.image_size
     stored = {name.rpartition("_")[0]: torch.from_numpy(values) for name, values in arrays.items() if values.ndim >= 2}
     crop = enlarge(stored["train_crop"], side).float()
     labels = enlarge(stored["train_gt"][None], side)[0].long()

@@ -68,7 +68,7 @@ def _compute(model: San, manifest: Mapping[str, Any], arrays: Arrays) -> dict[st
     features = model.extract(images)
     entered = features.tokens
     assert entered is not None
-    *earlier, last = model.side(images, features.taps, depths=model.settings.side.supervised)
+    *earlier, last = model.side(images, features.taps, depths=model.supervised)
     embeddings = model.recognise(features, last, head="all")
     logits = model.classify(embeddings, texts)
     formatted = format_bias(pool_bias(last.bias_BhQYX, entered.grid)).flatten(0, 1)
@@ -85,7 +85,7 @@ def _compute(model: San, manifest: Mapping[str, Any], arrays: Arrays) -> dict[st
         "mask_embs_cross_attn": model.recognise(features, last, head="queries"),
         "mask_logits": logits,
         "sem_seg": semantic[0],
-        "clip_feat_last": features.taps[model.settings.split],
+        "clip_feat_last": features.taps[model.split],
         "clip_cls_last": entered.tokens[:, :1].transpose(0, 1),
     }
     if earlier:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class SemanticImages(Protocol):
 
     class_names: list[str]
     ignore_label: int
+    image_names: list[str]
+    """What the set calls its pictures, wherever it lies."""
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -105,6 +108,7 @@ class IndexMaps:
                 f"none of the {len(pictures)} pictures in {images} has a map of its name among the {len(maps)} in "
                 f"{labels}; a/b.jpg belongs to a/b.png"
             )
+        self.image_names = [path.relative_to(images).as_posix() for path, _ in self.pairs]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -141,6 +145,7 @@ class PanopticMaps:
         self.held = CocoPanoptic(annotations, images)
         self.class_names = self.held.class_names
         self.ignore_label = IGNORED if len(self.class_names) <= IGNORED else IGNORED_16
+        self.image_names = [Path(os.path.relpath(path, images)).as_posix() for path in self.held.paths]
 
     def __len__(self) -> int:
         return len(self.held)
@@ -169,6 +174,7 @@ class SceneMaps:
     def __init__(self, maker: SceneMaker, count: int) -> None:
         self.maker, self.count = maker, count
         self.class_names, self.ignore_label = list(CLASSES), IGNORED
+        self.image_names = [f"scene {index}" for index in range(count)]
 
     def __len__(self) -> int:
         return self.count
@@ -203,7 +209,7 @@ class SomeClasses:
                 if unknown
                 else "there are no classes to keep; name at least one"
             )
-        self.data, self.ignore_label = data, data.ignore_label
+        self.data, self.ignore_label, self.image_names = data, data.ignore_label, data.image_names
         kept = [place for place, name in enumerate(data.class_names) if name in set(names)]
         self.class_names = [data.class_names[place] for place in kept]
         self.rank = torch.full((max(data.ignore_label, len(data.class_names)) + 1,), data.ignore_label)

@@ -75,7 +75,7 @@ class SemanticCrops(Dataset[SemanticBatch]):
         return SemanticBatch(
             pixels_B3HW=torch.from_numpy(pixels).permute(2, 0, 1)[None].float(),
             labels_BHW=torch.from_numpy(truth)[None],
-            names=(held.name,),
+            names=(self.data.image_names[index],),
         )
 
 

@@ -1,6 +1,8 @@
 """Every class of every pixel as a yes or no question."""
 
-from typing import Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Final, Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,3 +54,14 @@ def class_map_loss(
     if reduction == "sum":
         return total
     return total / (labelled.sum().clamp(min=1) if ignored == "masked" else labelled.numel())
+
+
+class ClassMapLoss(Protocol):
+    """A loss of class maps: the sum over pixels of the mean over classes."""
+
+    def __call__(self, logits_BKHW: Tensor, labels_BHW: Tensor, *, ignore_label: int, ignored: Ignored) -> Tensor:
+        """Sums over the pixels that count; see `class_map_loss`."""
+
+
+CLASS_MAP_LOSSES: Final[Mapping[str, ClassMapLoss]] = {"entropy": partial(class_map_loss, reduction="sum")}
+"""`CatSegSettings.loss` -> the loss. A new one is a function and a line here."""

@@ -1,13 +1,17 @@
 """A trained segmenter to a folder and back, without the CLIP it was trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from torch import Tensor
+
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
-from clipself.segmentation.config import SegmentationTrainConfig
-from clipself.segmentation.segmenters import Model, own_state, rebuild_model
+from clipself.backbones.head_folder import HeadKind, Heads, load_heads, save_heads
+from clipself.choices import pick
+from clipself.segmentation.segmenter import SegmenterModel
+from clipself.segmentation.segmenters import SEGMENTERS
 
 SEGMENTER: Final = HeadKind(
     name="segmenter",
@@ -18,30 +22,63 @@ SEGMENTER: Final = HeadKind(
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedAt:
+    """What the card keeps of a run beside the settings of its model.
+
+    Attributes:
+        crop: Side of the training crops, in pixels.
+    """
+
+    crop: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= 2**14:
+            raise ValueError(f"crop={self.crop} is no side of a picture in pixels")
+
+
+def own_state(model: SegmenterModel) -> dict[str, Tensor]:
+    """What a folder keeps: all weights but those of CLIP that do not learn."""
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if name in learning or not name.startswith("clip.")
+    }
+
+
 def save_segmenter(
-    model: Model, folder: str | Path, *, config: SegmentationTrainConfig, clip_hash: str, card: Mapping[str, Any]
+    model: SegmenterModel,
+    folder: str | Path,
+    *,
+    clip: Mapping[str, Any],
+    digest: str,
+    crop: int,
+    names: Sequence[str],
+    card: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes `segmenter.safetensors` and `segmenter.json`.
 
     Args:
-        model: The model.
+        model: The model; its settings are kept too.
         folder: Made when missing.
-        config: Settings of its run.
-        clip_hash: Digest of CLIP's weights as they were when the training began.
-        card: More to keep: class names.
+        clip: `model`, `pretrained` and `text_from` as `load_clip` was given them.
+        digest: `weights_hash()` of that CLIP as it was when the training began.
+        crop: Side of the training crops, in pixels.
+        names: Classes of the training.
+        card: More to keep.
 
     Raises:
         ValueError: A weight is not finite.
         OSError: The disk is full or the folder cannot be written.
     """
-    kept = {"method": config.method, "train_clip": config.train_clip, "crop": config.crop}
     return save_heads(
-        folder, SEGMENTER, own_state(model), model=config.model, pretrained=config.pretrained, digest=clip_hash,
-        settings=model.settings, card={**kept, **card},
+        folder, SEGMENTER, own_state(model), **clip, digest=digest, settings=model.settings, names=names,
+        card={"crop": crop, **(card or {})},
     )  # fmt: skip
 
 
-def load_segmenter(folder: str | Path, *, clip: DenseCLIP | None = None, device: Any = "cpu") -> tuple[Model, Any]:
+def load_segmenter(
+    folder: str | Path, *, clip: DenseCLIP | None = None, device: Any = "cpu"
+) -> tuple[SegmenterModel, dict[str, Any]]:
     """Builds a saved model with its CLIP, in evaluation mode.
 
     Args:
@@ -58,4 +95,21 @@ def load_segmenter(folder: str | Path, *, clip: DenseCLIP | None = None, device:
     """
     heads = load_heads(folder, SEGMENTER, clip=clip)
     heads.names()  # which `segment predict` falls back on
-    return rebuild_model(heads).to(device).eval(), heads.card
+    crop = heads.facts(TrainedAt).crop
+    row = pick(SEGMENTERS, _method_of(heads), what="segmenter")
+    settings = heads.settings(row.settings)
+    model: SegmenterModel = heads.build(lambda: row.build(heads.clip, settings, crop=crop))
+    heads.fill(model, own=own_state(model))
+    return model.to(device).eval(), heads.card
+
+
+def _method_of(heads: Heads) -> str:
+    """The name of its row; what earlier versions kept beside the settings goes into them."""
+    settings = heads.card.get("settings")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{heads.card_path} has no table of settings; was it edited?")
+    method = str(settings.get("method", heads.card.get("method")))
+    if "method" not in settings and method in SEGMENTERS:
+        known = {field.name for field in fields(SEGMENTERS[method].settings)}
+        settings |= {key: heads.card[key] for key in ("train_clip",) if key in heads.card and key in known}
+    return method

@@ -1,6 +1,5 @@
 """Scores segmenters on a labelled set, each with one streamed confusion matrix."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +11,50 @@ from tqdm import tqdm
 from clipself.backbones.devices import pick_device
 from clipself.data.images import write_index_map
 from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic
+from clipself.engine.resolve import resolve
 from clipself.metrics.confusion import ConfusionMatrix
 from clipself.segmentation.checkpoint import load_segmenter
 from clipself.segmentation.config import SegmentationEvaluateConfig
 from clipself.segmentation.report import SegmentationReport, compare_reports
-from clipself.segmentation.segmenter import Segmenter
+from clipself.segmentation.segmenter import Inference, Segmenter
 from clipself.segmentation.segmenters import segmenter_of
 from clipself.viz.segments import draw_panels, write_picture
 
-log = logging.getLogger(__name__)
+
+def evaluate_segmenters(
+    config: SegmentationEvaluateConfig | None = None, /, **options: Any
+) -> list[SegmentationReport]:
+    """Evaluates trained models on a labelled set, prints the table and writes JSON and pictures.
+
+    Args:
+        config: All settings, also as a table or a file; or give them as keywords.
+        options: Fields of `SegmentationEvaluateConfig`.
+
+    Raises:
+        ValueError: A setting, the data or a model does not fit.
+        FileNotFoundError: A file is missing.
+    """
+    config = resolve(SegmentationEvaluateConfig, None, config, **options)
+    data = open_semantic(config.annotations, images=config.images)
+    how = Inference(mode=config.mode, canvas=config.canvas, class_cap=config.class_cap, shortest=config.shortest)
+    reports: list[SegmentationReport] = []
+    for folder in config.checkpoint:
+        model, card = load_segmenter(folder, device=pick_device(config.device))
+        segmenter = segmenter_of(model, names_to_segment(data), crop=card["crop"], how=how)
+        out = None if config.out is None else config.out / f"{len(reports) + 1}_{folder.name}"
+        report = score_segmenter(
+            segmenter, data, title=str(folder), groups=split_groups(data.class_names, card["names"]),
+            limit=config.limit, pictures=None if out is None else out / "pictures",
+            settings={"mode": how.mode, "canvas": how.canvas, "class_cap": how.class_cap, "clip": card["model"]},
+            maps=out / "maps" if out is not None and config.save_maps else None,
+        )  # fmt: skip
+        reports.append(report)
+        if out is not None:
+            report.write(out / "scores.json")
+        if config.per_class:
+            print(report.to_table(classes=True))
+    print(compare_reports(reports))
+    return reports
 
 
 @torch.no_grad()
@@ -43,7 +77,7 @@ def score_segmenter(
         segmenter: With the vocabulary of the data, in its order.
         data: Labelled set.
         title: Name in the report.
-        groups: Name of a group -> its classes, such as "seen" and "unseen".
+        groups: Name of a group -> its classes, such as "base" and "novel".
         limit: First images only.
         settings: Kept in the report.
         pictures: Folder for panels of the first images: picture, prediction, truth.
@@ -52,19 +86,21 @@ def score_segmenter(
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: The segmenter has other classes than the data.
+        ValueError: The segmenter has other classes than the data, or there is nothing to score.
     """
     if len(segmenter.names) != len(names_to_segment(data)):
         raise ValueError(
             f"the segmenter names {len(segmenter.names)} classes, the data has {len(names_to_segment(data))}; build it "
             "with the data's names"
         )
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1")
     count = len(data) if limit is None else min(limit, len(data))
     meter, spent = ConfusionMatrix(len(data.class_names), ignore_label=data.ignore_label), 0.0
     for index in tqdm(range(count), desc=title or "segmenting", unit="image", disable=not progress, leave=False):
         held = data.read(index)
         begun = time.perf_counter()
-        labels = segmenter.label(held.image).cpu().clamp(max=len(data.class_names) - 1)
+        labels = segmenter.segment(held.image).labels_HW.clamp(max=len(data.class_names) - 1)
         spent += time.perf_counter() - begun
         meter.update(labels, held.labels_HW)
         if maps is not None:
@@ -73,9 +109,16 @@ def score_segmenter(
             shown = {"prediction": labels, "truth": held.labels_HW}
             panel = draw_panels(held.image, shown, data.class_names, held.labels_HW)
             write_picture(pictures / f"{index:06d}.png", panel)
+    if not meter.counts_KK.any():
+        raise ValueError(
+            f"no pixel of the {count} pictures read is labelled with one of the {len(data.class_names)} classes, so "
+            f"that there is nothing to score; {data.ignore_label} is the value of unlabelled pixels: are these the "
+            "labels of this vocabulary?"
+        )
     return SegmentationReport(
         title=title or type(segmenter).__name__,
         images=count,
+        listed=len(data),
         names=tuple(data.class_names),
         scores=meter.compute(),
         groups={name: [data.class_names.index(one) for one in some] for name, some in (groups or {}).items()},
@@ -84,49 +127,11 @@ def score_segmenter(
     )
 
 
-def split_groups(names: Sequence[str], seen: Sequence[str]) -> dict[str, list[str]]:
-    """Classes of an evaluation by whether training has seen them; one group alone is no group."""
-    known = set(seen)
+def split_groups(names: Sequence[str], learnt: Sequence[str]) -> dict[str, list[str]]:
+    """Classes of an evaluation by whether training has learnt them; one group alone is no group."""
+    known = set(learnt)
     groups = {
-        "seen": [name for name in names if name in known],
-        "unseen": [name for name in names if name not in known],
+        "base": [name for name in names if name in known],
+        "novel": [name for name in names if name not in known],
     }
     return groups if all(groups.values()) else {}
-
-
-def evaluate_segmenters(
-    config: SegmentationEvaluateConfig | None = None, /, **options: Any
-) -> list[SegmentationReport]:
-    """Evaluates trained models on a labelled set, prints the table and writes JSON and pictures.
-
-    Args:
-        config: All settings; or give them as keywords.
-        options: Fields of `SegmentationEvaluateConfig`.
-
-    Raises:
-        ValueError: A setting, the data or a model does not fit.
-        FileNotFoundError: A file is missing.
-    """
-    config = config if config is not None else SegmentationEvaluateConfig(**options)
-    data = open_semantic(config.data, images=config.images)
-    reports: list[SegmentationReport] = []
-    for folder in config.models:
-        model, card = load_segmenter(folder, device=pick_device(config.device))
-        segmenter = segmenter_of(
-            model, names_to_segment(data), crop=card["crop"], mode=config.mode, canvas=config.canvas,
-            class_cap=config.class_cap, shortest=config.shortest,
-        )  # fmt: skip
-        place = None if config.out is None else config.out / f"{len(reports) + 1}_{folder.name}"
-        settings = {"mode": config.mode, "canvas": config.canvas, "class_cap": config.class_cap, "clip": card["model"]}
-        report = score_segmenter(
-            segmenter, data, title=str(folder), groups=split_groups(data.class_names, card["names"]),
-            limit=config.limit, settings=settings, pictures=None if place is None else place / "pictures",
-            maps=place / "maps" if place is not None and config.save_maps else None,
-        )  # fmt: skip
-        reports.append(report)
-        if place is not None:
-            report.write(place / "scores.json")
-        if config.per_class:
-            print(report.to_table(classes=True))
-    print(compare_reports(reports))
-    return reports

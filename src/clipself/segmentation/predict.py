@@ -4,80 +4,89 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.data.images import read_image, write_index_map
-from clipself.data.sources import ImageFolder
+from clipself.backbones.refinement import refinement_of
+from clipself.data.images import find_pictures, write_index_map
+from clipself.data.predictions import OpenedPicture, predict_pictures, write_drawing
+from clipself.engine.resolve import resolve
 from clipself.files import write_json
 from clipself.segmentation.checkpoint import SEGMENTER, load_segmenter
 from clipself.segmentation.config import SegmentationPredictConfig
+from clipself.segmentation.results import to_coco
 from clipself.segmentation.segmenter import Segmenter
 from clipself.segmentation.segmenters import segmenter_of
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
-from clipself.text.vocabulary import load_vocabulary
-from clipself.viz.segments import draw_panels, write_picture
+from clipself.structures import Segmentation
+from clipself.text.names import parse_names
+from clipself.viz.segments import draw_panels
 
 
 def predict_segments(config: SegmentationPredictConfig | None = None, /, **options: Any) -> Path:
-    """Names every pixel of pictures; writes an overlay with legend, an index PNG and one JSON.
+    """Names every pixel of pictures; a picture that cannot be read is told and left out.
+
+    Writes `pictures/` (overlays with a legend), `maps/` (index PNGs), `results.json` and `coco.json` (a run-length mask
+    for each class of each picture).
 
     Args:
-        config: All settings; or give them as keywords.
+        config: All settings, also as a table or a file; or give them as keywords.
         options: Fields of `SegmentationPredictConfig`.
 
     Returns:
-        The JSON: for each picture its classes with their share of the pixels.
+        `results.json`: for each picture its classes with their share of the pixels; what was listed, read, left out.
 
     Raises:
-        ValueError: There are no names, or a picture or model does not fit.
+        ValueError: There are no names, no picture can be read, or a model does not fit.
         FileNotFoundError: A file is missing.
     """
-    config = config if config is not None else SegmentationPredictConfig(**options)
-    segmenter, paths = _open_segmenter(config), _list_pictures(config.images)
-    results = []
-    for path in tqdm(paths, unit="image", disable=len(paths) < 2, leave=False):
-        image = read_image(path)
-        labels = segmenter.label(image).cpu()
-        panel = draw_panels(image, {"segments": labels}, segmenter.names, height=min(480, image.height))
-        write_picture(config.out / f"{path.stem}.overlay.png", panel)
-        write_index_map(config.out / f"{path.stem}.png", labels.numpy())
-        counts = labels.flatten().bincount(minlength=len(segmenter.names))
-        ranked = sorted(((int(n), index) for index, n in enumerate(counts) if n), reverse=True)
-        shares = [
-            {"name": segmenter.names[index], "index": index, "share": round(n / labels.numel(), 5)}
-            for n, index in ranked
-        ]
-        results.append({"image": str(path), "map": f"{path.stem}.png", "classes": shares})
-    return write_json(config.out / "results.json", {"names": list(segmenter.names), "images": results})
+    config = resolve(SegmentationPredictConfig, None, config, **options)
+    found, out, segmenter = find_pictures(config.images), config.out, open_segmenter(config)
+    categories = [{"id": number, "name": name} for number, name in enumerate(segmenter.names, start=1)]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+
+    def answer(picture: OpenedPicture) -> dict[str, Any]:
+        segments, image = segmenter.segment(picture.image), picture.image
+        panel = draw_panels(image, {"segments": segments.labels_HW}, segments.names, height=min(480, image.height))
+        drawing, index_map = write_drawing(out, picture.name, panel), f"maps/{picture.name}.png"
+        write_index_map(out / index_map, segments.labels_HW.numpy())
+        images.append({"id": picture.number, "file_name": picture.file, "height": image.height, "width": image.width})
+        for row in to_coco(segments, image_id=picture.number):
+            annotations.append({"id": len(annotations) + 1, **row})
+        return {"picture": drawing, "map": index_map, "classes": shares(segments)}
+
+    def save() -> Path:
+        held = {"images": images, "annotations": annotations, "categories": categories}
+        return write_json(out / "coco.json", held)
+
+    return predict_pictures(found, out, answer, head={"names": list(segmenter.names)}, save=save).path
 
 
-def _list_pictures(images: Sequence[Path]) -> list[Path]:
-    if not images:
-        raise ValueError("there are no pictures; pass files or folders")
-    return [path for one in images for path in (ImageFolder(one).paths if one.is_dir() else [one])]
+def shares(found: Segmentation) -> list[dict[str, Any]]:
+    """The classes that occur, each with its part of the pixels, the largest first."""
+    return [
+        {"name": found.names[index], "index": index, "share": round(found.share(index), 5)} for index in found.classes
+    ]
 
 
-def _open_segmenter(config: SegmentationPredictConfig) -> Segmenter:
+def open_segmenter(config: SegmentationPredictConfig) -> Segmenter:
+    """The trained segmenter of a folder, or a CLIP that is read without training.
+
+    Raises:
+        ValueError: There are no names.
+        FileNotFoundError: The folder or its CLIP is missing.
+    """
     device = pick_device(config.device)
-    names = None if config.names is None else read_names(config.names)
-    if SEGMENTER.is_in(config.model):
-        model, card = load_segmenter(config.model, device=device)
+    names: Sequence[str] = parse_names(config.names).names if config.names else ()
+    checkpoint = config.checkpoint
+    if checkpoint is None and SEGMENTER.is_in(config.model):  # how earlier versions named a trained folder
+        checkpoint = Path(config.model)
+    if checkpoint is not None:
+        model, card = load_segmenter(checkpoint, device=device)
         return segmenter_of(model, names or card["names"], crop=card["crop"])
-    if names is None:
-        raise ValueError(f"{config.model} was never trained on names; pass some: --names 'cat, dog, grass'")
-    clip: DenseCLIP = load_clip(config.model, config.pretrained, device=device)
-    return TrainingFree(clip, names, TrainingFreeSettings(readout=config.readout))
-
-
-def read_names(names: str) -> list[str]:
-    """Names with commas between them, a packaged vocabulary, or a text file of one name a line."""
-    if names.endswith(".txt"):
-        return list(load_vocabulary(names).names)
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    if len(found) < 2 and "_" in names:
-        return list(load_vocabulary(names).names)
-    return found
+    if not names:
+        raise ValueError(f"{config.model} was never trained on names; pass some: --names cat dog grass")
+    clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=device)
+    readout = config.readout or refinement_of(config.model).readout or "value"
+    return TrainingFree(clip, names, TrainingFreeSettings(readout=readout, templates=config.templates))

@@ -55,7 +55,9 @@ def clip_of_tensors(state: Mapping[str, Tensor], *, name: str, source: str, head
 
 def depth_of(state: Mapping[str, Tensor], prefix: str) -> int:
     """Blocks under a prefix, counted from 0."""
-    return 1 + max(int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix))
+    return 1 + max(
+        (int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix)), default=-1
+    )
 
 
 def load_all(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

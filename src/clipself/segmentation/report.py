@@ -4,10 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from clipself.files import write_json
 from clipself.metrics.confusion import SemanticScores
+
+MOST_TOLD: Final = 8
+"""Names in a line of names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,21 +19,28 @@ class SegmentationReport:
 
     Attributes:
         title: What was evaluated.
-        images: How many.
+        images: How many were read.
+        listed: How many the set holds.
         names: Class names in the order of the scores.
         scores: All numbers, in percent.
-        groups: Classes of each group, such as "seen" and "unseen".
+        groups: Classes of each group, such as "base" and "novel".
         settings: How it was done.
         seconds_per_image: Time of the segmenter alone.
     """
 
     title: str
     images: int
+    listed: int
     names: tuple[str, ...]
     scores: SemanticScores
     groups: Mapping[str, Sequence[int]]
     settings: Mapping[str, Any]
     seconds_per_image: float
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes of which no pixel was labelled; they are in no mean."""
+        return [name for name, pixels in zip(self.names, self.scores.pixels_K.tolist(), strict=True) if not pixels]
 
     def summary(self) -> dict[str, float]:
         """mIoU, mAcc, fwIoU and pixel accuracy, and the first two of every group."""
@@ -39,6 +49,15 @@ class SegmentationReport:
         for name, classes in self.groups.items():
             row[f"mIoU {name}"], row[f"mAcc {name}"] = scores.mean_over(classes)
         return row
+
+    def counted(self) -> str:
+        """One line: pictures read of those listed, classes with pixels of those named, and which have none."""
+        absent = self.absent
+        line = (
+            f"{self.images} of {self.listed} pictures, {len(self.names) - len(absent)} of {len(self.names)} classes "
+            "occur"
+        )
+        return f"{line}; never labelled: {tell(absent)}" if absent else line
 
     def per_class(self) -> list[dict[str, Any]]:
         """Every class that the ground truth holds, with its pixels."""
@@ -60,8 +79,10 @@ class SegmentationReport:
         return {
             "title": self.title,
             "images": self.images,
+            "images_listed": self.listed,
             "classes": len(self.names),
             "classes_present": len(self.per_class()),
+            "classes_absent": self.absent,
             "scores": summary,
             "per_class": self.per_class(),
             "seconds_per_image": self.seconds_per_image,
@@ -73,8 +94,14 @@ class SegmentationReport:
         return write_json(path, self.to_json())
 
 
+def tell(names: Sequence[str]) -> str:
+    """The first few names, and how many there are more."""
+    rest = len(names) - MOST_TOLD
+    return ", ".join(names[:MOST_TOLD]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def compare_reports(reports: Sequence[SegmentationReport]) -> str:
-    """One line a report, in percent.
+    """One line a report, in percent, with "-" for a group that the data lacks; below them what was counted.
 
     Raises:
         ValueError: There are no reports.
@@ -86,5 +113,6 @@ def compare_reports(reports: Sequence[SegmentationReport]) -> str:
     lines = [f"{'model':<{width}}  " + "  ".join(f"{name:>12}" for name in columns)]
     for report in reports:
         row = report.summary()
-        lines.append(f"{report.title:<{width}}  " + "  ".join(f"{row[name]:12.2f}" for name in columns))
-    return "\n".join(lines)
+        cells = [f"{'-':>12}" if math.isnan(row[name]) else f"{row[name]:12.2f}" for name in columns]
+        lines.append(f"{report.title:<{width}}  " + "  ".join(cells))
+    return "\n".join([*lines, *dict.fromkeys(report.counted() for report in reports)])

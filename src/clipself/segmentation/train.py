@@ -1,66 +1,120 @@
-"""Training of CAT-Seg and SAN on the engine's loop."""
+"""Training of a segmenter: what it says to the engine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.data.semantic import SemanticImages, SomeClasses, names_to_segment, open_semantic
 from clipself.data.semantic_training import Augmentation, SemanticCrops, collate_semantic
-from clipself.data.workers import plain_errors
-from clipself.engine.begin import begin_run, loop_config
-from clipself.engine.distributed import World, join_world
-from clipself.engine.log import RunLog
-from clipself.engine.old_loop import Loop
-from clipself.engine.optim import SCHEDULES
-from clipself.engine.precision import make_precision
-from clipself.engine.run_folder import loss_at_ends, open_run_folder
-from clipself.engine.settings import plain_values
-from clipself.files import write_json
-from clipself.segmentation.checkpoint import save_segmenter
+from clipself.engine.distributed import World
+from clipself.engine.loader import TrainingData
+from clipself.engine.resolve import resolve
+from clipself.engine.result import TrainResult
+from clipself.engine.run import train
+from clipself.engine.step import Step
+from clipself.engine.task import Task, digest_of
+from clipself.segmentation.checkpoint import SEGMENTER, save_segmenter
 from clipself.segmentation.config import SegmentationTrainConfig
 from clipself.segmentation.evaluate import score_segmenter, split_groups
-from clipself.segmentation.segmenters import Model, build_model, make_method, parameter_groups, segmenter_of
+from clipself.segmentation.recipes import SEGMENT_RECIPES
+from clipself.segmentation.segmenters import build_model, segmenter_of, type_of
 from clipself.structures import SemanticBatch
 from clipself.text.vocabulary import load_vocabulary
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentTrainResult:
-    """What a run left behind.
+class SegmentationTask(Task[SemanticBatch]):
+    """Any segmenter of the table on a labelled set."""
 
-    Attributes:
-        out: Its folder, which `segment evaluate` and `segment predict` take.
-        steps: Optimizer steps.
-        first_loss: Mean loss over the first tenth of the steps.
-        last_loss: Mean loss over the last tenth.
-    """
+    writes = (SEGMENTER.weights, SEGMENTER.card)
+    config: SegmentationTrainConfig
 
-    out: Path
-    steps: int
-    first_loss: float
-    last_loss: float
+    def __init__(self, config: SegmentationTrainConfig, world: World) -> None:
+        self.config, self.labelled = config, open_training(config)
+        self.class_names, self.row = self.labelled.class_names, type_of(config.segmenter)
+        clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
+        self.digest = clip.weights_hash()
+        self.segmenter = build_model(config.segmenter, clip, crop=config.crop, seed=config.seed).to(world.device)
+        self.model = self.segmenter
+        self.groups = self.row.groups(self.segmenter, weight_decay=config.weight_decay)
+        self.loss = self.row.loss(self.segmenter, self.class_names, ignore_label=self.labelled.ignore_label)
 
-    def to_table(self) -> str:
-        """A summary with what to run next."""
+    def data(self) -> TrainingData:
+        """Crops of the labelled pictures."""
+        config = self.config
+        how = Augmentation(crop=config.crop, shortest=config.shortest, flip=config.flip, colour=config.colour)
+        crops = SemanticCrops(self.labelled, how, seed=config.seed)
+        return TrainingData(dataset=crops, collate=collate_semantic, names=self.labelled.image_names)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Those of the segmenter's row."""
+        return self.groups
+
+    def counts(self, batch: SemanticBatch) -> Mapping[str, Tensor | float]:
+        """What the segmenter's loss averages over."""
+        return self.loss.counts(batch)
+
+    def losses(self, model: nn.Module, batch: SemanticBatch, step: Step) -> Mapping[str, Tensor]:
+        """The terms of the segmenter's loss."""
+        return self.loss.losses(model, batch, step)
+
+    def identity(self) -> Mapping[str, Any]:
+        """The CLIP's weights and the classes."""
+        return {"weights of the CLIP": self.digest, "classes": digest_of(self.class_names)}
+
+    def describe(self, images: int, steps: int) -> str:
+        """One line that says what will train on what."""
+        millions = sum(one.numel() for group in self.groups for one in group["params"]) / 1e6
         return (
-            f"{self.steps} steps, loss {self.first_loss:.4f} -> {self.last_loss:.4f}\nmodel  {self.out}\n"
-            f"next: clipself segment evaluate --models {self.out} --data FOLDER\n"
-            f"      clipself segment predict --model {self.out} --images PICTURE.jpg"
+            f"{self.config.segmenter.method} on {self.config.model}: {millions:.2f} M parameters learn "
+            f"{len(self.class_names)} classes on {images} pictures, {steps} steps"
         )
 
+    def evaluate(self) -> Mapping[str, Any]:
+        """MIoU of the model as it is, base and novel classes apart."""
+        config = self.config
+        assert config.evaluate_annotations is not None
+        data = open_semantic(config.evaluate_annotations, images=config.evaluate_images)
+        report = score_segmenter(
+            segmenter_of(self.segmenter, names_to_segment(data), crop=config.crop), data, progress=False,
+            groups=split_groups(data.class_names, self.class_names), limit=config.evaluate_limit,
+        )  # fmt: skip
+        return report.summary()
 
-def train_segmenter(config: SegmentationTrainConfig | None = None, /, **options: Any) -> SegmentTrainResult:
+    def save(self, card: Mapping[str, Any]) -> Mapping[str, Path]:
+        """Writes `segmenter.safetensors` and `segmenter.json` into the run's folder."""
+        config = self.config
+        clip = {"model": config.model, "pretrained": config.pretrained, "text_from": config.text_from}
+        kept = {"training": card["settings"], "steps": card["steps"], "loss": card["loss"]}
+        return {
+            "model": save_segmenter(
+                self.segmenter, config.out, clip=clip, digest=self.digest, crop=config.crop, names=self.class_names,
+                card=kept,
+            )
+        }  # fmt: skip
+
+    def advice(self, result: TrainResult) -> Sequence[str]:
+        """What to run next."""
+        return [
+            f"next: clipself segment evaluate --checkpoint {result.out} --annotations FILE --images FOLDER",
+            f"      clipself segment predict PICTURE.jpg --checkpoint {result.out}",
+        ]
+
+
+def train_segmenter(
+    config: SegmentationTrainConfig | None = None, /, *, recipe: str | None = None, **options: Any
+) -> TrainResult:
     """Trains a segmenter.
 
     Args:
-        config: All settings; or give them as keywords.
+        config: All settings, also as a table or a file such as a run's `config.json`.
+        recipe: Name of the recipe that `options` change; "small-catseg" if neither it nor a config is given.
         options: Fields of `SegmentationTrainConfig`.
+
+    Returns:
+        Where the model is and how the loss went.
 
     Raises:
         ValueError: A setting, the data or a checkpoint does not fit.
@@ -68,109 +122,22 @@ def train_segmenter(config: SegmentationTrainConfig | None = None, /, **options:
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: The loss became NaN or infinite.
     """
-    config = config if config is not None else SegmentationTrainConfig(**options)
-    with join_world(pick_device(config.device)) as world:
-        return _train(config, world)
-
-
-def _train(config: SegmentationTrainConfig, world: World) -> SegmentTrainResult:
-    state_path = open_run_folder(config.out, resume=config.resume, overwrite=config.overwrite, world=world)
-    data = open_training(config)
-    clip = load_clip(config.model, config.pretrained)
-    clip_hash = clip.weights_hash()
-    model = build_model(config, clip).to(world.device)
-    groups = parameter_groups(model, config)
-    learning = [parameter for group in groups for parameter in group["params"]]
-    method = make_method(config, model, data)
-    crops = SemanticCrops(
-        data,
-        Augmentation(crop=config.crop, shortest=config.shortest, flip=config.flip, colour=config.colour),
-        seed=config.seed,
-    )
-    model.train()
-    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
-    try:
-        loop: Loop[SemanticBatch] = Loop(
-            method=method,
-            model=model,
-            learning=learning,
-            optimizer=torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, eps=config.eps),
-            config=loop_config(
-                config,
-                total_steps=config.max_steps,
-                warmup_steps=config.warmup_steps,
-                evaluate_every=config.evaluate_every,
-            ),
-            precision=make_precision(config.precision, world.device),
-            world=world,
-            log=run_log,
-            state_path=state_path,
-            fingerprint=config.fingerprint(processes=world.size, images=len(data), clip=clip_hash),
-            evaluate=_make_evaluation(config, model, data.class_names) if config.evaluate_every else None,
-            schedule=SCHEDULES[config.schedule],
-            numbers=dict,
-        )
-        millions = sum(parameter.numel() for parameter in learning) / 1e6
-        summary = (
-            f"{config.method} on {config.model}: {millions:.2f} M parameters learn {len(data.class_names)} classes on "
-            f"{len(data)} pictures, {config.max_steps} steps"
-        )
-        start, sampler = begin_run(loop, config, images=len(data), summary=summary)
-        method.step = start * config.accumulate
-        loop.run(plain_errors(_loader(crops, sampler, config, world)), start_step=start)
-        result = _finish(config, world, model, data.class_names, clip_hash)
-    finally:
-        run_log.close()
-    world.wait()
-    return result
+    return train(SegmentationTask, resolve(SegmentationTrainConfig, SEGMENT_RECIPES, config, recipe=recipe, **options))
 
 
 def open_training(config: SegmentationTrainConfig) -> SemanticImages:
-    """The labelled set, with the classes that are not to be seen ignored."""
-    data = open_semantic(config.data, images=config.images, split="train")
-    return data if config.seen is None else SomeClasses(data, load_vocabulary(config.seen).names)
+    """The labelled set, with the classes that are not to be learnt ignored.
 
-
-def _make_evaluation(config: SegmentationTrainConfig, model: Model, seen: Sequence[str]) -> Any:
-    assert config.evaluate_data is not None
-    data = open_semantic(config.evaluate_data, images=config.evaluate_images)
-    groups = split_groups(data.class_names, seen)
-
-    def evaluate(step: int) -> Mapping[str, Any]:
-        del step
-        try:
-            segmenter = segmenter_of(model, names_to_segment(data), crop=config.crop)
-            report = score_segmenter(segmenter, data, groups=groups, limit=config.evaluate_limit, progress=False)
-        finally:
-            model.train()
-        return report.summary()
-
-    return evaluate
-
-
-def _loader(crops: SemanticCrops, sampler: Any, config: SegmentationTrainConfig, world: World) -> Any:
-    return DataLoader(
-        crops,
-        batch_sampler=sampler,
-        collate_fn=collate_semantic,
-        num_workers=config.workers,
-        pin_memory=world.device.type == "cuda",
-        persistent_workers=config.workers > 0,
-    )
-
-
-def _finish(
-    config: SegmentationTrainConfig, world: World, model: Model, names: Sequence[str], clip_hash: str
-) -> SegmentTrainResult:
-    first_loss, last_loss = loss_at_ends(config.out)
-    result = SegmentTrainResult(
-        out=config.out,
-        steps=config.max_steps,
-        first_loss=first_loss,
-        last_loss=last_loss,
-    )
-    if world.is_main:
-        card = {"names": list(names), "training": config.to_json(), "steps": config.max_steps}
-        save_segmenter(model.eval(), config.out, config=config, clip_hash=clip_hash, card=card)
-        write_json(config.out / "result.json", plain_values(result))
-    return result
+    Raises:
+        ValueError: A name is no class of the data, or none is left.
+    """
+    data = open_semantic(config.annotations, images=config.images, split="train")
+    if config.base is not None:
+        return SomeClasses(data, load_vocabulary(config.base).names)
+    if config.novel is not None:
+        novel = load_vocabulary(config.novel).names
+        unknown = sorted(set(novel) - set(data.class_names))
+        if len(unknown) == len(novel):
+            raise ValueError(f"none of the names in {config.novel} is a class of the data, such as {unknown[0]!r}")
+        return SomeClasses(data, [name for name in data.class_names if name not in set(novel)])
+    return data

@@ -16,7 +16,6 @@ from clipself.conformance.filling import fill
 from clipself.segmentation.catseg.inference import CatSegInference, score_picture
 from clipself.segmentation.catseg.model import CatSeg, catseg_settings, choose_learning, fitting_window
 from clipself.segmentation.catseg.published import published_names, read_catseg
-from clipself.segmentation.catseg.segmenter import CatSegSegmenter
 from clipself.segmentation.streamed_argmax import streamed_argmax
 
 
@@ -83,9 +82,7 @@ def published_state(model: CatSeg) -> dict[str, Tensor]:
 
 
 def test_a_checkpoint_with_published_names_loads_strictly_and_gives_its_own_numbers() -> None:
-    model = tiny_catseg(tiny_openai_clip(layers=6), image_size=192)
-    model.aggregator = type(model.aggregator)(replace(model.settings.aggregator, window=12))
-    model.settings = replace(model.settings, aggregator=replace(model.settings.aggregator, window=12))
+    model = tiny_catseg(tiny_openai_clip(layers=6), image_size=192, window=12)
     state = published_state(model)
     read = read_catseg(state, source="filled by rule", heads=2)
     assert read.settings.image_size == model.settings.image_size
@@ -244,14 +241,6 @@ def test_memory_stays_flat_over_847_classes() -> None:
     assert few >= 32 * 60 * 60
     assert many <= max(few, 847 * 16 * 16)
     assert largest(model, 847, classes_at_once=847) >= 847 * 60 * 60
-
-
-def test_another_vocabulary_is_another_segmenter() -> None:
-    model = tiny_catseg(tiny_openai_clip(layers=6))
-    first = CatSegSegmenter(model, ["cat", "dog"], how=CatSegInference(mode="whole"))
-    second = CatSegSegmenter(model, ["sky", "a green tree", "water"], how=CatSegInference(mode="whole"))
-    assert first.texts_TPD.shape[0] == 2
-    assert not torch.equal(first.texts_TPD, second.texts_TPD[:2])
 
 
 def test_settings_that_do_not_fit_are_said() -> None:

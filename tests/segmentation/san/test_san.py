@@ -10,8 +10,10 @@ from torch import Tensor
 
 from clipself.backbones.loading import blank_clip
 from clipself.conformance.filling import fill
+from clipself.engine.distributed import World
+from clipself.engine.step import Step
 from clipself.losses.mask_classification import MaskPredictions
-from clipself.segmentation.san.loss import SanMethod, class_masks
+from clipself.segmentation.san.loss import SanLoss, class_masks
 from clipself.segmentation.san.model import San, format_bias, pool_bias, san_settings, semantic_scores
 from clipself.segmentation.san.published import read_san
 from clipself.segmentation.san.segmenter import SanSegmenter
@@ -35,7 +37,7 @@ def test_published_counts_of_parameters(
     with torch.device("meta"):
         clip = blank_clip(name)
         model = San(clip, san_settings(clip))
-    assert model.settings.side.fusion == fusion
+    assert model.side.settings.fusion == fusion
     assert sum(p.numel() for p in model.learning()) / 1e6 == pytest.approx(trainable, abs=0.005)
     if side is not None:
         assert sum(p.numel() for p in model.side.parameters()) / 1e6 == pytest.approx(side, abs=0.005)
@@ -43,7 +45,7 @@ def test_published_counts_of_parameters(
 
 def published_state(model: San) -> dict[str, Tensor]:
     """A checkpoint as the release would write it, filled by rule."""
-    names, split = {}, model.settings.split
+    names, split = {}, model.split
     for name in model.clip.clip.state_dict():
         if name == "logit_scale":
             continue
@@ -119,13 +121,16 @@ def test_semantic_scores_are_the_sum_over_queries() -> None:
 
 def test_one_step_moves_what_learns_and_clip_stays() -> None:
     model = tiny_san(tiny_openai_clip(layers=4)).train()
-    method = SanMethod(model, ["cat", "dog", "sky"], ignore_label=255, num_points=64)
+    loss = SanLoss(model, ["cat", "dog", "sky"], ignore_label=255)
     labels = torch.randint(0, 3, (2, 64, 64), generator=torch.Generator().manual_seed(0))
     labels[:, :8] = 255
     batch = SemanticBatch(pixels_B3HW=255 * torch.rand(2, 3, 64, 64), labels_BHW=labels, names=("a", "b"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.learning(), lr=0.01)
-    (method.loss_sum(model, batch) / method.count(batch)).backward()  # type: ignore[no-untyped-call]
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    totals = {name: torch.as_tensor(value) for name, value in loss.counts(batch).items()}
+    terms = loss.losses(model, batch, Step(number=0, seed=0, totals=totals, world=world))
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in model.learning())
     optimizer.step()
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -160,7 +165,7 @@ def test_the_input_of_clip_is_whole_patches_that_lie_where_the_picture_does() ->
     """0.7 of 96 is 67.2 pixels, 8 patches of 8 and a rest: resized by default, cut off as published."""
     model = tiny_san(tiny_openai_clip(layers=4))
     images = torch.linspace(0, 1, 96).expand(1, 3, 96, 96)
-    model.settings = replace(model.settings, clip_scale=0.7)
+    model.clip_scale = 0.7
     resized = model.shrink(images)
     model.settings = replace(model.settings, cut_remainder=True)
     cut = model.shrink(images)

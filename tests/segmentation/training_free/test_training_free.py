@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from PIL import Image
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
-from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 
@@ -21,17 +20,45 @@ def picture(height: int = 60, width: int = 80) -> Image.Image:
     return Image.fromarray(pixels.numpy()).resize((width, height))
 
 
+def linear(values: list[float], place: float) -> float:
+    """A row of cells read at a place between their centres; beyond the outer ones it stays."""
+    place = min(max(place, 0.0), len(values) - 1.0)
+    left = min(int(place), len(values) - 2) if len(values) > 1 else 0
+    share = place - left
+    return values[left] if len(values) == 1 else values[left] * (1 - share) + values[left + 1] * share
+
+
+def enlarge(cells: list[list[float]], rows: int, cols: int) -> list[list[float]]:
+    """Bilinear by hand: pixel centres at (i + 0.5) / length."""
+    height, width = len(cells), len(cells[0])
+    wide = [[linear(row, (x + 0.5) * width / cols - 0.5) for x in range(cols)] for row in cells]
+    columns = [[linear([row[x] for row in wide], (y + 0.5) * height / rows - 0.5) for y in range(rows)]
+               for x in range(cols)]  # fmt: skip
+    return [[column[y] for column in columns] for y in range(rows)]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("readout", ["maskclip", "sclip", "clearclip", "naclip"])
 def test_scores_are_windows_resized_averaged_and_resized(readout: str) -> None:
+    """By hand, pixel by pixel: 48 x 64 holds 2 x 3 windows of 32 at every 16."""
     clip, image = tiny_openai_clip(), picture()
     segmenter = TrainingFree(clip, NAMES, replace(SMALL, readout=readout))
     scores = torch.cat(list(segmenter.score(image)))
     pixels = clip.preprocess(image, size=(48, 64))
-    windows = place_windows((48, 64), window=(32, 32), stride=(16, 16))
-    dense = clip.dense_map(cut_windows(pixels, windows), readout=readout)
-    cosine = torch.einsum("vdyx,kd->vkyx", dense, segmenter.texts_SD)
-    torch.testing.assert_close(scores, 40 * resize_map(merge_windows(cosine, windows, (48, 64)), (60, 80)))
+    total = [[[0.0] * 64 for _ in range(48)] for _ in NAMES]
+    count = [[0] * 64 for _ in range(48)]
+    for top in (0, 16):
+        for left in (0, 16, 32):
+            (dense,) = clip.dense_map(pixels[None, :, top : top + 32, left : left + 32], readout=readout)
+            cosine = torch.einsum("dyx,kd->kyx", dense, segmenter.texts_SD)
+            for k, cells in enumerate(cosine.tolist()):
+                for y, row in enumerate(enlarge(cells, 32, 32)):
+                    for x, value in enumerate(row):
+                        total[k][top + y][left + x] += value
+                        count[top + y][left + x] += k == 0
+    for k in range(len(NAMES)):
+        mean = [[total[k][y][x] / count[y][x] for x in range(64)] for y in range(48)]
+        torch.testing.assert_close(scores[k], 40 * torch.tensor(enlarge(mean, 60, 80)), rtol=1e-4, atol=1e-4)
     assert torch.equal(segmenter.label(image), scores.argmax(0))
 
 
@@ -76,3 +103,11 @@ def test_settings_that_do_not_fit_are_said() -> None:
         replace(SMALL, readout="clip")
     with pytest.raises(ValueError, match=r"threshold=1.5 is not in \[0, 1\)"):
         replace(SMALL, threshold=1.5)
+
+
+def test_a_strip_costs_no_more_than_another_picture() -> None:
+    """2000 x 1 pixels would be 96 000 wide at a shortest side of 48; the longest side is bounded."""
+    segmenter = TrainingFree(tiny_openai_clip(), NAMES, SMALL)
+    reading = segmenter.read(Image.new("RGB", (20_000, 1), (10, 90, 30)))
+    assert max(reading.size) <= 2560
+    assert segmenter.label(Image.new("RGB", (2000, 1), (10, 90, 30))).shape == (1, 2000)

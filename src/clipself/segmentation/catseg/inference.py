@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clipself.ops.axes import pieces
 from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
-from clipself.segmentation.catseg.model import CatSeg
+from clipself.segmentation.catseg.model import CatSeg, CatSegReading
 from clipself.segmentation.segmenter import SIZE_DIVISOR
 
 
@@ -44,53 +44,83 @@ class CatSegInference:
             raise ValueError(f"overlap={self.overlap} is not in [0, 1); it is a share of the window")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureReading:
+    """What CLIP sees of a picture, whatever the names are.
+
+    Attributes:
+        views: The windows and, last, the whole; or the whole alone.
+        windows: Where the windows lie; empty for the whole alone.
+        size: Height and width of the picture that was read.
+    """
+
+    views: tuple[CatSegReading, ...]
+    windows: tuple[tuple[int, int, int, int], ...]
+    size: tuple[int, int]
+
+
 @torch.no_grad()
-def score_picture(
-    model: CatSeg, pixels_3HW: Tensor, texts_TPD: Tensor, *, size: tuple[int, int], how: CatSegInference
+def read_picture(model: CatSeg, pixels_3HW: Tensor, *, how: CatSegInference) -> PictureReading:
+    """Runs CLIP on every view.
+
+    Args:
+        model: In evaluation mode.
+        pixels_3HW: Picture in 0..255.
+        how: Windows or one pass.
+    """
+    pixels_3HW, size = pixels_3HW.float(), (pixels_3HW.shape[1], pixels_3HW.shape[2])
+    if how.mode == "whole":
+        image = model.normalize(pixels_3HW)
+        if how.keep_padding:
+            image = F.pad(image, (0, -image.shape[2] % SIZE_DIVISOR, 0, -image.shape[1] % SIZE_DIVISOR))
+        return PictureReading(views=(model.read(model.squash(image[None])),), windows=(), size=size)
+    side, stride = (how.canvas, how.canvas), int(how.window * (1 - how.overlap))
+    windows = tuple(place_windows(side, window=(how.window,) * 2, stride=(stride, stride)))
+    whole = _resize(pixels_3HW[None], (how.window,) * 2)
+    cut = cut_windows(_resize(pixels_3HW[None], side)[0], windows)
+    views = [model.read(model.prepare(view)) for view in (*pieces(cut, 1, axis=0), whole)]
+    return PictureReading(views=tuple(views), windows=windows, size=size)
+
+
+@torch.no_grad()
+def score_reading(
+    model: CatSeg, reading: PictureReading, texts_TPD: Tensor, *, size: tuple[int, int], how: CatSegInference
 ) -> Iterator[Tensor]:
     """Probabilities (t, H, W) of one group of classes after another, at the size asked for.
 
     Args:
         model: In evaluation mode.
-        pixels_3HW: Picture in 0..255.
+        reading: Of `read_picture`.
         texts_TPD: Of `CatSeg.embed_names`.
         size: Height and width of the result, those of the original picture.
-        how: Windows or one pass.
+        how: As it was read.
     """
-    if how.mode == "whole":
-        yield from _score_whole(model, pixels_3HW, texts_TPD, size=size, how=how)
-        return
+    logits_VTyx = torch.cat(
+        [
+            model.aggregate(
+                view, texts_TPD, pooling=how.pooling, class_cap=how.class_cap, classes_at_once=how.classes_at_once
+            )
+            for view in reading.views
+        ]
+    )
     side = (how.canvas, how.canvas)
-    canvas = F.interpolate(pixels_3HW[None].float(), size=side, mode="bilinear", align_corners=False)[0]
-    stride = int(how.window * (1 - how.overlap))
-    windows = place_windows(side, window=(how.window,) * 2, stride=(stride, stride))
-    whole = F.interpolate(pixels_3HW[None].float(), size=(how.window,) * 2, mode="bilinear", align_corners=False)
-    views = [*pieces(cut_windows(canvas, windows), 1, axis=0), whole]
-    logits_VTyx = torch.cat([_run(model, model.prepare(view), texts_TPD, how) for view in views])
     for part in pieces(logits_VTyx, how.classes_at_once, axis=1):
-        probabilities = _resize(part, (how.window, how.window)).sigmoid()
-        merged = merge_windows(probabilities[:-1], windows, side)
-        yield resize_map((merged + resize_map(probabilities[-1], side)) / 2, size)
+        if how.mode == "whole":
+            probabilities = part[0].sigmoid()
+            if how.keep_padding:  # the published cut works on cells as if they were pixels
+                probabilities = probabilities[:, : reading.size[0], : reading.size[1]]
+            yield resize_map(probabilities, size)
+        else:
+            probabilities = _resize(part, (how.window, how.window)).sigmoid()
+            merged = merge_windows(probabilities[:-1], reading.windows, side)
+            yield resize_map((merged + resize_map(probabilities[-1], side)) / 2, size)
 
 
-def _score_whole(
+def score_picture(
     model: CatSeg, pixels_3HW: Tensor, texts_TPD: Tensor, *, size: tuple[int, int], how: CatSegInference
 ) -> Iterator[Tensor]:
-    image = model.normalize(pixels_3HW.float())
-    if how.keep_padding:
-        image = F.pad(image, (0, -image.shape[2] % SIZE_DIVISOR, 0, -image.shape[1] % SIZE_DIVISOR))
-    (logits_Tyx,) = _run(model, model.squash(image[None]), texts_TPD, how)
-    for part in pieces(logits_Tyx, how.classes_at_once, axis=0):
-        probabilities = part.sigmoid()
-        if how.keep_padding:  # the published cut works on cells as if they were pixels
-            probabilities = probabilities[:, : pixels_3HW.shape[1], : pixels_3HW.shape[2]]
-        yield resize_map(probabilities, size)
-
-
-def _run(model: CatSeg, images_B3SS: Tensor, texts_TPD: Tensor, how: CatSegInference) -> Tensor:
-    return model(  # type: ignore[no-any-return]
-        images_B3SS, texts_TPD, pooling=how.pooling, class_cap=how.class_cap, classes_at_once=how.classes_at_once
-    )
+    """`read_picture` and `score_reading` in one."""
+    return score_reading(model, read_picture(model, pixels_3HW, how=how), texts_TPD, size=size, how=how)
 
 
 def _resize(maps_VKyx: Tensor, size: Sequence[int]) -> Tensor:

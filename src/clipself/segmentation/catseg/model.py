@@ -4,9 +4,10 @@ Source: CAT-Seg (arXiv:2303.11797). The second release guides the aggregator by 
 the first, which CLIPSelf (arXiv:2310.01403) used, takes a second backbone for that.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,15 @@ from clipself.backbones.text import embed_sentences
 from clipself.backbones.trainable import freeze_idle, train_queries_and_values, train_visual_attention
 from clipself.backbones.transformer import require_blocks
 from clipself.backbones.trunk import ClipReading
+from clipself.backbones.weights import read_state_dict
 from clipself.ops.patches import require_whole
 from clipself.segmentation.catseg.aggregator import CostAggregator
+from clipself.segmentation.catseg.appearance import ResNetGuidance
 from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings, TrainClip
+from clipself.segmentation.learning import decay_apart, norms_of
+from clipself.segmentation.published_clip import load_all
+from clipself.segmentation.segmenter import SegmenterModel
+from clipself.text.templates import load_templates
 
 CLIP_LR_SCALE: Final = 0.01
 """Learning rate of CLIP's weights over that of the aggregator."""
@@ -29,12 +36,25 @@ SCENE: Final = "A photo of a {} in the scene"
 """The one sentence of the second release."""
 
 
-class CatSeg(nn.Module):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CatSegReading:
+    """What is looked at of images, whatever the names are.
+
+    Attributes:
+        dense_BDYX: Dense map, not normalised.
+        guidance: Maps at 1, 2 and 4 times the grid.
+    """
+
+    dense_BDYX: Tensor
+    guidance: tuple[Tensor, ...]
+
+
+class CatSeg(SegmenterModel):
     """The whole model.
 
     Args:
         clip: Any dense CLIP; the model has a copy of its own, whose weights may learn.
-        settings: How it is built.
+        settings: How it is built; what is None follows from the CLIP.
         appearance: The second backbone of the first release: images (B, 3, S, S) in CLIP's normalisation -> maps at
             1, 2 and 4 times the grid; None guides by CLIP itself.
 
@@ -42,16 +62,27 @@ class CatSeg(nn.Module):
         ValueError: The sizes do not fit the CLIP.
     """
 
-    def __init__(self, clip: DenseCLIP, settings: CatSegSettings, *, appearance: nn.Module | None = None) -> None:
+    settings: CatSegSettings
+
+    def __init__(
+        self, clip: DenseCLIP, settings: CatSegSettings | None = None, *, appearance: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        trunk, sizes = require_blocks(clip, "CAT-Seg"), settings.aggregator
-        require_whole(settings.image_size, clip.patch_size, what="image_size")
-        if not 0 <= settings.taps[0] < settings.taps[1] < trunk.depth - 1:
-            raise ValueError(f"taps {settings.taps} must ascend ahead of the last block {trunk.depth - 1}")
+        settings = complete(settings or CatSegSettings(), clip)
+        trunk = require_blocks(clip, "CAT-Seg")
+        sizes, side, taps = settings.aggregator, settings.image_size, settings.taps
+        assert sizes is not None
+        assert side is not None
+        assert taps is not None
+        require_whole(side, clip.patch_size, what="image_size")
+        if not 0 <= taps[0] < taps[1] < trunk.depth - 1:
+            raise ValueError(f"taps {taps} must ascend ahead of the last block {trunk.depth - 1}")
         if sizes.text_channels != clip.embed_dim:
             raise ValueError(f"the aggregator takes texts of {sizes.text_channels}, {clip.name} has {clip.embed_dim}")
-        find_readout(settings.readout)
         self.clip, self.settings, self.appearance = clip.copy(), settings, appearance
+        self.image_size, self.readout = side, str(settings.readout)
+        find_readout(self.readout)
+        self.taps: tuple[int, ...] = taps if appearance is None else ()
         self.aggregator = CostAggregator(sizes)
         if appearance is None:
             self.upsample1, self.upsample2 = (
@@ -78,24 +109,24 @@ class CatSeg(nn.Module):
             classes_at_once: Bounds memory; the numbers stay.
         """
         texts_TPD = texts if isinstance(texts, Tensor) else self.embed_names(texts)
-        read = self.read_clip(images_B3SS)
-        return self.aggregator(  # type: ignore[no-any-return]
-            read.dense,
-            texts_TPD[None],
-            self.guide(images_B3SS, read),
-            pooling=pooling,
-            class_cap=class_cap,
-            classes_at_once=classes_at_once,
+        return self.aggregate(
+            self.read(images_B3SS), texts_TPD, pooling=pooling, class_cap=class_cap, classes_at_once=classes_at_once
         )
+
+    def read(self, images_B3SS: Tensor) -> CatSegReading:
+        """What CLIP, and a second backbone, see of normalised images at `image_size`."""
+        read = self.read_clip(images_B3SS)
+        assert read.dense is not None
+        return CatSegReading(dense_BDYX=read.dense, guidance=tuple(self.guide(images_B3SS, read)))
+
+    def aggregate(self, reading: CatSegReading, texts_TPD: Tensor, **how: Any) -> Tensor:
+        """Class logits (B, T, 4 Y, 4 X) of what was read; see `CostAggregator.forward` for `how`."""
+        logits: Tensor = self.aggregator(reading.dense_BDYX, texts_TPD[None], reading.guidance, **how)
+        return logits
 
     def read_clip(self, images_B3SS: Tensor) -> ClipReading:
         """Dense map (B, D, Y, X), not normalised, and the taps (B, C, Y, X) that guide, where there are any."""
-        return self.clip.read(images_B3SS, taps=self.taps, dense=True, readout=self.settings.readout, normalize=False)
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """The blocks of CLIP that guide; none beside a second backbone."""
-        return self.settings.taps if self.appearance is None else ()
+        return self.clip.read(images_B3SS, taps=self.taps, dense=True, readout=self.readout, normalize=False)
 
     def guide(self, images_B3SS: Tensor, read: ClipReading) -> list[Tensor]:
         """What the aggregator is guided by: maps at 1, 2 and 4 times the grid."""
@@ -115,8 +146,7 @@ class CatSeg(nn.Module):
         Raises:
             ValueError: There are no names.
         """
-        sentences = [SCENE] if self.settings.templates == "scene" else self.settings.templates
-        each_SPD, counts = embed_sentences(self.clip, names, templates=sentences)
+        each_SPD, counts = embed_sentences(self.clip, names, templates=_sentences(self.settings))
         some = [rows[:1] if self.settings.synonyms == "first" else rows for rows in torch.split(each_SPD, list(counts))]
         return F.normalize(torch.stack([rows.mean(0) for rows in some]), dim=-1)
 
@@ -124,20 +154,99 @@ class CatSeg(nn.Module):
         """Pixels in 0..255 -> CLIP's normalisation, squashed bilinearly to the square that CLIP sees."""
         return self.squash(self.normalize(pixels_B3HW))
 
-    def normalize(self, pixels_B3HW: Tensor) -> Tensor:
-        """Pixels in 0..255 -> CLIP's normalisation."""
-        mean, std = (
-            pixels_B3HW.new_tensor(values)[:, None, None] * 255
-            for values in (self.clip.image_mean, self.clip.image_std)
-        )
-        return (pixels_B3HW - mean) / std
-
     def squash(self, images_B3HW: Tensor) -> Tensor:
         """Bilinear, without antialiasing, to the square that CLIP sees."""
-        side = self.settings.image_size
+        side = self.image_size
         if images_B3HW.shape[-2:] == (side, side):
             return images_B3HW
         return F.interpolate(images_B3HW, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def complete(settings: CatSegSettings, clip: DenseCLIP) -> CatSegSettings:
+    """Fills in what follows from the release and the CLIP: a grid of 24 x 24, taps after a third and two thirds.
+
+    Args:
+        settings: What is None is filled in.
+        clip: The CLIP.
+    """
+    depth, first = require_blocks(clip, "CAT-Seg").depth, settings.release == 1
+    side = settings.image_size or 24 * clip.patch_size
+    settings = replace(
+        settings,
+        image_size=side,
+        taps=settings.taps or (depth // 3 - 1, 2 * depth // 3 - 1),
+        readout=settings.readout or ("value" if first else "catseg"),
+        templates=settings.templates or ("imagenet" if first else "scene"),
+        synonyms=settings.synonyms or ("mean" if first else "first"),
+        appearance=settings.appearance or ("resnet101" if first else "clip"),
+    )
+    sizes = settings.aggregator or _sizes(settings, clip, grid=side // clip.patch_size)
+    return replace(settings, hidden=sizes.hidden, aggregator=sizes)
+
+
+def _sizes(settings: CatSegSettings, clip: DenseCLIP, *, grid: int) -> AggregatorSettings:
+    published, guided_by_clip = AggregatorSettings(), settings.appearance == "clip"
+    hidden = settings.hidden or published.hidden
+    coarse, fine = (max(8, round(width * hidden / published.hidden)) for width in published.decoder_channels)
+    return replace(
+        published,
+        text_channels=clip.embed_dim,
+        guidance_channels=clip.embed_dim if guided_by_clip else 1024,
+        decoder_guidance_channels=published.decoder_guidance_channels if guided_by_clip else (512, 256),
+        prompts=len(_sentences(settings)),
+        hidden=hidden,
+        projected=hidden,
+        decoder_channels=(coarse, fine),
+        decoder_projected=(max(4, coarse // 2), max(4, fine // 2)),
+        window=fitting_window(grid, published.window),
+        pad_classes=0 if settings.release == 1 else published.pad_classes,
+    )
+
+
+def _sentences(settings: CatSegSettings) -> list[str]:
+    templates = str(settings.templates)
+    return [SCENE] if templates == "scene" else load_templates(templates)
+
+
+def catseg_settings(clip: DenseCLIP, *, image_size: int | None = None, release: Literal[1, 2] = 2) -> CatSegSettings:
+    """The published settings on a CLIP.
+
+    Args:
+        clip: The CLIP.
+        image_size: Another square than that of 24 x 24 patches, in pixels.
+        release: 2, or 1 with ResNet-101 beside CLIP.
+    """
+    return complete(CatSegSettings(image_size=image_size, release=release), clip)
+
+
+def fitting_window(grid: int, window: int) -> int:
+    """The largest divisor of the grid that is not larger than the window wanted."""
+    return next(side for side in range(min(window, grid), 0, -1) if grid % side == 0)
+
+
+def build_catseg(clip: DenseCLIP, settings: CatSegSettings, *, crop: int) -> CatSeg:
+    """A new model of which only what shall learn requires gradients.
+
+    Args:
+        clip: The CLIP.
+        settings: How it is built and what learns.
+        crop: Side of the training crops, in pixels; squashed to `image_size`.
+    """
+    del crop
+    settings = complete(settings, clip)
+    appearance = None
+    if settings.appearance == "resnet101":
+        appearance = ResNetGuidance(image_size=settings.image_size or 0)
+        if settings.appearance_weights is not None:
+            source = settings.appearance_weights
+            load_all(appearance.network, read_state_dict(source), source=str(source))
+    model = CatSeg(clip, replace(settings, appearance_weights=None), appearance=appearance)
+    with torch.no_grad():
+        model.aggregator.conv1.weight.mul_(settings.cost_gain)
+        bias: Any = model.aggregator.head.bias
+        bias.add_(math.log(settings.class_prior / (1 - settings.class_prior)))
+    choose_learning(model, settings.train_clip)
+    return model
 
 
 def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -149,7 +258,7 @@ def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Param
             release), or "none".
 
     Returns:
-        Weights of the model itself, and those of CLIP, which learn at `CLIP_LR_SCALE` of the rate.
+        Weights of the model itself, and those of CLIP and beside it, which learn at `CLIP_LR_SCALE` of the rate.
     """
     model.requires_grad_(False)
     head = [*model.aggregator.parameters()]
@@ -157,48 +266,26 @@ def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Param
         head += [*model.upsample1.parameters(), *model.upsample2.parameters()]
     for parameter in head:
         parameter.requires_grad_(True)
-    backbone: list[nn.Parameter] = []
-    trunk = require_blocks(model.clip, "CAT-Seg")
+    trunk, backbone = require_blocks(model.clip, "CAT-Seg"), list[nn.Parameter]()
     if train_clip == "queries-values":
         backbone = train_queries_and_values(model.clip.clip)
     elif train_clip == "visual-attention":
         backbone = train_visual_attention(trunk, trunk.position_table)
-    freeze_idle(trunk, trunk.tower.parameters(), readout=model.settings.readout, taps=model.taps)
-    backbone = [parameter for parameter in backbone if parameter.requires_grad]
+    freeze_idle(trunk, trunk.tower.parameters(), readout=model.readout, taps=model.taps)
     if model.appearance is not None and train_clip != "none":
-        residual = [parameter for parameter in model.appearance.parameters()]
-        for parameter in residual:
-            parameter.requires_grad_(True)
-        backbone += residual
-    return head, backbone
+        backbone += model.appearance.requires_grad_(True).parameters()
+    return head, [parameter for parameter in backbone if parameter.requires_grad]
 
 
-def catseg_settings(clip: DenseCLIP, *, image_size: int | None = None, release: Literal[1, 2] = 2) -> CatSegSettings:
-    """The published settings on a CLIP: the square with a 24 x 24 grid, taps after a third and two thirds.
-
-    Args:
-        clip: The CLIP.
-        image_size: Another square, in pixels.
-        release: 2, or 1 with ResNet-101 beside CLIP.
-    """
-    depth = require_blocks(clip, "CAT-Seg").depth
-    side = image_size or 24 * clip.patch_size
-    sizes = AggregatorSettings(text_channels=clip.embed_dim, guidance_channels=clip.embed_dim)
-    settings = CatSegSettings(
-        image_size=side,
-        taps=(depth // 3 - 1, 2 * depth // 3 - 1),
-        aggregator=replace(sizes, window=fitting_window(side // clip.patch_size, sizes.window)),
-    )
-    if release == 2:
-        return settings
-    first = replace(
-        settings.aggregator, guidance_channels=1024, decoder_guidance_channels=(512, 256), prompts=80, pad_classes=0
-    )
-    return replace(
-        settings, readout="value", templates="imagenet", synonyms="mean", appearance="resnet101", aggregator=first
-    )
-
-
-def fitting_window(grid: int, window: int) -> int:
-    """The largest divisor of the grid that is not larger than the window wanted."""
-    return next(side for side in range(min(window, grid), 0, -1) if grid % side == 0)
+def catseg_groups(model: CatSeg, *, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: norms do not decay, CLIP and the backbone beside it learn at a hundredth of the rate."""
+    beside = [part for part in (model.clip, model.appearance) if part is not None]
+    slow = {id(parameter) for part in beside for parameter in part.parameters()}
+    learning, still = [one for one in model.parameters() if one.requires_grad], norms_of(model)
+    return [
+        group
+        for is_slow, scale in ((False, 1.0), (True, CLIP_LR_SCALE))
+        for group in decay_apart(
+            [one for one in learning if (id(one) in slow) == is_slow], still, weight_decay=weight_decay, lr_scale=scale
+        )
+    ]

@@ -1,63 +1,106 @@
 """How a CAT-Seg is built and trained; free of heavy imports so that `--help` is quick."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from clipself.engine.config import Settings
+from clipself.segmentation.settings import SegmenterSettings
 
 Synonyms = Literal["first", "mean"]
 TrainClip = Literal["queries-values", "visual-attention", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AggregatorSettings:
-    """Sizes of an aggregator; the defaults are those of the second release for ViT-B/16.
-
-    Attributes:
-        text_channels: Width of the joint space.
-        guidance_channels: Width of the guiding map at the grid.
-        decoder_guidance_channels: Widths of the guiding maps at twice and four times the grid.
-        prompts: Sentences of a class; each gives a cost map of its own.
-        hidden: Width of a cost embedding.
-        projected: Width of guidance, of texts and of the map alike.
-        decoder_channels: Widths of the two upsampling steps.
-        decoder_projected: Widths of their guidance.
-        layers: Spatial and class steps.
-        heads: Attention heads of both.
-        window: Side of the windows, in patches.
-        pad_classes: Fewer classes than this are filled up with a learnt one; 0 for none, as in the first release.
-    """
+class AggregatorSettings(Settings):
+    """Sizes of an aggregator; the defaults are those of the second release for ViT-B/16."""
 
     text_channels: int = 512
+    """Width of the joint space."""
     guidance_channels: int = 512
+    """Width of the guiding map at the grid."""
     decoder_guidance_channels: tuple[int, int] = (256, 128)
+    """Widths of the guiding maps at twice and four times the grid."""
     prompts: int = 1
+    """Sentences of a class; each gives a cost map of its own."""
     hidden: int = 128
+    """Width of a cost embedding."""
     projected: int = 128
+    """Width of guidance, of texts and of the map alike."""
     decoder_channels: tuple[int, int] = (64, 32)
+    """Widths of the two upsampling steps."""
     decoder_projected: tuple[int, int] = (32, 16)
+    """Widths of their guidance."""
     layers: int = 2
+    """Spatial and class steps."""
     heads: int = 4
+    """Attention heads of both."""
     window: int = 12
+    """Side of the windows, in patches."""
     pad_classes: int = 256
+    """Fewer classes than this are filled up with a learnt one; 0 for none, as in the first release."""
+
+    def check(self) -> None:
+        """Refuses sizes that make no aggregator.
+
+        Raises:
+            ValueError: A size is below 1, or the width is no multiple of the heads.
+        """
+        self.check_counts("text_channels", "guidance_channels", "prompts", "hidden", "projected", "heads", "window")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden={self.hidden} is no multiple of the {self.heads} heads")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CatSegSettings:
-    """How a CAT-Seg is built on a CLIP.
+class CatSegSettings(SegmenterSettings):
+    """CAT-Seg (arXiv:2303.11797): the cosines of patches and names, refined by an aggregator."""
 
-    Attributes:
-        image_size: Side of the square that CLIP sees, in pixels; images are squashed to it.
-        taps: Blocks whose outputs guide the decoder, at twice and at four times the grid.
-        readout: "catseg" (class token's residual, second release) or "value" (each token's own, first release).
-        templates: Set of sentences; "scene" is the one of the second release, "imagenet" the 80 of the first.
-        synonyms: "first" uses the name up to a comma; "mean" averages all of them for each sentence.
-        appearance: "clip" taps, or "resnet101" as a backbone of its own.
-        aggregator: Sizes of the aggregator.
-    """
+    method: str = field(default="catseg", init=False)
+    release: Literal[1, 2] = 2
+    """2 is guided by CLIP, 1 (which CLIPSelf used) by a ResNet-101 beside it; what is not given follows from it."""
+    image_size: int | None = None
+    """Side of the square that CLIP sees and images are squashed to, in pixels; 24 patches if not given."""
+    taps: tuple[int, int] | None = None
+    """Blocks that guide the decoder at twice and four times the grid; after a third and two thirds if not given."""
+    readout: str | None = None
+    """How CLIP's last block becomes the map whose cosines are refined: "catseg" (class token's residual) in release 2,
+    "value" in release 1. A backbone refined by CLIPSelf wants "value", which it was refined with."""
+    templates: str | None = None
+    """Sentences around the names: the one of release 2 is "scene", the 80 of release 1 "imagenet"."""
+    synonyms: Synonyms | None = None
+    """"first" uses a name up to its comma (release 2), "mean" averages all of them for each sentence (release 1)."""
+    appearance: Literal["clip", "resnet101"] | None = None
+    """What guides: CLIP's taps (release 2), or a backbone of its own (release 1)."""
+    appearance_weights: Path | None = None
+    """Weights of the ResNet-101, torchvision's names; random if not given."""
+    hidden: int | None = None
+    """Width of a cost embedding, the decoder in proportion; the published 128 if not given."""
+    aggregator: AggregatorSettings | None = None
+    """All sizes of the aggregator; they follow from the rest if not given."""
+    cost_gain: float = 1.0
+    """New weights of the cost embedding are multiplied by it; cosines differ little, so that short runs learn sooner
+    with a gain of about 10."""
+    class_prior: float = 0.5
+    """Share of the pixels that new weights give to each class; one over the classes of a step spares a short run its
+    first steps."""
+    train_clip: TrainClip = "none"
+    """Which weights of CLIP learn, at a hundredth of the rate; releases 2 and 1 learn the first two."""
+    loss: str = "entropy"
+    """Loss of the class maps (`clipself.losses.CLASS_MAP_LOSSES`)."""
+    classes_per_step: int | None = None
+    """Classes looked at in a step: those of the step, filled up by chance. All of them if not given."""
+    ignored: Literal["masked", "negative"] = "masked"
+    """Unlabelled pixels are left out; "negative" counts them against every class, as the release does."""
 
-    image_size: int = 384
-    taps: tuple[int, int] = (3, 7)
-    readout: str = "catseg"
-    templates: str = "scene"
-    synonyms: Synonyms = "first"
-    appearance: Literal["clip", "resnet101"] = "clip"
-    aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
+    def check(self) -> None:
+        """Refuses what no CAT-Seg can be.
+
+        Raises:
+            ValueError: A size or a share is outside its range.
+        """
+        self.check_counts("image_size", "hidden")
+        self.check_positive("cost_gain")
+        if self.classes_per_step is not None and self.classes_per_step < 2:
+            raise ValueError(f"classes_per_step={self.classes_per_step} leaves nothing to tell apart; use at least 2")
+        if not 0.0 < self.class_prior < 1.0:
+            raise ValueError(f"class_prior={self.class_prior} is not in (0, 1); it is a share of the pixels")

@@ -1,49 +1,43 @@
 """The loss of SAN: masks matched with the classes of a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from clipself.engine.step import Step
 from clipself.losses.mask_classification import MaskClassificationLoss
 from clipself.segmentation.san.model import San
 from clipself.structures import MaskTargets, SemanticBatch
 
 
-class SanMethod:
+class SanLoss:
     """Loss of SAN: masks matched with the classes of the picture, at every supervised depth.
 
     Args:
-        model: The model.
+        model: The model; its settings say at how many points masks are compared.
         names: Classes to learn.
         ignore_label: Unlabelled pixels.
-        num_points: Points of a mask in matching and loss.
     """
 
-    def __init__(self, model: San, names: Sequence[str], *, ignore_label: int, num_points: int = 12544) -> None:
-        self.bare, self.ignore_label, self.step = model, ignore_label, 0
-        self.loss = MaskClassificationLoss(num_points=num_points)
+    def __init__(self, model: San, names: Sequence[str], *, ignore_label: int) -> None:
+        self.bare, self.ignore_label = model, ignore_label
+        self.loss = MaskClassificationLoss(num_points=model.settings.num_points)
         self.texts_TD = model.embed_names(names)
 
-    def count(self, batch: SemanticBatch) -> int:
-        """Pictures: the loss of a micro-batch is a mean over its masks, as published."""
-        return len(batch.names)
+    def counts(self, batch: SemanticBatch) -> dict[str, Tensor | float]:
+        """Masks, and the weights of all predictions' classes."""
+        return {**self.loss.counts(self.targets(batch), queries=self.bare.settings.queries or 0)}
 
-    def images(self, batch: SemanticBatch) -> int:
-        """Pictures."""
-        return len(batch.names)
+    def targets(self, batch: SemanticBatch) -> list[MaskTargets]:
+        """One mask for each class of each picture."""
+        return [class_masks(labels, ignore_label=self.ignore_label) for labels in batch.labels_BHW]
 
-    def names(self, batch: SemanticBatch) -> Sequence[str]:
-        """Where they came from."""
-        return batch.names
-
-    def loss_sum(self, model: nn.Module, batch: SemanticBatch) -> Tensor:
-        """The loss of the micro-batch times its pictures."""
-        device = next(self.bare.parameters()).device
-        batch = batch.to(device)
-        targets = [class_masks(labels, ignore_label=self.ignore_label) for labels in batch.labels_BHW]
-        predictions = model(self.bare.normalize(batch.pixels_B3HW), self.texts_TD.to(device))
-        return len(batch.names) * self.loss(predictions, targets)
+    def losses(self, model: nn.Module, batch: SemanticBatch, step: Step) -> Mapping[str, Tensor]:
+        """The three terms; a picture meets the same points whatever batch it is in."""
+        predictions = model(self.bare.normalize(batch.pixels_B3HW), self.texts_TD.to(batch.pixels_B3HW.device))
+        generators = [step.generator("points", name) for name in batch.names]
+        return self.loss.shares(predictions, self.targets(batch), generators=generators, totals=step.totals)
 
 
 def class_masks(labels_HW: Tensor, *, ignore_label: int) -> MaskTargets:

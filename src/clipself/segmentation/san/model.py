@@ -4,7 +4,8 @@ Source: SAN (arXiv:2302.12242).
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,38 +17,62 @@ from clipself.backbones.transformer import TransformerTrunk, require_blocks
 from clipself.backbones.trunk import ClipReading, Tokens, join_heads
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.axes import unfold_axis
+from clipself.segmentation.learning import decay_apart, norms_of
 from clipself.segmentation.san.settings import SanSettings, SideSettings
 from clipself.segmentation.san.side_adapter import Proposals, SideAdapter
+from clipself.segmentation.segmenter import SegmenterModel
 
 BLOCKED: Final = -100.0
 """Added to the attention of what must not be seen (the published value)."""
+HEAD_WIDTH: Final = 40
+"""Width of an attention head in the side network."""
 
 Head = Literal["queries", "all"]
 
 
-class San(nn.Module):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundMasks:
+    """Masks without a class.
+
+    Attributes:
+        masks_BQYX: Mask logits.
+        masks_BQD: Unit embeddings.
+    """
+
+    masks_BQYX: Tensor
+    masks_BQD: Tensor
+
+
+class San(SegmenterModel):
     """The whole model.
 
     Args:
         clip: Any dense CLIP; the model has a copy of its own, frozen but for its position table.
-        settings: How it is built.
+        settings: How it is built; what is None follows from the CLIP.
 
     Raises:
         ValueError: The sizes do not fit the CLIP.
     """
 
-    def __init__(self, clip: DenseCLIP, settings: SanSettings) -> None:
+    settings: SanSettings
+
+    def __init__(self, clip: DenseCLIP, settings: SanSettings | None = None) -> None:
         super().__init__()
-        clip = clip.copy()
-        trunk, side = require_blocks(clip, "SAN"), settings.side
-        if not max(side.fusion) <= settings.split < trunk.depth:
+        settings, clip = complete(settings or SanSettings(), clip), clip.copy()
+        trunk = require_blocks(clip, "SAN")
+        side, split, scale = settings.side, settings.split, settings.clip_scale
+        assert side is not None
+        assert split is not None
+        assert scale is not None
+        if not max(side.fusion) <= split < trunk.depth:
             raise ValueError(
-                f"split={settings.split} must leave a block of {trunk.depth} to recognise and lie behind all taps "
+                f"split={split} must leave a block of {trunk.depth} to recognise and lie behind all taps "
                 f"{sorted(side.fusion)}"
             )
         if side.clip_heads != trunk.num_heads:
             raise ValueError(f"the side network biases {side.clip_heads} heads, {clip.name} has {trunk.num_heads}")
         self.clip, self.settings = clip, settings
+        self.split, self.clip_scale, self.supervised = split, scale, side.supervised
         self.clip.requires_grad_(False)
         trunk.position_table.requires_grad_(settings.learn_positions)
         self.side = SideAdapter(side, clip_width=trunk.width)
@@ -66,22 +91,29 @@ class San(nn.Module):
             images_B3HW: Normalised images, sides multiples of 32.
             texts_TD: Unit text embeddings.
         """
-        read = self.extract(images_B3HW)
-        supervised = self.settings.side.supervised
-        depths = supervised if self.training else supervised[-1:]
-        found = self.side(images_B3HW, read.taps, depths=depths)
         return [
-            MaskPredictions(logits_BQK=self.classify(self.recognise(read, one), texts_TD), masks_BQYX=one.masks_BQYX)
-            for one in found
+            MaskPredictions(logits_BQK=self.classify(one.masks_BQD, texts_TD), masks_BQYX=one.masks_BQYX)
+            for one in self.find_masks(images_B3HW)
         ]
+
+    def find_masks(self, images_B3HW: Tensor) -> list[FoundMasks]:
+        """Masks and their embeddings, whatever the names are: of every supervised depth in training, else of the last.
+
+        Args:
+            images_B3HW: Normalised images, sides multiples of 32.
+        """
+        read = self.extract(images_B3HW)
+        depths = self.supervised if self.training else self.supervised[-1:]
+        proposals = self.side(images_B3HW, read.taps, depths=depths)
+        return [FoundMasks(masks_BQYX=one.masks_BQYX, masks_BQD=self.recognise(read, one)) for one in proposals]
 
     def extract(self, images_B3HW: Tensor) -> ClipReading:
         """The first blocks of CLIP on the smaller picture; tap 0 is what enters the first of them."""
-        return self.clip.read(self.shrink(images_B3HW), taps=range(-1, self.settings.split))
+        return self.clip.read(self.shrink(images_B3HW), taps=range(-1, self.split))
 
     def shrink(self, images_B3HW: Tensor) -> Tensor:
         """CLIP's input: the picture scaled bilinearly, its sides brought to whole patches."""
-        patch, scale = self.clip.patch_size, self.settings.clip_scale
+        patch, scale = self.clip.patch_size, self.clip_scale
         scaled = [int(side * scale) for side in images_B3HW.shape[-2:]]
         whole = [max(1, side // patch) * patch for side in scaled]
         if self.settings.cut_remainder or whole == scaled:
@@ -105,7 +137,7 @@ class San(nn.Module):
         assert tokens is not None
         bias = pool_bias(proposals.bias_BhQYX, tokens.grid)
         copies = tokens.tokens[:, :1].expand(-1, bias.shape[2], -1)
-        blocks = list(trunk.blocks)[self.settings.split :]
+        blocks = list(trunk.blocks)[self.split :]
         if head == "queries":
             for block in blocks:
                 copies = look(trunk, block, copies, tokens, bias)
@@ -128,14 +160,6 @@ class San(nn.Module):
         """Unit texts (T, D); of a name with synonyms the first is taken."""
         text = embed_names(self.clip, names, templates=self.settings.templates, wording="as-written")
         return text.rows_SD[text.starts]
-
-    def normalize(self, pixels_B3HW: Tensor) -> Tensor:
-        """Pixels in 0..255 -> CLIP's normalisation."""
-        mean, std = (
-            pixels_B3HW.new_tensor(values)[:, None, None] * 255
-            for values in (self.clip.image_mean, self.clip.image_std)
-        )
-        return (pixels_B3HW - mean) / std
 
     def learning(self) -> list[nn.Parameter]:
         """What learns: the side network, the background and, as published, CLIP's position table."""
@@ -187,13 +211,50 @@ def semantic_scores(predictions: MaskPredictions, *, size: tuple[int, int]) -> T
     return torch.einsum("bqt,bqhw->bthw", classes, masks)
 
 
-def san_settings(clip: DenseCLIP) -> SanSettings:
-    """The published settings carried to a CLIP: three quarters of its blocks extract, four taps evenly among them."""
+def complete(settings: SanSettings, clip: DenseCLIP) -> SanSettings:
+    """Fills in what follows from the CLIP: three quarters of its blocks extract, four taps evenly among them.
+
+    Args:
+        settings: What is None is filled in.
+        clip: The CLIP.
+    """
     trunk = require_blocks(clip, "SAN")
-    split = max(1, trunk.depth * 3 // 4)
-    taps = [round(split * place / 3) for place in range(4)]
-    return SanSettings(
-        split=split,
-        clip_scale=0.5 if clip.patch_size == 16 else 0.7,
-        side=SideSettings(clip_heads=trunk.num_heads, fusion={tap: depth for depth, tap in enumerate(taps)}),
-    )
+    split = settings.split or max(1, trunk.depth * 3 // 4)
+    side = settings.side
+    if side is None:
+        taps = [round(split * place / 3) for place in range(4)]
+        fusion = {tap: depth for depth, tap in enumerate(taps)}
+        side = SideSettings(clip_heads=trunk.num_heads, fusion=fusion)
+        if settings.side_width is not None:
+            heads = max(1, settings.side_width // HEAD_WIDTH)
+            side = replace(side, width=settings.side_width, heads=heads, channels=settings.side_width)
+        side = replace(side, queries=settings.queries or side.queries)
+    scale = settings.clip_scale or (0.5 if clip.patch_size == 16 else 0.7)
+    return replace(settings, split=split, clip_scale=scale, side=side, side_width=side.width, queries=side.queries)
+
+
+def san_settings(clip: DenseCLIP) -> SanSettings:
+    """The published settings on a CLIP."""
+    return complete(SanSettings(), clip)
+
+
+def build_san(clip: DenseCLIP, settings: SanSettings, *, crop: int) -> San:
+    """A new model whose side network has CLIP's patches and a position for each of those of a training crop.
+
+    Args:
+        clip: The CLIP.
+        settings: How it is built and what learns.
+        crop: Side of the training crops, in pixels.
+    """
+    whole = complete(settings, clip)
+    if settings.side is None and whole.side is not None:
+        patch = clip.patch_size
+        whole = replace(whole, side=replace(whole.side, patch=patch, table_size=crop // patch * patch))
+    return San(clip, whole)
+
+
+def san_groups(model: San, *, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: norms and tables (positions, queries) do not decay."""
+    side, positions = model.side, require_blocks(model.clip, "SAN").position_table
+    tables = (side.query_embed, side.query_pos_embed, side.vit_model.pos_embed, positions)
+    return decay_apart(model.learning(), norms_of(model) | set(map(id, tables)), weight_decay=weight_decay)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from clipself.segmentation.published_clip import clip_of_tensors, load_all
+from clipself.segmentation.published_clip import clip_of_tensors, depth_of, load_all
 from clipself.segmentation.san.model import San
 from clipself.segmentation.san.settings import SanSettings
 
@@ -22,13 +22,14 @@ def read_san(state: Mapping[str, Tensor], settings: SanSettings, *, source: str,
     Raises:
         ValueError: Tensors are missing, left over or of another shape.
     """
+    split = settings.split or depth_of(state, "clip_visual_extractor.resblocks.")
     clip_state: dict[str, Tensor] = {}
     side: dict[str, Tensor] = {}
     background: dict[str, Tensor] = {}
     for name, tensor in state.items():
         room, _, rest = name.partition(".")
         if room in ("clip_visual_extractor", "clip_rec_head"):
-            clip_state[_visual_name(rest, first=settings.split if room == "clip_rec_head" else 0)] = tensor
+            clip_state[_visual_name(rest, first=split if room == "clip_rec_head" else 0)] = tensor
         elif room == "side_adapter_network":
             side[rest] = tensor
         elif name == "ov_classifier.bg_embed":
