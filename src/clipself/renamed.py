@@ -21,7 +21,7 @@ GONE_IN: Final = "0.3"
 _SEGMENTATION: Final = "clipself.segmentation"
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "clipself.backbones.stands_on": ("clipself.backbones.head_folder",),
+    "clipself.backbones.stands_on": ("clipself.backbones.clip_reference",),
     "clipself.backbones.unfilled": ("clipself.backbones.fast_init",),
     "clipself.backbones.words": ("clipself.backbones.word_encoder",),
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
@@ -93,6 +93,14 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 """Old module -> the modules that hold its names now, searched in this order."""
 
 NAMES: Final[Mapping[str, str]] = {
+    "clipself.backbones.loading.ALIASES": "clipself.backbones.model_config.ALIASES",
+    "clipself.backbones.loading.WEIGHTS_NAME": "clipself.backbones.model_folder.WEIGHTS_NAME",
+    "clipself.backbones.weights.from_official_eva": "clipself.backbones.layouts.from_official_eva",
+    "clipself.backbones.weights.is_official_eva": "clipself.backbones.layouts.is_official_eva",
+    "clipself.backbones.weights.is_openai": "clipself.backbones.layouts.is_openai",
+    "clipself.backbones.weights.load_strictly": "clipself.backbones.strict.load_strictly",
+    "clipself.backbones.weights.to_model_names": "clipself.backbones.layouts.to_model_names",
+    "clipself.backbones.weights.to_official_eva": "clipself.backbones.layouts.to_official_eva",
     "clipself.data.semantic.write_index_map": "clipself.data.images.write_index_map",
     "clipself.panoptic.EvaluatePanopticConfig": "clipself.panoptic.config.PanopticEvaluateConfig",
     "clipself.panoptic.FcClipHeads": "clipself.panoptic.generators.fcclip.FcClipHeads",

@@ -14,7 +14,8 @@ from tests.support.tiny import tiny_openai_clip
 from torch import nn
 
 from clipself.backbones import save_clip
-from clipself.backbones.head_folder import HeadKind, Heads, find_clip, load_heads, name_clip, read_head_card, save_heads
+from clipself.backbones.clip_reference import find_clip, name_clip
+from clipself.backbones.head_folder import HeadKind, Heads, load_heads, read_head_card, save_heads
 
 KIND = HeadKind(name="scorer", stem="scorer", written_by="`score train`", old_keys={"clip.hash": "clip_digest"})
 

@@ -11,14 +11,11 @@ from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.export import blend_clips, save_clip, sweep_blends
 from clipself.backbones.fast_init import unfilled
-from clipself.backbones.loading import blank_clip, load_clip, named_config
-from clipself.backbones.weights import (
-    from_official_eva,
-    is_official_eva,
-    load_strictly,
-    read_state_dict,
-    to_official_eva,
-)
+from clipself.backbones.layouts import from_official_eva, is_official_eva, to_official_eva
+from clipself.backbones.loading import blank_clip, load_clip
+from clipself.backbones.model_config import named_config
+from clipself.backbones.strict import load_strictly
+from clipself.backbones.weights import read_state_dict
 
 
 def official_eva_state(clip_state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.loading import CONFIG_NAME, WEIGHTS_NAME
-from clipself.files import write_atomically, write_bytes, write_json
+from clipself.backbones.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from clipself.files import write_bytes, write_json
 
 
 def save_clip(
@@ -42,10 +42,10 @@ def save_clip(
         for name, value in clip.clip.state_dict().items()
         if clip.identity.text is not None or name.startswith("visual.") or name == "logit_scale"
     }
-    write_atomically(folder / WEIGHTS_NAME, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
+    write_bytes(folder / WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
     preprocess = {"mean": list(clip.image_mean), "std": list(clip.image_std)}
     write_json(folder / CONFIG_NAME, {"model_cfg": _portable(clip, folder), "preprocess_cfg": preprocess})
-    write_json(folder / "model_card.json", {**_facts(clip), **(card or {})})
+    write_json(folder / CARD_NAME, {**_facts(clip), **(card or {})})
     return folder
 
 

@@ -1,39 +1,53 @@
 """From a name, a tag, a file or a folder to a `DenseCLIP`."""
 
-import json
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from difflib import get_close_matches
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
+from clipself.backbones.activation import decide_quick_gelu
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.backbones.fast_init import unfilled
-from clipself.backbones.weights import is_openai, load_strictly, read_state_dict
+from clipself.backbones.layouts import without_wrappers
+from clipself.backbones.model_config import (
+    PACKAGED,
+    build_tokenizer,
+    check_towers,
+    merges_of,
+    named_config,
+    open_clip_name,
+)
+from clipself.backbones.model_folder import CONFIG_NAME, HUB_CONFIG, is_model_folder, read_model_folder
+from clipself.backbones.strict import load_strictly, within_budget
+from clipself.backbones.weights import first_line, read_state_dict
+from clipself.renamed import old_names
+
+__getattr__ = old_names(__name__)
 
 log = logging.getLogger(__name__)
 
-CONFIG_NAME: Final = "open_clip_config.json"
-WEIGHTS_NAME: Final = "open_clip_model.safetensors"
-PACKAGED: Final[Mapping[str, Path]] = {"clipself-mini": Path(__file__).parent / "mini"}
-"""Models that ship with the package -> their export folder."""
-
-ALIASES: Final[Mapping[str, str]] = {
-    "EVA02-CLIP-B-16": "EVA02-B-16",
-    "EVA02-CLIP-L-14": "EVA02-L-14",
-    "EVA02-CLIP-L-14-336": "EVA02-L-14-336",
-}
-"""Name in the EVA-CLIP and CLIPSelf releases -> open_clip's."""
+SPARE_TEXT: Final = 2**29
+"""Numbers that a text tower may have which the weights lack as a whole."""
+WRONG_CONFIG: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What building a model from an edited configuration may end in."""
 
 
 def load_clip(
@@ -43,19 +57,23 @@ def load_clip(
     device: str | torch.device = "cpu",
     text_from: str | Path | None = None,
     ignore: Collection[str] = (),
+    quick_gelu: bool | None = None,
     seed: int = 0,
 ) -> DenseCLIP:
     """Loads a CLIP with its dense side; every tensor strictly, no code from files.
 
     Args:
-        model: An open_clip or EVA-CLIP name ("ViT-B-16", "EVA02-CLIP-B-16"), "clipself-mini", or an export folder that
-            holds `open_clip_config.json`.
-        pretrained: An open_clip tag ("openai", downloaded where the network allows), a checkpoint file, or "random".
-            Not used with a folder or a packaged model.
+        model: An open_clip or EVA-CLIP name ("ViT-B-16", "EVA02-CLIP-B-16"), "clipself-mini", or a folder with
+            `open_clip_config.json` (an export of ours or open_clip's) or with `config.json` (transformers' CLIPModel).
+        pretrained: An open_clip tag ("openai", downloaded where the network allows), a checkpoint file, a folder that
+            holds one, or "random". Not used where the model is a folder or a packaged one.
         device: Where the model goes.
         text_from: Tag or file whose text tower is taken when the image tower comes from a file without one, or on
             purpose from another release. Only this option mixes releases.
         ignore: Names or prefixes in the file that may be left out (heads of another task).
+        quick_gelu: Whether the activation is QuickGELU, as in OpenAI's models and what began as them; for a file that
+            does not say so. If not given, it is taken from the name of the model, the tag and the file, and a doubt is
+            told.
         seed: Seed of the weights when `pretrained="random"`.
 
     Returns:
@@ -67,33 +85,39 @@ def load_clip(
     """
     folder = export_folder(model)
     if folder is not None:
-        clip = _load_folder(folder, name=str(model), ignore=ignore)
+        clip = _load_folder(folder, name=str(model), ignore=ignore, quick_gelu=quick_gelu)
     else:
         name = open_clip_name(str(model))
-        clip = _load_named(name, pretrained, ignore=ignore, seed=seed)
+        clip = _load_named(name, pretrained, ignore=ignore, quick_gelu=quick_gelu, seed=seed)
     if text_from is not None:
         _take_text(clip, text_from)
     return clip.to(device).eval()
 
 
 def clip_from_state_dict(
-    model: str, state: Mapping[str, Tensor], *, source: str, ignore: Collection[str] = ()
+    model: str,
+    state: Mapping[str, Tensor],
+    *,
+    source: str,
+    ignore: Collection[str] = (),
+    quick_gelu: bool | None = None,
 ) -> DenseCLIP:
     """Builds a named architecture and loads a published state dict into it; the path that every checkpoint file takes.
 
     Args:
         model: open_clip or EVA-CLIP name.
-        state: Tensors by open_clip's, OpenAI's or EVA-CLIP's names.
-        source: Where they come from, for messages and the identity.
+        state: Tensors by open_clip's, OpenAI's, EVA-CLIP's or transformers' names.
+        source: Where they come from, for messages and the identity; a path where they come from a file.
         ignore: Names or prefixes that may be left out.
+        quick_gelu: The activation; see `load_clip`.
 
     Raises:
         ValueError: The name is unknown or the tensors do not fit.
     """
     name = open_clip_name(model)
     config = named_config(name)
-    if is_openai(state):
-        config["quick_gelu"] = True
+    bare, _ = without_wrappers(state)
+    config["quick_gelu"] = decide_quick_gelu(name, config, bare, source=source, given=quick_gelu)
     return clip_from_config(name, config, state, source=source, ignore=ignore)
 
 
@@ -111,7 +135,8 @@ def clip_from_config(
         ValueError: The tensors do not fit.
     """
     release = f"{name}@{source}"
-    clip = build_clip(name, model_cfg, identity=TowerIdentity(image=release, text=release))
+    with within_budget(state, spare=SPARE_TEXT):
+        clip = build_clip(name, model_cfg, identity=TowerIdentity(image=release, text=release))
     _fill(clip, state, source=source, ignore=ignore)
     return clip
 
@@ -120,27 +145,6 @@ def blank_clip(model: str) -> DenseCLIP:
     """A named architecture with weights that mean nothing, for reading its names and shapes."""
     name = open_clip_name(model)
     return build_clip(name, named_config(name), identity=TowerIdentity(image=f"{name}@blank", text=None))
-
-
-def open_clip_name(name: str) -> str:
-    """open_clip's spelling of a name: EVA-CLIP has others, OpenAI writes "ViT-B/16"."""
-    return ALIASES.get(name, name.replace("/", "-"))
-
-
-def named_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of a model name.
-
-    Raises:
-        ValueError: open_clip has no such model; the message gives the nearest names.
-    """
-    config = open_clip.get_model_config(name)
-    if config is None:
-        names = [*PACKAGED, *ALIASES, *open_clip.list_models()]
-        near = get_close_matches(name, names, n=4, cutoff=0.3)
-        raise ValueError(
-            f"unknown model {name!r}; the nearest names are {near}, and there is no such folder with {CONFIG_NAME}"
-        )
-    return dict(deepcopy(config))
 
 
 def build_clip(
@@ -174,7 +178,7 @@ def build_clip(
     custom_text = arguments.pop("custom_text", False)
     if "timm_model_name" in arguments["vision_cfg"]:
         arguments["vision_cfg"]["timm_model_pretrained"] = False
-    _check_towers(name, arguments)
+    check_towers(name, arguments)
     with nullcontext() if random else unfilled():
         stock: nn.Module = (CustomTextCLIP if custom_text else CLIP)(**arguments)
     return DenseCLIP(
@@ -189,49 +193,8 @@ def build_clip(
     )
 
 
-def _check_towers(name: str, model_cfg: Mapping[str, Any]) -> None:
-    vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
-    if "multimodal_cfg" in model_cfg or vision.get("attentional_pool"):
-        reason = (
-            "it is a CoCa, whose image tower pools all patches by attention and serves a text decoder, so that a patch "
-            "has no way of its own into the joint space"
-        )
-    elif text.get("hf_model_name"):
-        reason = "its text tower belongs to transformers, and open_clip would fetch it from the hub"
-    elif text.get("hf_tokenizer_name"):
-        reason = "its texts go through another tokenizer than CLIP's byte pairs, which would come from the hub"
-    else:
-        return
-    raise ValueError(f"{name} has no dense readout here: {reason}")
-
-
-def merges_of(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Path | None:
-    """The byte pairs that a configuration names, in the model's folder; None for open_clip's own."""
-    named = (text_cfg.get("tokenizer_kwargs") or {}).get("bpe_path")
-    return None if named is None else (folder or Path()) / named
-
-
-def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> SimpleTokenizer:
-    """open_clip's byte-pair tokenizer; a merges file named by the configuration lies in the model's folder."""
-    options = dict(text_cfg.get("tokenizer_kwargs") or {})
-    merges = merges_of(text_cfg, folder=folder)
-    if merges is not None:
-        options["bpe_path"] = str(merges)
-    return SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **options)
-
-
-def is_model_folder(folder: Path) -> bool:
-    """Whether `load_clip` takes a folder for a model."""
-    return (folder / CONFIG_NAME).is_file()
-
-
-def is_known_name(name: str) -> bool:
-    """Whether a name is a packaged model's, one of EVA-CLIP's or one of open_clip's, "ViT-B/16" included."""
-    return name in PACKAGED or open_clip.get_model_config(open_clip_name(name)) is not None
-
-
 def export_folder(model: str | Path) -> Path | None:
-    """The folder of an exported or packaged model; None for a name of open_clip's.
+    """The folder of an exported, packaged or transformers' model; None for a name of open_clip's.
 
     Raises:
         FileNotFoundError: It can only be a folder, and there is no model in it.
@@ -240,60 +203,70 @@ def export_folder(model: str | Path) -> Path | None:
     if name in PACKAGED:
         return PACKAGED[name]
     folder = Path(name)
-    if (folder / CONFIG_NAME).is_file():
-        return folder
+    try:
+        if is_model_folder(folder):
+            return folder
+    except OSError:  # too long for a path
+        return None
     if folder.is_dir() and (folder.is_absolute() or "/" in name):
         raise FileNotFoundError(
-            f"{folder} holds no {CONFIG_NAME}, so it is not an exported model; `clipself convert` makes one"
+            f"{folder} holds no {CONFIG_NAME} or {HUB_CONFIG}, so it is no exported model; `clipself convert` makes one"
         )
     if folder.is_absolute() or str(model).startswith("local-dir:"):
         raise FileNotFoundError(f"no exported model at {folder}; check the path")
     return None
 
 
-def _load_folder(folder: Path, *, name: str, ignore: Collection[str]) -> DenseCLIP:
-    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
-        raise FileNotFoundError(f"{folder} holds {CONFIG_NAME} but no {WEIGHTS_NAME}; copy the weights there too")
-    card_path = folder / "model_card.json"
-    card = json.loads(card_path.read_text(encoding="utf-8")) if card_path.is_file() else {}
-    preprocess = config.get("preprocess_cfg", {})
-    release = f"{card.get('name', name)}@{folder.name}"
-    identity = TowerIdentity(image=card.get("image_tower", release), text=card.get("text_tower", release))
-    clip = build_clip(
-        card.get("name", name),
-        config["model_cfg"],
-        identity=identity,
-        mean=tuple(preprocess.get("mean", OPENAI_DATASET_MEAN)),
-        std=tuple(preprocess.get("std", OPENAI_DATASET_STD)),
-        folder=folder,
-    )
-    _fill(clip, read_state_dict(weights), source=str(weights), ignore=ignore)
+def _load_folder(folder: Path, *, name: str, ignore: Collection[str], quick_gelu: bool | None = None) -> DenseCLIP:
+    """Reads the weights first, so that a configuration can be held against them before anything is built."""
+    found = read_model_folder(folder, name=name)
+    if quick_gelu is not None:
+        found = replace(found, model_cfg={**found.model_cfg, "quick_gelu": quick_gelu})
+    try:
+        with within_budget(found.state, spare=SPARE_TEXT):
+            clip = build_clip(
+                found.name, found.model_cfg, identity=found.identity, mean=found.mean, std=found.std, folder=folder
+            )
+    except WRONG_CONFIG as error:
+        raise ValueError(
+            f"{found.config_path} describes no CLIP that can be built for its weights ({type(error).__name__}: "
+            f"{first_line(error)}); was it edited?"
+        ) from error
+    _fill(clip, found.state, source=str(found.weights_path), ignore=ignore)
     return clip
 
 
-def _load_named(name: str, pretrained: str | Path | None, *, ignore: Collection[str], seed: int) -> DenseCLIP:
+def _load_named(
+    name: str,
+    pretrained: str | Path | None,
+    *,
+    ignore: Collection[str],
+    quick_gelu: bool | None = None,
+    seed: int = 0,
+) -> DenseCLIP:
     config = named_config(name)
     tags = list_pretrained_tags_by_model(name)
     if pretrained is None:
         raise ValueError(f"{name} needs weights: pass pretrained= one of {tags}, a checkpoint file, or 'random'")
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
     if str(pretrained) == "random":
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             release = f"{name}@random"
             return build_clip(name, config, identity=TowerIdentity(image=release, text=release), random=True)
-    if Path(pretrained).is_file():
-        return clip_from_state_dict(name, read_state_dict(pretrained), source=str(pretrained), ignore=ignore)
+    if Path(pretrained).exists():
+        state = read_state_dict(pretrained)
+        return clip_from_state_dict(name, state, source=str(pretrained), ignore=ignore, quick_gelu=quick_gelu)
     if str(pretrained) not in tags:
         raise ValueError(
             f"{str(pretrained)!r} is neither a file nor a set of weights that open_clip knows for {name}; "
             f"it knows {tags}"
         )
-    return _load_tag(name, str(pretrained), ignore=ignore)
+    return _load_tag(name, str(pretrained), ignore=ignore, quick_gelu=quick_gelu)
 
 
-def _load_tag(name: str, tag: str, *, ignore: Collection[str]) -> DenseCLIP:
+def _load_tag(name: str, tag: str, *, ignore: Collection[str], quick_gelu: bool | None) -> DenseCLIP:
     published = get_pretrained_cfg(name, tag)
     try:
         path = download_pretrained(published)
@@ -303,7 +276,8 @@ def _load_tag(name: str, tag: str, *, ignore: Collection[str]) -> DenseCLIP:
             "download them elsewhere and pass the file as pretrained="
         ) from error
     config = named_config(name)
-    config["quick_gelu"] = bool(published.get("quick_gelu", config.get("quick_gelu", False)))
+    published_gelu = bool(published.get("quick_gelu", config.get("quick_gelu", False)))
+    config["quick_gelu"] = published_gelu if quick_gelu is None else quick_gelu
     release = f"{name}@{tag}"
     clip = build_clip(
         name,
@@ -329,11 +303,11 @@ def _fill(clip: DenseCLIP, state: Mapping[str, Tensor], *, source: str, ignore: 
 
 
 def _take_text(clip: DenseCLIP, source: str | Path) -> None:
-    folder = export_folder(source)
+    folder, gelu = export_folder(source), bool(clip.model_cfg.get("quick_gelu", False))
     donor = (
         _load_folder(folder, name=str(source), ignore=())
         if folder is not None
-        else _load_named(clip.name, source, ignore=(), seed=0)
+        else _load_named(clip.name, source, ignore=(), quick_gelu=gelu)
     )
     own = clip.clip.state_dict()
     text = {name: value for name, value in donor.clip.state_dict().items() if not name.startswith("visual.")}

@@ -1,12 +1,22 @@
 """The tower of `clipself-mini`: a plain timm ViT on the first stages of an EfficientNet-Lite, registered with timm.
 
-Importing this module is enough for stock open_clip to build the tower from an exported `open_clip_config.json`.
+Importing this module is enough for stock open_clip to read an export from any working directory::
+
+    import open_clip
+    import clipself.backbones.mini_tower
+
+    model = open_clip.create_model("local-dir:runs/mine/blended")
+    tokenizer = open_clip.get_tokenizer("local-dir:runs/mine/blended")
 """
 
+import json
 from copy import deepcopy
+from functools import wraps
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import open_clip
 import timm
 import torch
 from timm.models import register_model
@@ -89,3 +99,23 @@ def clipself_mini_hybrid(pretrained: bool = False, **kwargs: Any) -> VisionTrans
         return HybridEmbed(EfficientStem(), feature_size=(given["img_size"] // 16,) * 2, **given)
 
     return VisionTransformer(**{**options, **kwargs}, embed_layer=embed_layer)
+
+
+def _find_merges_beside_config() -> None:
+    """open_clip opens `bpe_path` from the working directory; what a folder's configuration names lies in the folder."""
+    stock = open_clip.factory.get_tokenizer
+
+    @wraps(stock)
+    def get_tokenizer(model_name: str = "", *arguments: Any, **options: Any) -> Any:
+        folder = Path(model_name.removeprefix("local-dir:"))
+        if model_name.startswith("local-dir:") and (folder / "open_clip_config.json").is_file():
+            config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+            named = config["model_cfg"].get("text_cfg", {}).get("tokenizer_kwargs", {}).get("bpe_path")
+            if named is not None and (folder / Path(named).name).is_file():
+                options.setdefault("bpe_path", str(folder / Path(named).name))
+        return stock(model_name, *arguments, **options)
+
+    open_clip.factory.get_tokenizer = open_clip.get_tokenizer = get_tokenizer
+
+
+_find_merges_beside_config()

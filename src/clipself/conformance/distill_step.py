@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.layouts import to_official_eva
 from clipself.backbones.loading import blank_clip, clip_from_state_dict
+from clipself.backbones.strict import load_strictly
 from clipself.backbones.trainable import train_last_blocks
-from clipself.backbones.weights import load_strictly, to_official_eva
 from clipself.conformance.check import Check, compare
-from clipself.conformance.dense_models import OPENAI_MARK, Arrays
+from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill, in_threads, kind_of, noise, scale_of
 from clipself.losses.cosine import cosine_loss
 from clipself.ops.grids import grid_boxes
@@ -51,9 +52,8 @@ def build_pair(model: str) -> tuple[DenseCLIP, DenseCLIP]:
         )
         if name.startswith("visual.")
     }
-    mark = {} if model.startswith("EVA") else {"input_resolution": OPENAI_MARK}
     state = dict(zip(shapes, in_threads(lambda item: fill(*item), shapes.items()), strict=True))
-    teacher = clip_from_state_dict(model, {**state, **mark}, source="filled by rule")
+    teacher = clip_from_state_dict(model, state, source="filled by rule", quick_gelu=not model.startswith("EVA"))
     offsets = in_threads(lambda item: _offset(*item), shapes.items())
     student = teacher.copy()
     moved = {name: state[name] + offset for name, offset in zip(shapes, offsets, strict=True)}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
-from clipself.backbones.weights import check_fit
+from clipself.backbones.strict import check_fit
 from clipself.choices import pick
 from clipself.detection.detectors.table import DETECTORS, ONCE_SHARED, build_detector
 from clipself.detection.protocol import DetectorModel, learned_state

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
-from clipself.backbones.weights import to_official_eva
+from clipself.backbones.layouts import to_official_eva
 from clipself.conformance.filling import fill
 from clipself.data.detection import ClassSplit
 from clipself.detection.detector import Detector

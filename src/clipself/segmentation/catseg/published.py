@@ -6,9 +6,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from clipself.backbones.sizes import depth_of
 from clipself.segmentation.catseg.model import CatSeg
 from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings
-from clipself.segmentation.published_clip import clip_of_tensors, depth_of, load_all
+from clipself.segmentation.published_clip import clip_of_tensors, load_all
 
 AGGREGATOR: Final = "sem_seg_head.predictor.transformer."
 CLIP: Final = "sem_seg_head.predictor.clip_model."

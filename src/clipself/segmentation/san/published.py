@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from clipself.segmentation.published_clip import clip_of_tensors, depth_of, load_all
+from clipself.backbones.sizes import depth_of
+from clipself.segmentation.published_clip import clip_of_tensors, load_all
 from clipself.segmentation.san.model import San
 from clipself.segmentation.san.settings import SanSettings
 

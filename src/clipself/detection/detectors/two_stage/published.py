@@ -10,7 +10,8 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
-from clipself.backbones.weights import load_strictly, read_state_dict
+from clipself.backbones.strict import load_strictly
+from clipself.backbones.weights import read_state_dict
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, save_detector
 from clipself.detection.detectors.table import build_detector

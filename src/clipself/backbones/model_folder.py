@@ -1,0 +1,196 @@
+"""A model's folder, open_clip's layout or transformers': its configuration checked, its weights read."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor
+
+from clipself.backbones.activation import hub_activation
+from clipself.backbones.dense_clip import TowerIdentity
+from clipself.backbones.layouts import from_transformers, is_transformers, without_wrappers
+from clipself.backbones.sizes import config_of_tensors
+from clipself.backbones.weights import read_state_dict, weights_in
+from clipself.cards import read_card
+
+CONFIG_NAME: Final = "open_clip_config.json"
+WEIGHTS_NAME: Final = "open_clip_model.safetensors"
+HUB_CONFIG: Final = "config.json"
+"""transformers' name of a model's configuration."""
+CARD_NAME: Final = "model_card.json"
+VOCABULARY: Final = 49408
+"""Tokens of CLIP's byte pairs."""
+LARGEST: Final = 10**6
+LONGEST_TEXT: Final = 4096
+"""Bounds of what a configuration may say; far beyond any model."""
+
+
+def folder_kind(folder: Path) -> str | None:
+    """The file that makes a folder a model: open_clip's configuration, transformers', or None."""
+    return next((name for name in (CONFIG_NAME, HUB_CONFIG) if (folder / name).is_file()), None)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether `load_clip` takes a folder for a model."""
+    return folder_kind(folder) is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFolder:
+    """What a folder says of its model, checked, and its weights.
+
+    Attributes:
+        config_path: Its configuration.
+        weights_path: Its weights.
+        name: What the model is called.
+        model_cfg: open_clip's configuration.
+        state: Tensors by the names in the file.
+        identity: Releases of the towers.
+        mean: Of the input normalisation.
+        std: Of the input normalisation.
+    """
+
+    config_path: Path
+    weights_path: Path
+    name: str
+    model_cfg: dict[str, Any]
+    state: dict[str, Tensor]
+    identity: TowerIdentity
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def read_model_folder(folder: Path, *, name: str) -> ModelFolder:
+    """Reads a model's folder, open_clip's layout or transformers'.
+
+    Raises:
+        FileNotFoundError: It lacks the weights.
+        ValueError: A file is damaged, or describes another kind of model.
+    """
+    if folder_kind(folder) == HUB_CONFIG:
+        return read_hub_folder(folder, name=name)
+    path = folder / CONFIG_NAME
+    held = read_card(path)
+    model_cfg = held.get("model_cfg")
+    _check_config(model_cfg, path)
+    weights = _weights_of(folder, path)
+    card = read_card(folder / CARD_NAME) if (folder / CARD_NAME).is_file() else {}
+    for key in ("name", "image_tower", "text_tower"):
+        if not isinstance(card.get(key), str | None):
+            raise ValueError(f"{folder / CARD_NAME}: {key} is {repr(card[key])[:60]}, expected a text")
+    named = card.get("name") or name
+    release = f"{named}@{folder.name}"
+    mean, std = normalisation(held.get("preprocess_cfg") or {}, path, keys=("mean", "std"))
+    return ModelFolder(
+        config_path=path,
+        weights_path=weights,
+        name=named,
+        model_cfg=model_cfg,
+        state=read_state_dict(weights),
+        identity=TowerIdentity(image=card.get("image_tower") or release, text=card.get("text_tower", release)),
+        mean=mean,
+        std=std,
+    )
+
+
+def _weights_of(folder: Path, config: Path) -> Path:
+    try:
+        return weights_in(folder)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{folder} holds {config.name} but no {WEIGHTS_NAME}; copy the weights there too"
+        ) from None
+
+
+def _check_config(model_cfg: Any, path: Path) -> None:
+    if not isinstance(model_cfg, dict):
+        raise ValueError(f"{path}: model_cfg is {repr(model_cfg)[:60]}, expected a table; was it edited?")
+    for key in ("vision_cfg", "text_cfg"):
+        if not isinstance(model_cfg.get(key), dict):
+            raise ValueError(f"{path}: {key} is {repr(model_cfg.get(key))[:60]}, expected a table; was it edited?")
+    for where in (model_cfg, model_cfg["vision_cfg"], model_cfg["text_cfg"]):
+        for key, value in where.items():
+            if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST):
+                raise ValueError(f"{path}: {key} is {value}, far beyond any model")
+    if model_cfg["text_cfg"].get("context_length", 77) in range(LONGEST_TEXT + 1):
+        return
+    raise ValueError(
+        f"{path}: context_length is {repr(model_cfg['text_cfg']['context_length'])[:60]}, no text's length"
+    )
+
+
+def normalisation(
+    held: Any, path: Path, *, keys: tuple[str, str]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and deviation that a file states, CLIP's where it states none.
+
+    Raises:
+        ValueError: They are no three numbers each, or a deviation is not positive.
+    """
+    if not isinstance(held, Mapping):
+        raise ValueError(f"{path}: the preprocessing is {repr(held)[:60]}, expected a table; was it edited?")
+    found = []
+    for key, default in zip(keys, (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD), strict=True):
+        numbers = held.get(key) if held.get(key) is not None else default
+        plain = isinstance(numbers, list | tuple) and len(numbers) == 3
+        if not plain or not all(isinstance(n, int | float) and 0 <= n < LARGEST and math.isfinite(n) for n in numbers):
+            raise ValueError(f"{path}: {key} is {repr(numbers)[:60]}, expected three numbers")
+        found.append((float(numbers[0]), float(numbers[1]), float(numbers[2])))
+    if min(found[1]) <= 0:
+        raise ValueError(f"{path}: {keys[1]} is {list(found[1])}, expected numbers above 0")
+    return found[0], found[1]
+
+
+def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
+    """Reads a folder of transformers' CLIPModel; the sizes are those of its tensors.
+
+    Raises:
+        FileNotFoundError: It lacks the weights.
+        ValueError: It is another model of transformers, or one that open_clip's classes cannot compute.
+    """
+    path = folder / HUB_CONFIG
+    held = read_card(path)
+    if held.get("model_type") != "clip":
+        raise ValueError(
+            f"{path} describes a {held.get('model_type')!r:.40} model of transformers; of those, CLIPModel is read here"
+        )
+    weights = weights_in(folder)
+    state, _ = without_wrappers(read_state_dict(weights))
+    if not is_transformers(state):
+        raise ValueError(f"{weights} does not hold the names of transformers' CLIPModel, which {path} says it is")
+    state = from_transformers(state)
+    sides = {key: held.get(key) if isinstance(held.get(key), dict) else {} for key in ("vision_config", "text_config")}
+    for side in sides.values():
+        if side.get("layer_norm_eps", 1e-5) != 1e-5:
+            raise ValueError(f"{path}: layer_norm_eps is {side['layer_norm_eps']!r:.40}, open_clip's towers have 1e-5")
+    config = config_of_tensors(
+        state,
+        source=str(weights),
+        quick_gelu=hub_activation(held, path, default="quick_gelu") == "quick_gelu",
+        heads=_heads(sides["vision_config"], path),
+        text_heads=_heads(sides["text_config"], path),
+    )
+    if config["text_cfg"]["vocab_size"] != VOCABULARY:
+        raise ValueError(
+            f"{weights} embeds {config['text_cfg']['vocab_size']} tokens, CLIP's own byte pairs are {VOCABULARY}; "
+            "another tokenizer is not read"
+        )
+    preprocess = folder / "preprocessor_config.json"
+    stated = read_card(preprocess) if preprocess.is_file() else {}
+    mean, std = normalisation(stated, preprocess, keys=("image_mean", "image_std"))
+    release = f"{Path(name).name}@transformers"
+    identity = TowerIdentity(image=release, text=release)
+    return ModelFolder(
+        config_path=path, weights_path=weights, name=Path(name).name, model_cfg=config, state=state, identity=identity,
+        mean=mean, std=std,
+    )  # fmt: skip
+
+
+def _heads(side: Mapping[str, Any], path: Path) -> int | None:
+    heads = side.get("num_attention_heads")
+    if heads is not None and heads not in range(1, 1025):
+        raise ValueError(f"{path}: num_attention_heads is {repr(heads)[:40]}, expected a number of heads")
+    return heads

@@ -1,0 +1,269 @@
+"""Files out of many trainers and libraries: read to the same weights, or refused by what is wrong with them."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.backbones.test_weights import official_eva_state
+from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
+from torch import Tensor
+
+from clipself.backbones import DenseCLIP, load_clip, read_state_dict
+from clipself.backbones.strict import load_strictly
+
+State = dict[str, Tensor]
+TOWERS = {"openai": tiny_openai_clip, "eva": tiny_eva_clip, "resnet": tiny_resnet_clip}
+
+
+def prefixed(state: State, before: str) -> State:
+    return {f"{before}{name}": tensor for name, tensor in state.items()}
+
+
+def compiled_blocks(state: State) -> State:
+    """A tower of which one block was compiled in place."""
+    return {name.replace("blocks.0.", "blocks.0._orig_mod."): tensor for name, tensor in state.items()}
+
+
+def averaged(state: State) -> State:
+    return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+
+
+WRAPPERS: dict[str, Callable[[State], Any]] = {
+    "plain": lambda s: s,
+    "ddp": lambda s: {"epoch": 6, "state_dict": prefixed(s, "module.")},
+    "ddp of compiled": lambda s: {"model": prefixed(s, "module._orig_mod.")},
+    "compiled ddp twice": lambda s: prefixed(s, "_orig_mod.module.module."),
+    "lightning": lambda s: {"state_dict": prefixed(s, "model."), "optimizer_states": [{"state": {}}], "epoch": 3},
+    "lightning of clip": lambda s: {"state_dict": prefixed(s, "model.clip.") | {"model.x": torch.zeros(0)}},
+    "student": lambda s: {"model_state_dict": prefixed(s, "student.")},
+    "student and teacher": lambda s: prefixed(averaged(s), "teacher.") | prefixed(s, "student."),
+    "nested": lambda s: {"model": {"state_dict": {"module": s}}, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+    "model and its average": lambda s: {"model": s, "model_ema": averaged(s)},
+    "average alone": lambda s: {"state_dict_ema": s},
+    "one block compiled": compiled_blocks,
+    "deep": lambda s: prefixed(s, "net.module.model.clip_model._orig_mod."),
+}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_every_wrapper_gives_the_same_weights(tower: str, wrapper: str, tmp_path: Path) -> None:
+    clip, blank = TOWERS[tower](0), TOWERS[tower](1)
+    torch.save(WRAPPERS[wrapper](dict(clip.clip.state_dict())), tmp_path / "a.pt")
+    ignore = ["model.x"] if wrapper == "lightning of clip" else []
+    load_strictly(blank.clip, read_state_dict(tmp_path / "a.pt"), source="a.pt", ignore=ignore)
+    assert blank.weights_hash() == clip.weights_hash()
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("before", ["visual.", "module.visual.", "", "student.clip.visual."])
+def test_image_towers_alone(tower: str, before: str, tmp_path: Path) -> None:
+    """With and without the name of the tower, as it is saved from `model.visual`; an EVA by its published names too."""
+    clip = TOWERS[tower](0)
+    state = {name: value for name, value in clip.clip.state_dict().items() if name.startswith("visual.")}
+    for given in [state, official_eva_state(state)] if tower == "eva" else [state]:
+        cut = "visual.trunk." if tower == "eva" and not before and given is state else "visual."
+        blank = TOWERS[tower](1)
+        torch.save({f"{before}{name.removeprefix(cut)}": value for name, value in given.items()
+                    if before or name.startswith(cut)}, tmp_path / "a.pt")  # fmt: skip
+        if tower == "eva" and before and given is state:
+            continue  # "visual." + timm's names without "trunk." is nobody's layout
+        assert load_strictly(blank.clip, read_state_dict(tmp_path / "a.pt"), source="a.pt")
+        assert blank.weights_hash("image") == clip.weights_hash("image")
+
+
+def test_what_was_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clip = tiny_openai_clip()
+    state = dict(clip.clip.state_dict())
+    with caplog.at_level(logging.INFO, "clipself"):
+        load_strictly(clip.clip, prefixed(state, "student.") | prefixed(state, "teacher."), source="a.pt")
+        assert "a.pt holds several models; 'student.' was taken, ['teacher.'] left" in caplog.text
+        torch.save({"model": state, "ema": state}, tmp_path / "b.pt")
+        read_state_dict(tmp_path / "b.pt")
+    assert "b.pt holds ['model', 'ema']; the weights under 'model' are taken" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_number_formats_are_brought_to_the_models(dtype: torch.dtype, tmp_path: Path) -> None:
+    clip = tiny_openai_clip()
+    halves = {name: tensor.to(dtype) for name, tensor in clip.clip.state_dict().items()}
+    save_file(halves, tmp_path / "a.safetensors")
+    load_strictly(clip.clip, read_state_dict(tmp_path / "a.safetensors"), source="a")
+    own = clip.clip.state_dict()
+    assert all(tensor.dtype == torch.float32 for tensor in own.values() if tensor.is_floating_point())
+    assert torch.equal(own["visual.proj"], halves["visual.proj"].float())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda s: s["visual.proj"].fill_(float("nan")), r"f\.pt: visual\.proj is not finite \(2048 of 2048"),
+        (lambda s: s["text_projection"].view(-1)[:3].fill_(float("-inf")), r"text_projection is not finite \(3 of"),
+        (lambda s: s.update({"visual.proj": s["visual.proj"].int()}), r"f\.pt: visual\.proj holds int32, .*float32"),
+        (lambda s: s.update({"visual.proj": s["visual.proj"] > 0}), "visual.proj holds bool"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_name(spoil: Callable[[State], Any], said: str) -> None:
+    clip = tiny_openai_clip()
+    before, state = clip.weights_hash(), {name: value.clone() for name, value in clip.clip.state_dict().items()}
+    spoil(state)
+    with pytest.raises(ValueError, match=said):
+        load_strictly(clip.clip, state, source="f.pt")
+    assert clip.weights_hash() == before
+
+
+def test_plain_data_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
+    beside = {
+        "scaler": {"scale": np.float64(65536.0)}, "best": np.float32(0.5), "step": np.int64(7), "ok": np.bool_(True),
+        "args": argparse.Namespace(lr=1e-3, path="/a", betas=(0.9, 0.98)),
+    }  # fmt: skip
+    torch.save({"state_dict": {"w": torch.ones(2)}, **beside}, tmp_path / "a.pt")
+    assert read_state_dict(tmp_path / "a.pt")["w"].tolist() == [1, 1]
+    torch.save({"w": torch.ones(2)}, tmp_path / "b.pt", pickle_protocol=4)
+    with pytest.raises(ValueError, match=r"b\.pt .* a pickle protocol that torch's safe reader does not know"):
+        read_state_dict(tmp_path / "b.pt")
+
+
+class Settings:
+    """A class of somebody's trainer."""
+
+
+@pytest.mark.parametrize("value", [Settings(), [Settings], {"a": Settings()}, np.array(["x"]), Path("a")])
+def test_what_is_not_plain_is_named_without_control_characters(value: object, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"w": torch.ones(2)}, "extra": value}, tmp_path / "a.pt")
+    with pytest.raises(
+        ValueError, match=r"a\.pt cannot be read as plain tensors: it holds [\w.]+, which is pickled"
+    ) as fault:
+        read_state_dict(tmp_path / "a.pt")
+    assert str(fault.value).isprintable()
+    assert "Settings" in str(fault.value) or not isinstance(value, Settings)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torchscript_is_told(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")  # type: ignore[no-untyped-call]
+    with pytest.raises(ValueError, match=r"a\.pt .* is a TorchScript archive, whose code is never run"):
+        read_state_dict(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (7, "holds a int, not a table of tensors"),
+        ({}, "holds no tensors"),
+        ({"epoch": 3, "best": 0.5}, r"holds no tensors; its first entries are \['best', 'epoch'\]"),
+        ({"w": torch.ones(2).to(torch.float8_e4m3fn)}, "w is stored as torch.float8_e4m3fn"),
+    ],
+)
+def test_files_without_weights(held: object, said: str, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=rf"a\.pt.* {said}"):
+        read_state_dict(tmp_path / "a.pt")
+
+
+def tiny_hub_model(folder: Path, **changes: Any) -> Any:
+    """transformers' own CLIPModel with random weights, saved as the hub has it."""
+    transformers = pytest.importorskip("transformers")
+    text = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "max_position_embeddings": 16, "vocab_size": 49408}  # fmt: skip
+    vision = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": 32, "patch_size": 8}  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.CLIPConfig(
+            text_config={**text, **changes}, vision_config={**vision, **changes}, projection_dim=32
+        )
+        model = transformers.CLIPModel(config).eval()
+        for parameter in model.vision_model.parameters():
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if parameter.ndim >= 2 else 0.3)
+    model.save_pretrained(folder, max_shard_size="300KB" if folder.name == "shards" else "5GB")
+    return model
+
+
+@torch.no_grad()
+def embeddings_of(model: Any, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    seen = model.visual_projection(model.vision_model(pixel_values=images).pooler_output)
+    said = model.text_projection(model.text_model(input_ids=tokens).pooler_output)
+    return torch.nn.functional.normalize(seen, dim=-1), torch.nn.functional.normalize(said, dim=-1)
+
+
+@pytest.mark.parametrize(("name", "activation"), [("whole", "quick_gelu"), ("shards", "gelu")])
+@torch.no_grad()
+def test_a_hub_folder_computes_what_transformers_computes(name: str, activation: str, tmp_path: Path) -> None:
+    model = tiny_hub_model(tmp_path / name, hidden_act=activation)
+    clip = load_clip(tmp_path / name)
+    images, tokens = torch.randn(2, 3, 32, 32), clip.tokenizer(["a cat", "two dogs"])
+    seen, said = embeddings_of(model, images, tokens)
+    torch.testing.assert_close(clip.encode_image(images), seen, atol=2e-5, rtol=0)
+    torch.testing.assert_close(clip.encode_text(["a cat", "two dogs"]), said, atol=2e-5, rtol=0)
+    assert (name == "shards") == (tmp_path / name / "model.safetensors.index.json").is_file()
+    assert clip.model_cfg["quick_gelu"] == (activation == "quick_gelu")
+
+
+def test_hub_weights_load_into_a_model_of_their_size(tmp_path: Path) -> None:
+    tiny_hub_model(tmp_path / "hub")
+    whole, clip = load_clip(tmp_path / "hub"), tiny_openai_clip(3)
+    assert load_strictly(clip.clip, read_state_dict(tmp_path / "hub"), source="hub") == []
+    assert clip.weights_hash() == whole.weights_hash()
+    with pytest.raises(
+        ValueError, match=r"does not fit:(.|\n)*the layout of transformers' CLIPModel, which was converted"
+    ):
+        load_strictly(tiny_openai_clip(layers=3).clip, read_state_dict(tmp_path / "hub"), source="hub")
+
+
+def edit(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model_type": "siglip"}, r"describes a 'siglip' model of transformers; of those, CLIPModel is read"),
+        ({"vision_config": {"hidden_act": "relu"}}, "hidden_act is .*relu.*; quick_gelu or gelu in both towers"),
+        ({"vision_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
+        ({"vision_config": {"num_attention_heads": "x"}}, "num_attention_heads is 'x'"),
+        ({"vision_config": {"num_attention_heads": 7}}, "describes no CLIP that can be built|does not fit"),
+    ],
+)
+def test_other_folders_of_the_hub_are_refused(values: dict[str, Any], said: str, tmp_path: Path) -> None:
+    tiny_hub_model(tmp_path / "hub")
+    edit(tmp_path / "hub" / "config.json", **values)
+    with pytest.raises(ValueError, match=said):
+        load_clip(tmp_path / "hub")
+
+
+def test_siglip_and_broken_indices_are_refused(tmp_path: Path) -> None:
+    state = {
+        "vision_model.head.probe": torch.zeros(1, 1, 8),
+        "vision_model.embeddings.patch_embedding.weight": torch.zeros(1),
+    }
+    with pytest.raises(ValueError, match=r"s\.pt cannot be read: it is a SigLIP in transformers' layout"):
+        load_strictly(tiny_openai_clip().clip, state, source="s.pt")
+    index = tmp_path / "model.safetensors.index.json"
+    for held in ("[]", '{"weight_map": {}}', '{"weight_map": {"a": "../../x.safetensors"}}', '{"weight_map": {"a": 3}}',
+                 '{"weight_map": {"a": "model.safetensors.index.json"}}', "{"):  # fmt: skip
+        index.write_text(held)
+        with pytest.raises(ValueError, match="is no index of a model in several files"):
+            read_state_dict(tmp_path)
+    index.write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*gone\.safetensors"):
+        read_state_dict(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no weights in .*; they are looked for as"):
+        read_state_dict(tmp_path / "..")
+
+
+def test_an_export_of_stock_open_clip_in_torchs_format_is_read(tmp_path: Path) -> None:
+    from clipself.backbones import save_clip
+
+    clip: DenseCLIP = tiny_openai_clip()
+    save_clip(clip, tmp_path / "m")
+    (tmp_path / "m" / "open_clip_model.safetensors").unlink()
+    torch.save(clip.clip.state_dict(), tmp_path / "m" / "open_clip_pytorch_model.bin")
+    assert load_clip(tmp_path / "m").weights_hash() == clip.weights_hash()

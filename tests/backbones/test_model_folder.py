@@ -1,0 +1,124 @@
+"""A model's folder with an edited configuration: a sentence with the file, nothing fetched, nothing huge built."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
+
+from clipself.backbones import load_clip, save_clip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save_clip(tiny_openai_clip(), tmp_path / "m")
+
+
+def edit(folder: Path, path: str, value: Any, *, file: str = "open_clip_config.json") -> None:
+    held = json.loads((folder / file).read_text())
+    *tables, last = path.split(".")
+    table = held
+    for name in tables:
+        table = table[name]
+    table[last] = value
+    (folder / file).write_text(json.dumps(held))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("model_cfg", None, r"config\.json: model_cfg is None, expected a table"),
+        ("model_cfg.vision_cfg", [], r"config\.json: vision_cfg is \[\], expected a table"),
+        ("model_cfg.text_cfg", "x", r"config\.json: text_cfg is 'x', expected a table"),
+        ("model_cfg.embed_dim", 16, "does not fit"),
+        ("model_cfg.embed_dim", "x", r"config\.json describes no CLIP that can be built .*TypeError"),
+        ("model_cfg.nonsense", 1, r"config\.json describes no CLIP that can be built .*TypeError"),
+        ("model_cfg.vision_cfg.layers", 10**6, r"config\.json describes no CLIP .*far more than the \d+ tensors"),
+        ("model_cfg.text_cfg.layers", 10**6, r"config\.json describes no CLIP .*far more than the \d+ tensors"),
+        ("model_cfg.text_cfg.layers", 2, "does not fit"),
+        ("model_cfg.vision_cfg.layers", 10**18, "layers is 1000000000000000000, far beyond any model"),
+        ("model_cfg.vision_cfg.width", float("nan"), "width is nan, far beyond any model"),
+        ("model_cfg.vision_cfg.width", -8, r"config\.json describes no CLIP that can be built"),
+        ("model_cfg.text_cfg.context_length", 10**5, "context_length is 100000, no text's length"),
+        ("model_cfg.text_cfg.context_length", None, "context_length is None, no text's length"),
+        (
+            "model_cfg.text_cfg.tokenizer_kwargs",
+            {"bpe_path": "../../secret.gz"},
+            "only the name of a file in",
+        ),
+        ("model_cfg.text_cfg.tokenizer_kwargs", {"bpe_path": "/etc/passwd"}, "only the name of a file in"),
+        ("model_cfg.text_cfg.hf_tokenizer_name", "some/repository", "would come from the hub"),
+        ("model_cfg.text_cfg.hf_model_name", "some/repository", "would fetch it from the hub"),
+        ("preprocess_cfg", 3, "the preprocessing is 3, expected a table"),
+        ("preprocess_cfg.mean", [0.5, 0.5], r"mean is \[0.5, 0.5\], expected three numbers"),
+        ("preprocess_cfg.mean", ["a", 0, 0], "mean is .*, expected three numbers"),
+        ("preprocess_cfg.std", [0.5, 0, 0.5], "std is .*, expected numbers above 0"),
+    ],
+)
+def test_an_edited_configuration_is_said(folder: Path, path: str, value: Any, said: str) -> None:
+    edit(folder, path, value)
+    with pytest.raises(ValueError, match=said):
+        load_clip(folder)
+
+
+@pytest.mark.parametrize("tower", ["hf_hub:timm/x", "hf-hub:timm/x", "local-dir:/tmp", "timm/x", 3, ["a"], ""])
+def test_a_tower_from_elsewhere_is_never_fetched(tower: Any, tmp_path: Path) -> None:
+    folder = save_clip(tiny_eva_clip(), tmp_path / "m")
+    edit(folder, "model_cfg.vision_cfg.timm_model_name", tower)
+    with pytest.raises(ValueError, match=r"timm_model_name is .*; only the plain name of one of timm's models"):
+        load_clip(folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("name", 3), ("image_tower", []), ("text_tower", {})])
+def test_an_edited_card_is_said(folder: Path, key: str, value: Any) -> None:
+    edit(folder, key, value, file="model_card.json")
+    with pytest.raises(ValueError, match=rf"model_card\.json: {key} is .*, expected a text"):
+        load_clip(folder)
+
+
+@pytest.mark.parametrize("name", ["open_clip_config.json", "model_card.json"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff\xfe"])
+def test_files_that_are_no_tables_are_named(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        load_clip(folder)
+
+
+def test_a_folder_without_weights_is_said(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds open_clip_config\.json but no open_clip_model\.safetensors"):
+        load_clip(folder)
+
+
+STOCK = """
+import sys, open_clip, torch
+import clipself.backbones.mini_tower
+model = open_clip.create_model("local-dir:" + sys.argv[1]).eval()
+tokenizer = open_clip.get_tokenizer("local-dir:" + sys.argv[1])
+with torch.no_grad():
+    print(float(model.encode_text(tokenizer(["a cat", "two dogs"])).sum()))
+    print(float(model.encode_image(torch.ones(1, 3, 160, 160)).sum()))
+"""
+
+
+@torch.no_grad()
+def test_stock_open_clip_reads_an_export_of_the_packaged_model_from_anywhere(tmp_path: Path) -> None:
+    clip = load_clip("clipself-mini")
+    save_clip(clip, tmp_path / "project" / "runs" / "mine")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for place, given in ((elsewhere, "../project/runs/mine"), (tmp_path, str(tmp_path / "project" / "runs" / "mine"))):
+        run = subprocess.run(
+            [sys.executable, "-c", STOCK, given], cwd=place, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr[-500:]
+        text, image = map(float, run.stdout.split()[-2:])
+        assert text == pytest.approx(float(clip.encode_text(["a cat", "two dogs"], normalize=False).sum()), abs=1e-3)
+        expected = clip.encode_image(torch.ones(1, 3, 160, 160), normalize=False).sum()
+        assert image == pytest.approx(float(expected), abs=1e-3)
