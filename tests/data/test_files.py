@@ -102,7 +102,7 @@ def bad_annotations() -> list[object]:
     gone = {"images": [{"id": 1, "file_name": "gone.png"}], "annotations": [], "categories": []}
     return [
         pytest.param("{", ValueError, "is not valid JSON", id="cut-short"),
-        pytest.param("[]", ValueError, 'has no "images"', id="a-list"),
+        pytest.param("[]", ValueError, "is an empty list; pass a COCO instances file", id="a-list"),
         pytest.param(
             json.dumps(gone),
             FileNotFoundError,
@@ -268,8 +268,7 @@ def test_panoptic_segments_by_the_published_protocol(tmp_path: Path) -> None:
 
 def test_instances_with_bad_boxes_are_refused(tmp_path: Path) -> None:
     draw_pictures(tmp_path, 1)
-    data = CocoInstances(write_coco(tmp_path, {"0.png": [[10, 10, -5, 5]]}), tmp_path)
-    with pytest.raises(ValueError, match=r"0\.png: box 0 .* has swapped corners"):
-        data.read(0)
+    with pytest.raises(ValueError, match=r"annotations\[0\] .* has swapped corners .*, picture 0\.png"):
+        CocoInstances(write_coco(tmp_path, {"0.png": [[10, 10, -5, 5]]}), tmp_path)
     with pytest.raises(ValueError, match="holds no annotations, so there is nothing to evaluate"):
         CocoInstances(write_coco(tmp_path, {"0.png": []}), tmp_path)

@@ -60,7 +60,7 @@ def test_faults_of_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_text(
         json.dumps({"images": [], "annotations": [{"bbox": []}], "categories": []})
     )
-    with pytest.raises(ValueError, match="pass the panoptic annotation file"):
+    with pytest.raises(ValueError, match="is an instances file; pass a COCO panoptic file"):
         PanopticFile(tmp_path / "instances.json", images)
     draw_world(0, (50, 64))[0].save(images / "000000000005.png")
     with pytest.raises(ValueError, match="a map has the size of its picture"):

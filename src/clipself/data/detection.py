@@ -1,132 +1,41 @@
 """Images with boxes for detectors: any COCO-format file, OV-COCO and OV-LVIS among them."""
 
-import logging
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clipself.data.coco.instances import Instances, read_instances
+from clipself.data.coco.rows import check_picture_size
+from clipself.data.coco.segments import NO_MASK, UNUSABLE
+from clipself.data.coco.splits import SPLITS as SPLITS
+from clipself.data.coco.splits import ClassSplit as ClassSplit
+from clipself.data.coco.splits import split_classes as split_classes
 from clipself.data.images import read_image
 from clipself.data.jitter import SMALLEST_SIDE, Framed, Framing
-from clipself.data.labelled import decode_segmentation
-from clipself.data.sources import check_images_exist, file_name_of, read_json
+from clipself.data.sources import check_images_exist
 from clipself.ops.boxes import xywh_to_xyxy
 from clipself.structures import DetectionBatch
-from clipself.text.vocabulary import load_vocabulary
-
-log = logging.getLogger(__name__)
-
-SPLITS: Final[Mapping[str, str]] = {"ov-coco": "ov_coco_65", "ov-lvis": "lvis_v1_1203"}
-"""Published split -> the packaged vocabulary that marks its novel classes."""
 
 LEAST_IMAGE_SIDE: Final = 32
 """Images with a shorter side are not trained on, as published."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassSplit:
-    """Classes in the order of their labels.
-
-    Attributes:
-        ids: The data set's own category ids.
-        names: Their names.
-        is_base: Whether training may see them.
-    """
-
-    ids: tuple[int, ...]
-    names: tuple[str, ...]
-    is_base: tuple[bool, ...]
-
-    @property
-    def base(self) -> list[str]:
-        """Names that training may see."""
-        return [name for name, base in zip(self.names, self.is_base, strict=True) if base]
-
-    @property
-    def novel(self) -> list[str]:
-        """Names held out of training."""
-        return [name for name, base in zip(self.names, self.is_base, strict=True) if not base]
-
-    def groups(self) -> dict[str, list[int]]:
-        """Category ids of "base", "novel" and "all"."""
-        rows = list(zip(self.ids, self.is_base, strict=True))
-        return {
-            "base": [category for category, base in rows if base],
-            "novel": [category for category, base in rows if not base],
-            "all": list(self.ids),
-        }
-
-
-def split_classes(
-    categories: Sequence[Mapping[str, Any]],
-    *,
-    split: str | None = None,
-    base: Path | str | Iterable[str] | None = None,
-    novel: Path | str | Iterable[str] | None = None,
-) -> ClassSplit:
-    """Which of a file's classes take part, and which of them training may see; in the order of their ids.
-
-    Args:
-        categories: The file's "categories".
-        split: "ov-coco" (48 base, 17 novel, 15 left out) or "ov-lvis" (rare is novel).
-        base: Names, or a text file of them; with `novel` alone given, all others.
-        novel: Names held out; neither given: every class is base.
-
-    Raises:
-        ValueError: A name is not in the file, is in both lists, or no class is left.
-    """
-    ordered = sorted(categories, key=lambda row: int(row["id"]))
-    names = [str(row["name"]) for row in ordered]
-    if split is not None:
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}, expected one of {sorted(SPLITS)}")
-        vocab = load_vocabulary(SPLITS[split])
-        marked = {category: novel for category, novel in zip(vocab.ids, vocab.is_novel, strict=True)}
-        kept = [row for row in ordered if int(row["id"]) in marked]
-        flags = [not marked[int(row["id"])] for row in kept]
-    else:
-        held_out, seen = _names(novel), _names(base)
-        for listed, what in ((held_out, "novel"), (seen, "base")):
-            unknown = sorted(set(listed or ()) - set(names))
-            if unknown:
-                raise ValueError(
-                    f"the {what} name {unknown[0]!r} is not a category of the file; it has {names[:6]} ..."
-                )
-        both = sorted(set(held_out or ()) & set(seen or ()))
-        if both:
-            raise ValueError(f"{both[0]!r} is listed as base and as novel; it can be only one")
-        apart = set(held_out or ())
-        wanted = set(seen) | apart if seen is not None else set(names)
-        kept = [row for row in ordered if str(row["name"]) in wanted]
-        flags = [str(row["name"]) not in apart for row in kept]
-    if not any(flags):
-        raise ValueError("no class is left to train on; list some names as base")
-    return ClassSplit(
-        ids=tuple(int(row["id"]) for row in kept), names=tuple(str(row["name"]) for row in kept), is_base=tuple(flags)
-    )
-
-
-def _names(given: Path | str | Iterable[str] | None) -> list[str] | None:
-    if given is None:
-        return None
-    return list(load_vocabulary(given).names) if isinstance(given, Path | str) else list(given)
-
-
 class CocoDetection:
-    """A COCO or LVIS instances file as arrays: 16 bytes a box, whatever the file holds besides.
+    """A COCO or LVIS instances file as arrays, a view on `data.coco`: 16 bytes a box, whatever the file holds besides.
 
     Crowds are left out, as published; so are boxes below one pixel a side, and classes that training may not see.
 
     Args:
-        annotations: Instances JSON; images may lack `file_name` as LVIS's do.
+        annotations: Instances JSON, or what was read of it; images may lack `file_name` as LVIS's do.
         images: Folder of the pictures.
         split: See `split_classes`.
         base: See `split_classes`.
@@ -137,12 +46,12 @@ class CocoDetection:
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: The file is not of that form, names do not fit, or nothing is left.
+        ValueError: The file is not of that form, a row cannot be meant, names do not fit, or nothing is left.
     """
 
     def __init__(
         self,
-        annotations: str | Path,
+        annotations: str | Path | Instances,
         images: str | Path,
         *,
         split: str | None = None,
@@ -152,63 +61,74 @@ class CocoDetection:
         masks: bool = False,
         keep_empty: bool = False,
     ) -> None:
-        held = read_json(annotations)
-        if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
-            raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO instances file')
-        self.source = str(annotations)
-        self.classes = split_classes(held["categories"], split=split, base=base, novel=novel)
+        self.table = read_instances(annotations, masks=masks or not train)
+        """All rows of the file, checked."""
+        self.source, self.report = self.table.source, self.table.report.tell()
+        self.classes = split_classes(self.table.categories, split=split, base=base, novel=novel)
         self.masks = masks
-        by_image = self._group(held["annotations"], train=train)
-        rows = held["images"]
+        groups = self.table.rows_by_image(self._wanted(train=train))
+        chosen = self._images(groups, train=train, keep_empty=keep_empty, published=split == "ov-coco")
+        self.images = [self.table.images[place] for place in chosen]
+        self.ids = [image.id for image in self.images]
+        self.names = [image.file for image in self.images]
+        self.paths = [Path(images) / name for name in self.names]
+        check_images_exist(self.paths, source=self.source)
+        self._start = np.cumsum([0, *(len(groups[place]) for place in chosen)], dtype=np.int64)
+        self._rows = np.concatenate([np.zeros(0, dtype=np.int64), *(groups[place] for place in chosen)])
+        self._boxes = self.table.boxes_N4[self._rows].astype(np.float32)
+        self._labels = self._ranks()[self.table.category_N[self._rows]].astype(np.int32)
+        if masks and bool((self._kinds() == NO_MASK).any()):
+            raise ValueError(f"{self.source} has boxes without masks; train without a mask head (mask_convs=0)")
+
+    def _ranks(self) -> NDArray[np.int64]:
+        """Label of each class of the file; -1 where it takes no part."""
+        rank = {category: label for label, category in enumerate(self.classes.ids)}
+        return np.asarray([*(rank.get(one.id, -1) for one in self.table.categories), -1], dtype=np.int64)
+
+    def _kinds(self) -> NDArray[np.int8]:
+        assert self.table.segments is not None
+        return self.table.segments.kind_N[self._rows]
+
+    def _wanted(self, *, train: bool) -> NDArray[np.bool_]:
+        """Rows that are learned from, or looked for."""
+        table, base = self.table, np.asarray([*self.classes.is_base, False])
+        label_N = self._ranks()[table.category_N] if len(table) else np.zeros(0, dtype=np.int64)
+        wanted = (label_N >= 0) & (base[label_N] | (not train)) & ~table.crowd_N & table.fit_N
+        if self.masks and table.segments is not None:
+            wanted &= table.segments.kind_N != UNUSABLE
+        keep: NDArray[np.bool_] = wanted & (table.boxes_N4[:, 2:] >= 1).all(1)
+        return keep
+
+    def _images(
+        self, groups: Sequence[NDArray[np.int64]], *, train: bool, keep_empty: bool, published: bool
+    ) -> list[int]:
+        listed = self.table.images
         if train:
-            big = [row for row in rows if min(row.get("height", 1e9), row.get("width", 1e9)) >= LEAST_IMAGE_SIDE]
-            rows = [row for row in big if keep_empty or by_image.get(row["id"])]
-            if not rows:
+            chosen = [
+                place
+                for place, image in enumerate(listed)
+                if (image.size is None or min(image.size) >= LEAST_IMAGE_SIDE) and (keep_empty or len(groups[place]))
+            ]
+            if not chosen:
                 raise ValueError(
-                    f"{annotations} holds no box of a base class in an image of at least {LEAST_IMAGE_SIDE} px; "
+                    f"{self.source} holds no box of a base class in an image of at least {LEAST_IMAGE_SIDE} px; "
                     "check --base and --novel"
                 )
-        elif split == "ov-coco":  # published: images with a base or novel box, 4,836 of val2017
-            used = {row["image_id"] for row in held["annotations"] if row["category_id"] in set(self.classes.ids)}
-            rows = [row for row in rows if row["id"] in used]
-        self.ids = [row["id"] for row in rows]
-        self.paths = [Path(images) / file_name_of(row) for row in rows]
-        self.names = [file_name_of(row) for row in rows]
-        check_images_exist(self.paths, source=str(annotations))
-        groups = [by_image.get(image_id, []) for image_id in self.ids]
-        self._start = np.cumsum([0, *map(len, groups)], dtype=np.int64)
-        flat = [row for group in groups for row in group]
-        self._boxes = np.asarray([row["bbox"] for row in flat], dtype=np.float32).reshape(-1, 4)
-        rank = {category: place for place, category in enumerate(self.classes.ids)}
-        self._labels = np.asarray([rank[row["category_id"]] for row in flat], dtype=np.int32)
-        self._segments = [row.get("segmentation") for row in flat] if masks else []
-        if masks and not all(self._segments):
-            raise ValueError(f"{annotations} has boxes without masks; train without a mask head (mask_convs=0)")
-
-    def _group(self, annotations: Sequence[Mapping[str, Any]], *, train: bool) -> dict[Any, list[Mapping[str, Any]]]:
-        wanted = {
-            category for category, base in zip(self.classes.ids, self.classes.is_base, strict=True) if base or not train
-        }
-        by_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-        for row in annotations:
-            width, height = row["bbox"][2], row["bbox"][3]
-            if row["category_id"] in wanted and not row.get("iscrowd", 0) and width >= 1 and height >= 1:
-                by_image[row["image_id"]].append(row)
-        return by_image
+            return chosen
+        label_N = self._ranks()[self.table.category_N]
+        if not bool((label_N >= 0).any()):
+            raise ValueError(
+                f"{self.source} holds no box of the classes that are looked for; there is nothing to score"
+            )
+        used = np.unique(self.table.image_N[label_N >= 0]).tolist()
+        return used if published else list(range(len(listed)))  # 4,836 images of val2017 have a base or novel box
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def boxes(self, index: int) -> Tensor:
-        """`xyxy` boxes (r, 4) of an image in original pixels.
-
-        Raises:
-            ValueError: A box is not finite.
-        """
-        xywh = torch.from_numpy(self._boxes[self._start[index] : self._start[index + 1]])
-        if not bool(xywh.isfinite().all()):
-            raise ValueError(f"{self.source}, {self.paths[index].name}: a box is not finite; repair the annotation")
-        return xywh_to_xyxy(xywh)
+        """`xyxy` boxes (r, 4) of an image in original pixels."""
+        return xywh_to_xyxy(torch.from_numpy(self._boxes[self._start[index] : self._start[index + 1]]))
 
     def labels(self, index: int) -> Tensor:
         """Place of each box's class in `classes` (r,)."""
@@ -220,9 +140,22 @@ class CocoDetection:
         pairs = np.unique(np.stack([images, self._labels]), axis=1)
         return torch.from_numpy(np.bincount(pairs[1], minlength=len(self.classes.ids)))
 
-    def segments(self, index: int) -> list[Any]:
-        """COCO segmentation of each box."""
-        return self._segments[int(self._start[index]) : int(self._start[index + 1])]
+    def check_size(self, index: int, size: tuple[int, int]) -> None:
+        """Refuses an image whose height and width are not those that the file lists; see `check_picture_size`."""
+        check_picture_size(self.images[index], size, source=self.source)
+
+    def mask(self, index: int, place: int, size: tuple[int, int]) -> Tensor:
+        """Boolean mask (H, W) of one box of an image.
+
+        Raises:
+            ValueError: The mask has another size than the image.
+        """
+        row = int(self._rows[int(self._start[index]) + place])
+        assert self.table.segments is not None
+        try:
+            return self.table.segments.decode(row, size)
+        except ValueError as error:
+            raise ValueError(f"{self.table.place(row)}, {self.paths[index].name}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,6 +194,7 @@ class DetectionDataset(Dataset[DetectionSample]):
         view = epoch if self.views is None else epoch % self.views
         rng = random.Random(f"{self.seed}/{view}/{index}")
         image = read_image(self.source.paths[index])
+        self.source.check_size(index, (image.height, image.width))
         framed = self.framing.train(image, rng)
         pixels_3HW = self.framing.pixels(framed)
         boxes, labels = framed.boxes(self.source.boxes(index)), self.source.labels(index)
@@ -282,9 +216,8 @@ class DetectionDataset(Dataset[DetectionSample]):
         )
 
     def _masks(self, index: int, framed: Framed, size: tuple[int, int], *, canvas: tuple[int, int]) -> Tensor:
-        masks = [
-            framed.mask(decode_segmentation(segment, size), canvas=canvas) for segment in self.source.segments(index)
-        ]
+        count = len(self.source.labels(index))
+        masks = [framed.mask(self.source.mask(index, place, size), canvas=canvas) for place in range(count)]
         return torch.stack(masks) if masks else torch.zeros(0, *canvas, dtype=torch.bool)
 
 

@@ -1,18 +1,24 @@
 """Labelled regions for evaluation: COCO panoptic segments or COCO instances, by the published protocol."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.data.images import check_size, read_image, read_segment_ids
+from clipself.data.coco.instances import read_instances
+from clipself.data.coco.kinds import Opened, open_coco
+from clipself.data.coco.rows import Id, check_picture_size
+from clipself.data.coco.segments import UNUSABLE, Segments, pack
+from clipself.data.coco.segments import decode_segmentation as decode_segmentation
+from clipself.data.images import read_image
+from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
-from clipself.data.sources import check_images_exist, file_name_of, read_json
+from clipself.data.sources import check_images_exist
 from clipself.ops.boxes import check_boxes, enlarge_boxes, xywh_to_xyxy
 from clipself.ops.masks import masks_to_boxes, resize_masks_to_grid
 from clipself.structures import RegionSample
@@ -27,7 +33,7 @@ THING_ENLARGE: Final = 1.5
 class LabelledImages(Protocol):
     """Images with labelled boxes and masks."""
 
-    class_ids: list[int]
+    class_ids: list[Id]
     class_names: list[str]
     class_is_thing: list[bool]
 
@@ -58,131 +64,113 @@ class LabelledImage:
 
 
 class CocoPanoptic:
-    """COCO panoptic: segments of things and stuff, ids in the PNGs as R + 256 G + 65536 B.
+    """COCO panoptic: segments of things and stuff, as `PanopticFile` reads them.
 
     Args:
-        annotations: Panoptic JSON.
+        annotations: Panoptic JSON, or what was read of it.
         segments: Folder of the PNGs; None is the folder beside the JSON with its name.
         images: Folder of the pictures.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: The JSON is not a panoptic one.
+        ValueError: The JSON is not a panoptic one, or a row of it cannot be meant.
     """
 
-    def __init__(self, annotations: str | Path, images: str | Path, *, segments: str | Path | None = None) -> None:
-        held = read_json(annotations)
-        if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
-            raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO panoptic file')
-        if held["annotations"] and "segments_info" not in held["annotations"][0]:
-            raise ValueError(f"{annotations} is not panoptic (no segments_info); read it as COCO instances")
-        self.class_ids, self.class_names, self.class_is_thing = _classes(held["categories"])
-        self.segments = Path(segments) if segments is not None else Path(annotations).with_suffix("")
-        names = {row["id"]: file_name_of(row) for row in held["images"]}
-        self.rows = [row for row in held["annotations"] if row["image_id"] in names]
-        self.paths = [Path(images) / names[row["image_id"]] for row in self.rows]
-        check_images_exist(self.paths, source=str(annotations))
-        check_images_exist(
-            [self.segments / row["file_name"] for row in self.rows], source=f"{annotations} (segment PNGs)"
-        )
+    def __init__(
+        self, annotations: str | Path | Opened, images: str | Path, *, segments: str | Path | None = None
+    ) -> None:
+        self.held = PanopticFile(annotations, images, segments=segments)
+        self.class_ids, self.class_names = self.held.class_ids, self.held.class_names
+        self.class_is_thing = self.held.class_is_thing
+        self.paths, self.report = self.held.paths, self.held.report
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.held)
 
     def read(self, index: int) -> LabelledImage:
         """Decodes the picture and its segments; the box of stuff is the tight one of its mask."""
-        row = self.rows[index]
-        image = read_image(self.paths[index])
-        png = self.segments / row["file_name"]
-        values = read_segment_ids(png, listed=[info["id"] for info in row["segments_info"]])
-        check_size(values, image.size, source=png, picture=self.paths[index])
-        ids = torch.from_numpy(values)
-        infos = row["segments_info"][:MAX_SEGMENTS]
-        rank = {class_id: place for place, class_id in enumerate(self.class_ids)}
-        labels = torch.tensor([rank[info["category_id"]] for info in infos], dtype=torch.long)
-        is_thing = torch.tensor(self.class_is_thing)[labels] if len(infos) else torch.zeros(0, dtype=torch.bool)
+        truth, infos = self.held.read(index), self.held.rows[index].segments[:MAX_SEGMENTS]
+        ids = torch.from_numpy(truth.ids_HW)
+        labels = torch.tensor([info.label for info in infos], dtype=torch.long)
+        is_thing = torch.tensor(self.class_is_thing)[labels] if infos else torch.zeros(0, dtype=torch.bool)
         masks = (
-            torch.stack([ids == info["id"] for info in infos])
-            if infos
-            else torch.zeros(0, *ids.shape, dtype=torch.bool)
+            torch.stack([ids == info.id for info in infos]) if infos else torch.zeros(0, *ids.shape, dtype=torch.bool)
         )
-        annotated = xywh_to_xyxy(torch.tensor([info["bbox"] for info in infos], dtype=torch.float32).reshape(-1, 4))
-        boxes = torch.where(is_thing[:, None], annotated, masks_to_boxes(masks))
-        return LabelledImage(image, boxes, masks, labels, is_thing, str(self.paths[index]))
+        tight = masks_to_boxes(masks)
+        given = [info.box for info in infos]
+        boxes = tight.clone()
+        for place, box in enumerate(given):
+            if box is not None and is_thing[place]:
+                boxes[place] = xywh_to_xyxy(torch.tensor(box, dtype=tight.dtype))
+        return LabelledImage(truth.image, boxes, masks, labels, is_thing, truth.name)
 
 
 class CocoInstances:
-    """COCO instances: boxes and masks of things; crowds are left out.
+    """COCO instances: boxes and masks of things, a view on `data.coco`; crowds are left out.
+
+    Rows whose box has no width or height, lies outside its picture, or whose polygons have no three points are passed
+    over and counted.
 
     Args:
-        annotations: Instances JSON (COCO or LVIS).
+        annotations: Instances JSON (COCO or LVIS), or what was read of it.
         images: Folder of the pictures.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: The JSON is not an instances one or holds no annotations.
+        ValueError: The JSON is not an instances one, a row of it cannot be meant, or it holds no annotations.
     """
 
-    def __init__(self, annotations: str | Path, images: str | Path) -> None:
-        held = read_json(annotations)
-        if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
-            raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO instances file')
-        self.source = str(annotations)
-        self.class_ids, self.class_names, self.class_is_thing = _classes(held["categories"])
-        by_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-        for row in held["annotations"]:
-            if not row.get("iscrowd", 0):
-                by_image[row["image_id"]].append(row)
-        if not by_image:
-            raise ValueError(f"{annotations} holds no annotations, so there is nothing to evaluate")
-        kept = [row for row in held["images"] if row["id"] in by_image]
-        self.rows = [by_image[row["id"]] for row in kept]
-        self.paths = [Path(images) / file_name_of(row) for row in kept]
-        check_images_exist(self.paths, source=str(annotations))
+    def __init__(self, annotations: str | Path | Opened, images: str | Path) -> None:
+        table = read_instances(annotations, masks=True)
+        assert table.segments is not None
+        self.table, self.source, self.report = table, table.source, table.report.tell()
+        self.class_ids = [one.id for one in table.categories]
+        self.class_names = [one.name for one in table.categories]
+        self.class_is_thing = [one.is_thing for one in table.categories]
+        groups = table.rows_by_image(table.fit_N & ~table.crowd_N & (table.segments.kind_N != UNUSABLE))
+        kept = [place for place, rows in enumerate(groups) if len(rows)]
+        if not kept:
+            raise ValueError(f"{self.source} holds no annotations, so there is nothing to evaluate")
+        self.rows, self.images = [groups[place] for place in kept], [table.images[place] for place in kept]
+        self.paths = [Path(images) / image.file for image in self.images]
+        check_images_exist(self.paths, source=self.source)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def read(self, index: int) -> LabelledImage:
-        """Decodes the picture and its instances.
+        """Decodes the picture and its instances; no masks where one of them has none.
 
         Raises:
-            ValueError: A box is swapped, empty, outside the image or not finite.
+            ValueError: The picture has another size than the file says or than a mask, or a box lies outside it.
         """
-        image = read_image(self.paths[index])
-        rows = self.rows[index][:MAX_SEGMENTS]
+        image, rows = read_image(self.paths[index]), self.rows[index][:MAX_SEGMENTS]
         size = (image.height, image.width)
-        rank = {class_id: place for place, class_id in enumerate(self.class_ids)}
-        labels = torch.tensor([rank[row["category_id"]] for row in rows], dtype=torch.long)
-        xywh = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
+        check_picture_size(self.images[index], size, source=self.source)
+        labels = torch.from_numpy(self.table.category_N[rows])
+        xywh = torch.from_numpy(self.table.boxes_N4[rows].astype(np.float32))
         boxes = check_boxes(xywh_to_xyxy(xywh), size=size, source=f"{self.source}, {self.paths[index].name}")
+        segments = self.table.segments
+        assert segments is not None
         masks = None
-        if all(row.get("segmentation") for row in rows):
-            masks = torch.stack([decode_segmentation(row["segmentation"], size) for row in rows])
+        if bool(segments.has_mask_N[rows].all()):
+            masks = torch.stack([self._mask(segments, int(row), size, self.paths[index].name) for row in rows])
         is_thing = torch.tensor(self.class_is_thing)[labels]
         return LabelledImage(image, boxes, masks, labels, is_thing, str(self.paths[index]))
 
-
-def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Tensor:
-    """Polygons or run lengths of COCO -> boolean mask (H, W)."""
-    from pycocotools import mask as coco_mask
-
-    if isinstance(segmentation, list):
-        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        encoded = coco_mask.frPyObjects(segmentation, *size)
-    else:
-        encoded = segmentation
-    return torch.from_numpy(coco_mask.decode(encoded).astype(bool))
+    def _mask(self, segments: Segments, row: int, size: tuple[int, int], name: str) -> Tensor:
+        try:
+            return segments.decode(row, size)
+        except ValueError as error:
+            raise ValueError(f"{self.table.place(row)}, {name}: {error}") from error
 
 
 def open_labelled(annotations: str | Path, images: str | Path) -> LabelledImages:
     """Opens a COCO file as panoptic or as instances, whichever it is."""
-    held = read_json(annotations)
-    rows = held.get("annotations") if isinstance(held, Mapping) else None
-    if rows and "segments_info" in rows[0]:
-        return CocoPanoptic(annotations, images)
-    return CocoInstances(annotations, images)
+    held = open_coco(annotations, hook=pack)
+    if held.kind == "panoptic":
+        return CocoPanoptic(held, images)
+    return CocoInstances(held.require("instances", wanted="a COCO instances or panoptic file"), images)
 
 
 class RegionSamples:
@@ -238,9 +226,3 @@ class RegionSamples:
     def _crops(self, image: Image.Image, boxes: Tensor, is_thing: Tensor, side: int) -> Tensor:
         enlarged = enlarge_boxes(boxes, factor=THING_ENLARGE, size=(image.height, image.width))
         return self.preprocess.teacher_crops(image, torch.where(is_thing[:, None], enlarged, boxes), side)
-
-
-def _classes(categories: list[Mapping[str, Any]]) -> tuple[list[int], list[str], list[bool]]:
-    ordered = sorted(categories, key=lambda row: int(row["id"]))
-    ids = [int(row["id"]) for row in ordered]
-    return ids, [str(row["name"]) for row in ordered], [bool(row.get("isthing", 1)) for row in ordered]

@@ -1,11 +1,15 @@
 """Writes the open-vocabulary split of an official instances file: base boxes to train on, base and novel to test on."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from clipself.data.detection import ClassSplit, split_classes
-from clipself.data.sources import read_json
+import numpy as np
+
+from clipself.data.coco.instances import read_instances
+from clipself.data.coco.kinds import open_coco
+from clipself.data.coco.splits import ClassSplit, split_classes
 from clipself.files import write_text
 
 
@@ -37,19 +41,22 @@ def write_split(
     Raises:
         ValueError: The file is not of that form or names do not fit.
     """
-    import json
-
-    held = read_json(annotations)
-    if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
-        raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO instances file')
-    classes = split_classes(held["categories"], split=split, base=base, novel=novel)
+    held = open_coco(annotations)
+    table = read_instances(held)
+    table.report.tell()
+    classes = split_classes(table.categories, split=split, base=base, novel=novel)
     wanted = set(classes.groups()["base" if train else "all"])
-    rows = [row for row in held["annotations"] if row["category_id"] in wanted]
-    used = {row["image_id"] for row in rows}
+    chosen = np.asarray([one.id in wanted for one in table.categories], dtype=bool)
+    rows = np.flatnonzero(chosen[table.category_N]) if len(table) else np.zeros(0, dtype=np.int64)
+    if not len(rows):
+        raise ValueError(f"{table.source} holds no box of the wanted classes; nothing of it would be left")
+    used, kept = sorted({int(place) for place in table.image_N[rows]}), set(classes.ids)
     filtered: dict[str, Any] = {
-        **held,
-        "images": [row for row in held["images"] if row["id"] in used],
-        "annotations": rows,
-        "categories": [row for row in held["categories"] if int(row["id"]) in set(classes.ids)],
+        **held.value,
+        "images": [held.value["images"][table.images[place].row] for place in used],
+        "annotations": [held.value["annotations"][int(row)] for row in table.row_N[rows]],
+        "categories": [
+            held.value["categories"][row] for row in sorted(one.row for one in table.categories if one.id in kept)
+        ],
     }
     return write_text(out, json.dumps(filtered)), classes

@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipself.data.coco.kinds import Opened
+from clipself.data.coco.panoptic import PanopticRows, read_panoptic
+from clipself.data.coco.rows import Id
 from clipself.data.images import check_size, read_image, read_segment_ids, segment_colours
 from clipself.data.scenes.art import THINGS
 from clipself.data.scenes.draw import CLASSES, SceneMaker
-from clipself.data.sources import check_images_exist, file_name_of, read_json
+from clipself.data.sources import check_images_exist
 from clipself.files import write_atomically, write_json
 from clipself.metrics.panoptic_quality import LabelledSegment
 from clipself.structures import MaskTargets
@@ -35,7 +38,7 @@ class PanopticTruth:
     ids_HW: NDArray[np.int32]
     segments: tuple[LabelledSegment, ...]
     name: str
-    image_id: int
+    image_id: Id
 
     def labels_HW(self, *, void: int = 255) -> NDArray[np.int64]:
         """Class of every pixel; crowds count, void gets a value of its own."""
@@ -48,7 +51,7 @@ class PanopticTruth:
 class PanopticImages(Protocol):
     """Pictures with panoptic labels."""
 
-    class_ids: list[int]
+    class_ids: list[Id]
     class_names: list[str]
     class_is_thing: list[bool]
 
@@ -63,7 +66,7 @@ class PanopticFile:
     """COCO's panoptic format, which ADE20K's panoptic release shares: a JSON and a folder of PNGs.
 
     Args:
-        annotations: Panoptic JSON; class ids may start at 0.
+        annotations: Panoptic JSON, or what was read of it; class ids may start at 0.
         images: Folder of the pictures.
         segments: Folder of the PNGs; the folder beside the JSON with its name if not given.
         without: Names of classes; pictures that hold one are left out.
@@ -75,37 +78,27 @@ class PanopticFile:
 
     def __init__(
         self,
-        annotations: str | Path,
+        annotations: str | Path | Opened | PanopticRows,
         images: str | Path,
         *,
         segments: str | Path | None = None,
         without: Collection[str] = (),
     ) -> None:
-        held = read_json(annotations)
-        if not isinstance(held, Mapping) or not {"images", "annotations", "categories"} <= set(held):
-            raise ValueError(f'{annotations} lacks "images", "annotations" or "categories"; pass a COCO panoptic file')
-        if held["annotations"] and "segments_info" not in held["annotations"][0]:
-            raise ValueError(f"{annotations} is not panoptic (no segments_info); pass the panoptic annotation file")
-        categories = sorted(held["categories"], key=lambda row: int(row["id"]))
-        self.class_ids = [int(row["id"]) for row in categories]
-        self.class_names = [str(row["name"]) for row in categories]
-        self.class_is_thing = [bool(row.get("isthing", 1)) for row in categories]
-        self.segments = Path(segments) if segments is not None else Path(annotations).with_suffix("")
-        self._label_of = {class_id: label for label, class_id in enumerate(self.class_ids)}
+        held = read_panoptic(annotations)
+        self.report = held.report.tell()
+        """What was read of what the file lists."""
+        self.class_ids = [one.id for one in held.categories]
+        self.class_names = [one.name for one in held.categories]
+        self.class_is_thing = [one.is_thing for one in held.categories]
+        self.segments = held.folder(segments)
         unknown = set(without) - set(self.class_names)
         if unknown:
-            raise ValueError(f"{annotations} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
-        barred = {self.class_ids[self.class_names.index(name)] for name in without}
-        names = {row["id"]: file_name_of(row) for row in held["images"]}
-        self.rows: list[Mapping[str, Any]] = [
-            row
-            for row in held["annotations"]
-            if row["image_id"] in names and not any(one["category_id"] in barred for one in row["segments_info"])
-        ]
-        self.paths = [Path(images) / names[row["image_id"]] for row in self.rows]
-        check_images_exist(self.paths, source=str(annotations))
-        pngs = [self.segments / row["file_name"] for row in self.rows]
-        check_images_exist(pngs, source=f"{annotations} (segment PNGs)")
+            raise ValueError(f"{held.source} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
+        barred = {self.class_names.index(name) for name in without}
+        self.rows = [row for row in held.rows if not any(one.label in barred for one in row.segments)]
+        self.paths = [Path(images) / row.image.file for row in self.rows]
+        check_images_exist(self.paths, source=held.source)
+        check_images_exist([self.segments / row.file for row in self.rows], source=f"{held.source} (segment PNGs)")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -117,23 +110,18 @@ class PanopticFile:
             ValueError: Picture and label differ in size.
         """
         row, image = self.rows[index], read_image(self.paths[index])
-        png = self.segments / row["file_name"]
-        ids = read_segment_ids(png, listed=[int(one["id"]) for one in row["segments_info"]])
+        png = self.segments / row.file
+        ids = read_segment_ids(png, listed=[one.id for one in row.segments])
         check_size(ids, image.size, source=png, picture=self.paths[index])
-        segments = tuple(
-            LabelledSegment(
-                id=int(one["id"]), label=self._label_of[one["category_id"]], is_crowd=bool(one.get("iscrowd", 0))
-            )
-            for one in row["segments_info"]
-        )
+        segments = tuple(LabelledSegment(id=one.id, label=one.label, is_crowd=one.is_crowd) for one in row.segments)
         return PanopticTruth(
-            image=image, ids_HW=ids, segments=segments, name=str(self.paths[index]), image_id=row["image_id"]
+            image=image, ids_HW=ids, segments=segments, name=str(self.paths[index]), image_id=row.image.id
         )
 
     def occurring(self) -> list[str]:
         """Names of the classes that at least one segment has."""
-        there = {one["category_id"] for row in self.rows for one in row["segments_info"]}
-        return [name for class_id, name in zip(self.class_ids, self.class_names, strict=True) if class_id in there]
+        there = {one.label for row in self.rows for one in row.segments}
+        return [name for label, name in enumerate(self.class_names) if label in there]
 
 
 class ScenePanoptic:
@@ -189,7 +177,7 @@ class PanopticWriter:
         self,
         folder: str | Path,
         *,
-        class_ids: Sequence[int],
+        class_ids: Sequence[Id],
         class_names: Sequence[str],
         class_is_thing: Sequence[bool],
     ) -> None:
@@ -204,7 +192,7 @@ class PanopticWriter:
     def add(
         self,
         *,
-        image_id: int,
+        image_id: Id,
         name: str,
         ids_HW: NDArray[np.integer],
         labels: Mapping[int, int],

@@ -21,9 +21,8 @@ from clipself.data.images import (
     find_pictures,
     read_image,
     read_index_map,
-    read_segment_ids,
 )
-from clipself.data.labelled import CocoPanoptic
+from clipself.data.panoptic import PanopticFile
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import read_json
 from clipself.renamed import old_names
@@ -142,8 +141,8 @@ class PanopticMaps:
     """
 
     def __init__(self, annotations: str | Path, images: str | Path) -> None:
-        self.held = CocoPanoptic(annotations, images)
-        self.class_names = self.held.class_names
+        self.held = PanopticFile(annotations, images)
+        self.class_names, self.report = self.held.class_names, self.held.report
         self.ignore_label = IGNORED if len(self.class_names) <= IGNORED else IGNORED_16
         self.image_names = [Path(os.path.relpath(path, images)).as_posix() for path in self.held.paths]
 
@@ -152,15 +151,9 @@ class PanopticMaps:
 
     def read(self, index: int) -> SemanticImage:
         """Decodes a picture and its segments; pixels of no segment are ignored."""
-        row, path = self.held.rows[index], self.held.paths[index]
-        image, png = read_image(path), self.held.segments / row["file_name"]
-        ids = read_segment_ids(png, listed=[info["id"] for info in row["segments_info"]])
-        check_size(ids, image.size, source=png, picture=path)
-        rank = {class_id: place for place, class_id in enumerate(self.held.class_ids)}
-        labels = np.full(ids.shape, self.ignore_label, dtype=np.int64)
-        for info in row["segments_info"]:
-            labels[ids == info["id"]] = rank[info["category_id"]]
-        return SemanticImage(image=image, labels_HW=torch.from_numpy(labels), name=str(path))
+        truth = self.held.read(index)
+        labels = torch.from_numpy(truth.labels_HW(void=self.ignore_label))
+        return SemanticImage(image=truth.image, labels_HW=labels, name=truth.name)
 
 
 class SceneMaps:

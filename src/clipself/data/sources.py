@@ -1,17 +1,22 @@
 """Where images and their boxes come from: a folder, a COCO file, proposals."""
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from clipself.data.coco.instances import read_instances
+from clipself.data.coco.kinds import open_coco
+from clipself.data.coco.report import Notes
+from clipself.data.coco.results import read_proposals
+from clipself.data.coco.rows import check_picture_size, describe_images, read_images
+from clipself.data.coco.segments import drop
 from clipself.data.images import find_pictures
+from clipself.files import read_json as read_json
 from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 
 
@@ -52,19 +57,20 @@ class ImageFolder:
 
 
 class CocoImages:
-    """The images of a COCO or LVIS file, with its annotation boxes or with proposals.
+    """The images of a COCO or LVIS file, with its annotation boxes or with proposals: a view on `data.coco`.
 
-    Boxes are kept in one array, so that memory stays at 16 bytes a box.
+    Boxes are kept in one array, so that memory stays at 16 bytes a box. Those without width or height, and those
+    outside their picture, are passed over and counted.
 
     Args:
-        annotations: COCO-style JSON with "images" (and "annotations" if no proposals are given).
+        annotations: COCO-style JSON with "images"; instances, unless proposals are given or no boxes are needed.
         images: Folder that `file_name` is relative to; LVIS files without `file_name` use the end of `coco_url`.
         proposals: COCO-results JSON (list of {"image_id", "bbox": xywh, "score"}) or an annotation JSON.
         needs_boxes: Whether a file without boxes is an error; patches need none.
 
     Raises:
         FileNotFoundError: A file is missing; missing images are counted and the first are named.
-        ValueError: A file is not of that form, or holds no boxes.
+        ValueError: A file is not of that form, a row of it cannot be meant, or it holds no boxes.
     """
 
     def __init__(
@@ -76,15 +82,28 @@ class CocoImages:
         needs_boxes: bool = True,
     ) -> None:
         self.source = str(proposals or annotations)
-        held = read_json(annotations)
-        if not isinstance(held, Mapping) or "images" not in held:
-            raise ValueError(f'{annotations} has no "images"; pass a COCO-style annotation file')
-        root = Path(images)
-        self.ids = [row["id"] for row in held["images"]]
-        self.paths: list[Path] = [root / file_name_of(row) for row in held["images"]]
+        held = open_coco(annotations, hook=drop)
+        if proposals is None and needs_boxes:
+            table = read_instances(held, classes=False)
+            listed, place_N, boxes_N4, report = table.images, table.image_N, table.boxes_N4, table.report
+            place_N, boxes_N4 = place_N[table.fit_N], boxes_N4[table.fit_N]
+        else:
+            held.require("instances", "panoptic", "captions", "images", wanted="a COCO-style annotation file")
+            notes = Notes()
+            listed = read_images(held, notes)
+            place_N, boxes_N4, report = np.zeros(0, np.int64), np.zeros((0, 4)), describe_images(held, listed, notes)
+            if proposals is not None:
+                found = read_proposals(proposals, listed)
+                place_N, boxes_N4, report = found.image_N, found.boxes_N4, found.report
+        self.report = report.tell()
+        """What was read of what the file lists."""
+        self.images = listed
+        self.ids = [image.id for image in listed]
+        self.paths: list[Path] = [Path(images) / image.file for image in listed]
         check_images_exist(self.paths, source=str(annotations))
-        rows = held.get("annotations", []) if proposals is None else _result_rows(read_json(proposals), str(proposals))
-        self._start, self._boxes = _group_boxes(rows, self.ids)
+        order = np.argsort(place_N, kind="stable")
+        self._start = np.searchsorted(place_N[order], np.arange(len(listed) + 1))
+        self._boxes = boxes_N4[order].astype(np.float32)
         if needs_boxes and not len(self._boxes):
             raise ValueError(
                 f"{self.source} holds no boxes for the images of {annotations}; were they made for others?"
@@ -97,35 +116,14 @@ class CocoImages:
         """Boxes (N, 4) of an image in pixels, as annotated; only those across the border are changed (clipped).
 
         Raises:
-            ValueError: A box is swapped, empty, outside the image or not finite.
+            ValueError: The image has another size than the file says, or a box lies outside it.
         """
         xywh = torch.from_numpy(self._boxes[self._start[index] : self._start[index + 1]])
+        if len(xywh):
+            check_picture_size(self.images[index], size, source=self.source)
         boxes = xywh_to_xyxy(xywh)
         clipped = check_boxes(boxes, size=size, source=f"{self.source}, {self.paths[index].name}")
         return torch.where((clipped == boxes).all(-1, keepdim=True), xywh, xyxy_to_xywh(clipped))
-
-
-def read_json(path: str | Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not JSON.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no annotation file at {path}; check the path")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); was it cut short while copying?") from error
-
-
-def file_name_of(row: Mapping[str, Any]) -> str:
-    """`file_name`, or the last two parts of `coco_url` as LVIS needs."""
-    if "file_name" in row:
-        return str(row["file_name"])
-    return "/".join(str(row["coco_url"]).split("/")[-2:])
 
 
 def check_images_exist(paths: Sequence[Path], *, source: str) -> None:
@@ -137,32 +135,10 @@ def check_images_exist(paths: Sequence[Path], *, source: str) -> None:
     """
     if not paths:
         raise ValueError(f"{source} lists no images; there is nothing to do")
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not os.path.isfile(path)]  # is_file() raises on names that are too long
     if missing:
         named = ", ".join(str(path) for path in missing[:3])
         raise FileNotFoundError(
             f"{len(missing)} of {len(paths)} images named by {source} are missing, such as {named}; "
             "pass the folder that its file names are relative to"
         )
-
-
-def _result_rows(held: Any, source: str) -> Sequence[Mapping[str, Any]]:
-    rows = held.get("annotations") if isinstance(held, Mapping) else held
-    if not isinstance(rows, list) or (rows and not {"image_id", "bbox"} <= set(rows[0])):
-        raise ValueError(f'{source} is not a list of {{"image_id", "bbox", "score"}}; pass a COCO-results file')
-    if not rows:
-        raise ValueError(f"{source} holds no proposals; make some first, or distil image patches instead")
-    return rows
-
-
-def _group_boxes(
-    rows: Sequence[Mapping[str, Any]], ids: Sequence[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Start of each image's boxes, and all `xywh` boxes in one array."""
-    by_image: dict[Any, list[list[float]]] = defaultdict(list)
-    for row in rows:
-        by_image[row["image_id"]].append(row["bbox"])
-    groups = [by_image.get(image_id, []) for image_id in ids]
-    start = np.cumsum([0, *map(len, groups)], dtype=np.int64)
-    flat = [box for group in groups for box in group]
-    return start, np.asarray(flat, dtype=np.float32).reshape(-1, 4)

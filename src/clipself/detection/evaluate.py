@@ -8,14 +8,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from clipself.data.coco.instances import Instances, read_instances
+from clipself.data.coco.write import truth_rows
 from clipself.data.detection import ClassSplit, CocoDetection
-from clipself.data.sources import read_json
 from clipself.detection.config import DetectionEvaluateConfig
 from clipself.detection.detector import open_detector
 from clipself.detection.protocol import NamedDetector
 from clipself.detection.results import to_coco
 from clipself.engine.resolve import resolve
-from clipself.files import write_json, write_text
+from clipself.files import read_json, write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
 from clipself.text.templates import spoken_name
@@ -76,9 +77,10 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
     if changes:
         detector.change_scoring(**changes)
     told = config.split or config.base or config.novel
+    table = read_instances(config.annotations, masks=True)
     data = CocoDetection(
-        config.annotations, config.images, split=config.split, base=config.base,
-        novel=config.novel if told else unseen_names(config.annotations, detector.trained_names), train=False,
+        table, config.images, split=config.split, base=config.base,
+        novel=config.novel if told else unseen_names(table, detector.trained_names), train=False,
     )  # fmt: skip
     runs: list[tuple[str, Mapping[str, str], Sequence[str]]] = [(config.checkpoint, {}, ())]
     if config.synonyms is not None:
@@ -101,13 +103,12 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
     return reports
 
 
-def unseen_names(annotations: Path, trained: Sequence[str]) -> list[str] | None:
+def unseen_names(table: Instances, trained: Sequence[str]) -> list[str] | None:
     """Categories of a file that training did not see, compared as they are spoken; None where nothing is known."""
     if not trained:
         return None
     seen = set(map(spoken_name, trained))
-    names = [str(row["name"]) for row in read_json(annotations)["categories"]]
-    return [name for name in names if spoken_name(name) not in seen]
+    return [one.name for one in table.categories if spoken_name(one.name) not in seen]
 
 
 def read_synonyms(path: Path, names: Sequence[str]) -> dict[str, str]:
@@ -158,10 +159,11 @@ def score_detector(
     found_of = detector.stream(data.paths[:count], asked, batch_size=batch_size)
     shown = tqdm(found_of, total=count, desc=title[-30:], disable=not progress)
     known = len(classes.ids)
-    for image_id, found in zip(data.ids[:count], shown, strict=True):
+    for index, (image_id, found) in enumerate(zip(data.ids[:count], shown, strict=True)):
+        data.check_size(index, found.size)
         results += to_coco(found[found.labels < known], image_id=image_id, category_ids=classes.ids)
-    truth = truth_of(data, count)
-    has_masks = bool(results) and "segmentation" in results[0] and _has_masks(truth)
+    truth = truth_of(data, count, masks=bool(results) and "segmentation" in results[0])
+    has_masks = _has_masks(truth)
     if metric == "lvis" or (metric == "auto" and "neg_category_ids" in next(iter(truth["images"]), {})):
         scores = lvis_ap(truth, results, iou_type="segm" if has_masks else "bbox")
         kinds = {"lvis": "mask" if has_masks else "box"}
@@ -181,17 +183,9 @@ def _has_masks(truth: Mapping[str, Any]) -> bool:
     return bool(truth["annotations"]) and all(row.get("segmentation") for row in truth["annotations"])
 
 
-def truth_of(data: CocoDetection, count: int) -> dict[str, Any]:
+def truth_of(data: CocoDetection, count: int, *, masks: bool = False) -> dict[str, Any]:
     """The annotation file, cut to the classes and the images that are scored; crowds stay, they excuse detections."""
-    held = read_json(data.source)
-    images, categories = set(data.ids[:count]), set(data.classes.ids)
-    return {
-        "images": [row for row in held["images"] if row["id"] in images],
-        "annotations": [
-            row for row in held["annotations"] if row["image_id"] in images and row["category_id"] in categories
-        ],
-        "categories": [row for row in held["categories"] if row["id"] in categories],
-    }
+    return truth_rows(data.table, image_ids=data.ids[:count], category_ids=data.classes.ids, masks=masks)
 
 
 def _class_rows(classes: ClassSplit, scores: DetectionScores) -> Iterator[Mapping[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipself.metrics.own_ids import Id, renumber
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectionScores:
@@ -17,32 +19,34 @@ class DetectionScores:
     Attributes:
         summary: Name -> value; NaN where there is no truth to find. COCO files: AP, AP50, AP75, APs, APm, APl, and
             AP50 of the groups; LVIS files also APr, APc, APf, AR@300.
-        ap_per_class: Category id -> AP over IoU .50:.95; NaN for a class without truth.
+        ap_per_class: The file's own category id -> AP over IoU .50:.95; NaN for a class without truth.
         ap50_per_class: Category id -> AP at IoU .50.
     """
 
     summary: Mapping[str, float]
-    ap_per_class: Mapping[int, float] = field(default_factory=dict)
-    ap50_per_class: Mapping[int, float] = field(default_factory=dict)
+    ap_per_class: Mapping[Id, float] = field(default_factory=dict)
+    ap50_per_class: Mapping[Id, float] = field(default_factory=dict)
 
 
 def coco_ap(
     truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     *,
-    groups: Mapping[str, Iterable[int]] | None = None,
+    groups: Mapping[str, Iterable[Id]] | None = None,
     iou_type: str = "bbox",
 ) -> DetectionScores:
     """Scores COCO results as the official tool does: at most 100 detections of an image *and class*.
 
+    Ids may be numbers or text, count from anywhere and stand in any order; see `renumber`.
+
     Args:
-        truth: A COCO instances file, read.
+        truth: A COCO instances file, read; see `renumber` for what its rows may lack.
         results: Rows of `image_id`, `category_id`, `bbox` (`xywh`) or `segmentation`, `score`.
         groups: Name -> category ids; each adds "AP50 <name>", the plain mean over those of its classes that occur.
         iou_type: "bbox" or "segm".
 
     Raises:
-        ValueError: A result names an image that the truth does not hold.
+        ValueError: A row names an image or class that the truth does not list, or cannot be scored.
     """
     precision_TRKAM, ids = evaluate_precision(truth, results, iou_type=iou_type, most=(1, 10, 100))
     per_class = mean_over(precision_TRKAM[:, :, :, 0, -1], axis=(0, 1))
@@ -73,7 +77,7 @@ def evaluate_precision(
     iou_type: str,
     most: tuple[int, ...],
     keep: Any = None,
-) -> tuple[NDArray[np.float64], list[int]]:
+) -> tuple[NDArray[np.float64], list[Any]]:
     """Runs pycocotools without its printing.
 
     Args:
@@ -84,29 +88,25 @@ def evaluate_precision(
         keep: Receives the evaluator after it has accumulated, for more of its numbers.
 
     Returns:
-        Precision (threshold, recall, class, area, limit) with -1 where there is no truth, and the category ids.
+        Precision (threshold, recall, class, area, limit) with -1 where there is no truth, and the file's own ids of
+        its categories.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    known = {image["id"] for image in truth["images"]}
-    stray = next((row["image_id"] for row in results if row["image_id"] not in known), None)
-    if stray is not None:
-        raise ValueError(
-            f"a result is for image {stray}, which the annotations do not list; were they made for others?"
-        )
+    own = renumber(truth, results, iou_type=iou_type)
     with contextlib.redirect_stdout(io.StringIO()):
         held = COCO()
-        held.dataset = {"info": {}, **truth, "annotations": [{"iscrowd": 0, **row} for row in truth["annotations"]]}
+        held.dataset = own.truth
         held.createIndex()
-        found = held.loadRes([dict(row) for row in results]) if results else _nothing(held)
+        found = held.loadRes(own.results) if own.results else _nothing(held)
         run = COCOeval(held, found, iou_type)
         run.params.maxDets = list(most)
         run.evaluate()
         run.accumulate()
     if keep is not None:
         keep(run)
-    return np.asarray(run.eval["precision"], dtype=np.float64), [int(category) for category in run.params.catIds]
+    return np.asarray(run.eval["precision"], dtype=np.float64), list(own.categories)
 
 
 def _nothing(held: Any) -> Any:

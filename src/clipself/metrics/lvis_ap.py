@@ -30,10 +30,10 @@ def lvis_ap(
     Returns:
         AP, AP50, AP75, APs, APm, APl, APr, APc, APf and AR@300, with the classes' own.
     """
-    present: dict[Any, set[int]] = defaultdict(set)
+    present: dict[Any, set[Any]] = defaultdict(set)
     for row in truth["annotations"]:
         present[row["image_id"]].add(row["category_id"])
-    scored = {image["id"]: present[image["id"]] | set(image.get("neg_category_ids", ())) for image in truth["images"]}
+    scored = {image["id"]: present[image["id"]] | set(image.get("neg_category_ids") or ()) for image in truth["images"]}
     kept = [row for row in best_per_image(results, most) if row["category_id"] in scored.get(row["image_id"], ())]
     held = {**truth, "annotations": [*truth["annotations"], *_blankets(truth, iou_type)]}
     recall: dict[str, float] = {}
@@ -62,12 +62,11 @@ def best_per_image(results: Sequence[Mapping[str, Any]], most: int) -> list[Mapp
 def _blankets(truth: Mapping[str, Any], iou_type: str) -> list[dict[str, Any]]:
     """One crowd over the whole image for each class that is not exhaustively annotated in it."""
     blankets: list[dict[str, Any]] = []
-    start = 1 + max((row["id"] for row in truth["annotations"]), default=0)
+    listed = {row["id"] for row in truth["categories"]}
     for image in truth["images"]:
-        height, width = image["height"], image["width"]
-        for category in image.get("not_exhaustive_category_ids", ()):
+        for category in set(image.get("not_exhaustive_category_ids") or ()) & listed:
+            height, width = image["height"], image["width"]
             blanket = {
-                "id": start + len(blankets),
                 "image_id": image["id"],
                 "category_id": category,
                 "bbox": [0.0, 0.0, float(width), float(height)],

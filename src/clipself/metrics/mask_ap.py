@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipself.metrics.coco_ap import coco_ap
+from clipself.ops.run_lengths import encode_mask as encode_mask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,14 +90,6 @@ class MaskAP:
             ap75=100 * scores.summary["AP75"],
             per_class=tuple(100 * scores.ap_per_class[label + 1] for label in range(self.num_classes)),
         )
-
-
-def encode_mask(mask_HW: NDArray[np.bool_]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask, ready for JSON."""
-    from pycocotools import mask as coco_mask
-
-    encoded = coco_mask.encode(np.asfortranarray(mask_HW, dtype=np.uint8))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def _row(image_id: int, mask: NDArray[np.bool_], label: int) -> dict[str, Any]:

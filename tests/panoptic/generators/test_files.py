@@ -166,5 +166,5 @@ def test_masks_of_two_sizes_and_scores_that_are_none_are_named(tmp_path: Path) -
     for score in ("high", None, math.nan):
         row = {"file_name": "a.jpg", "segmentation": one_mask(0), "score": score}
         (tmp_path / "b.json").write_text(json.dumps([row]))
-        with pytest.raises(ValueError, match=r"the score of row 0 is .*, expected a number in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r'row 0: its "score" is .*, expected a number in \[0, 1\]'):
             ask(FileMasks(tmp_path / "b.json"), "a.jpg")

@@ -1,20 +1,21 @@
 """Masks that lie in files: panoptic labels, SAM, any tool that writes run lengths."""
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from clipself.data.coco.kinds import open_coco
+from clipself.data.coco.panoptic import PanopticRows, read_panoptic
+from clipself.data.coco.results import MaskRows, read_masks
+from clipself.data.coco.segments import pack
 from clipself.data.images import read_segment_ids
-from clipself.data.labelled import decode_segmentation
-from clipself.data.sources import file_name_of, read_json
 from clipself.panoptic.generators.by_picture import ByPicture
 from clipself.panoptic.generators.mask_set import MaskSet
 
@@ -27,14 +28,18 @@ class _Stored:
     """The masks of one picture, not yet decoded.
 
     Attributes:
-        rows: Place in the file and row, each with a segmentation.
+        held: The list they stand in, where it is a list.
+        rows: Their places in it.
         png: Panoptic map, where the masks lie in one.
-        ids: Its segments that are no crowd.
+        ids: Its segments.
+        wanted: Those of them that are no crowd.
     """
 
-    rows: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+    held: MaskRows | None = None
+    rows: list[int] = field(default_factory=list)
     png: Path | None = None
     ids: list[int] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)
 
 
 class FileMasks:
@@ -64,24 +69,31 @@ class FileMasks:
             for path in sorted(self.source.rglob("*.json")):
                 self._lists.slot(str(path.relative_to(self.source).with_suffix("")), path)
         else:
-            self._index(read_json(self.source), Path(segments) if segments else self.source.with_suffix(""))
-
-    def _index(self, held: Any, pngs: Path) -> None:
-        rows, files = _rows_of(held, self.source), _files_of(held)
-        nameless = _Stored()
-        for place, row in enumerate(rows):
-            name = files.get(row.get("image_id"), row.get("file_name", row.get("image_id")))
-            stored = nameless if name is None else self._stored.slot(str(name), _Stored())
-            if "segments_info" in row:
-                stored.png, stored.ids = pngs / row["file_name"], _plain_ids(row["segments_info"])
+            opened = open_coco(self.source, hook=pack)
+            if opened.kind == "panoptic":
+                self._index_pngs(read_panoptic(opened), segments)
             else:
-                stored.rows.append((place, row))
-        if nameless.rows and len(nameless.rows) < len(rows):
+                self._index_lists(read_masks(opened))
+
+    def _index_pngs(self, held: PanopticRows, segments: str | Path | None) -> None:
+        held.report.tell()
+        for row in held.rows:
+            stored = self._stored.slot(row.image.file, _Stored())
+            stored.png, stored.ids = held.folder(segments) / row.file, [one.id for one in row.segments]
+            stored.wanted = [one.id for one in row.segments if not one.is_crowd]
+
+    def _index_lists(self, held: MaskRows) -> None:
+        held.report.tell()
+        nameless = [row for row, key in enumerate(held.keys) if key is None]
+        if nameless and len(nameless) < len(held.keys):
             raise ValueError(
-                f'{self.source}: row {nameless.rows[0][0]} has neither "file_name" nor "image_id", others have; '
-                "say for each row which picture it belongs to"
+                f'{held.place(nameless[0])} has neither "file_name" nor "image_id", others have; say for each row '
+                "which picture it belongs to"
             )
-        self._only = nameless if nameless.rows else None
+        for row, key in enumerate(held.keys):
+            if key is not None:
+                self._stored.slot(key, _Stored(held=held)).rows.append(row)
+        self._only = _Stored(held=held, rows=nameless) if nameless else None
 
     def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
         """The stored masks of a picture; none where the file lists none.
@@ -102,7 +114,8 @@ class FileMasks:
                 raise FileNotFoundError(
                     f"{self.source} holds no {Path(file).stem}.json; write one list of masks for each picture"
                 )
-            return _Stored(rows=list(enumerate(_rows_of(read_json(path), path))))
+            held = read_masks(path)
+            return _Stored(held=held, rows=list(range(len(held.rows))))
         return self._stored.find(file) or _Stored() if self._only is None else self._only_one(self._only, file)
 
     def _only_one(self, only: _Stored, file: str) -> _Stored:
@@ -120,50 +133,19 @@ class FileMasks:
         if stored.png is not None:
             if not stored.png.is_file():
                 raise FileNotFoundError(f"no segments at {stored.png}; pass the folder of the PNGs")
-            ids = read_segment_ids(stored.png)
+            ids = read_segment_ids(stored.png, listed=stored.ids)
             _check_size(ids.shape, size, file)
-            masks = [torch.from_numpy(np.asarray(ids == one)) for one in stored.ids]
+            masks = [torch.from_numpy(np.asarray(ids == one)) for one in stored.wanted]
             return _stack(masks, size), [1.0] * len(masks)
-        masks = []
-        for place, row in stored.rows:
+        masks, held = [], stored.held
+        if held is None:
+            return _stack([], size), []
+        for row in stored.rows:
             try:
-                mask = decode_segmentation(row["segmentation"], size)
+                masks.append(held.segments.decode(row, size))
             except ValueError as error:
-                raise ValueError(f"{self.source}: the mask of row {place}, for {file}: {error}") from error
-            _check_size(tuple(mask.shape), size, file)
-            masks.append(mask)
-        return _stack(masks, size), [self._score_of(place, row) for place, row in stored.rows]
-
-    def _score_of(self, place: int, row: Mapping[str, Any]) -> float:
-        score = row.get("score", row.get("predicted_iou", 1.0))
-        if not isinstance(score, int | float) or not math.isfinite(score):
-            raise ValueError(f"{self.source}: the score of row {place} is {score!r}, expected a number in [0, 1]")
-        return float(score)
-
-
-def _rows_of(held: Any, source: Path) -> list[Mapping[str, Any]]:
-    rows = held.get("annotations") if isinstance(held, Mapping) else held
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise ValueError(
-            f"{source} holds no masks; pass a COCO panoptic JSON, a list of run lengths, or a folder of them"
-        )
-    for place, row in enumerate(rows):
-        if not row.keys() & {"segments_info", "segmentation"}:
-            raise ValueError(f"{source}: row {place} has neither segments_info nor segmentation: {sorted(row)}")
-    return rows
-
-
-def _files_of(held: Any) -> dict[Any, str]:
-    """Image id -> file; None stands for the one picture of a SA-1B list."""
-    if not isinstance(held, Mapping):
-        return {}
-    files = {row["id"]: file_name_of(row) for row in held.get("images", ())}
-    one = held.get("image")
-    return {**files, None: str(one["file_name"])} if isinstance(one, Mapping) and "file_name" in one else files
-
-
-def _plain_ids(segments: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [one["id"] for one in segments if not one.get("iscrowd", 0)]
+                raise ValueError(f"{held.place(row)}, for {file}: {error}") from error
+        return _stack(masks, size), [held.scores[row] for row in stored.rows]
 
 
 def _check_size(own: tuple[int, ...], size: tuple[int, int], file: str) -> None:

@@ -1,0 +1,91 @@
+"""What was read of a file against what it lists: counted while reading, told in one line."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+log = logging.getLogger(__name__)
+
+EXAMPLES: Final = 3
+"""Places that are kept of each thing that was noticed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remark:
+    """One kind of thing that was noticed.
+
+    Attributes:
+        what: In words, such as "boxes without width or height left out".
+        count: How often.
+        examples: The first places.
+    """
+
+    what: str
+    count: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.examples)
+        return f"{self.count} {self.what} ({shown}{', ...' if self.count > len(self.examples) else ''})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadReport:
+    """What a reader made of a file.
+
+    Attributes:
+        source: The file.
+        kind: What it holds: "instances", "panoptic", "results", "masks", ...
+        listed: Name of a part ("pictures", "rows", "classes") -> how many the file lists.
+        read: The same parts -> how many are used.
+        remarks: What was left out, or understood in another way than written.
+    """
+
+    source: str
+    kind: str
+    listed: Mapping[str, int]
+    read: Mapping[str, int]
+    remarks: tuple[Remark, ...] = ()
+
+    def to_line(self) -> str:
+        """Counts and remarks in one line."""
+        counts = ", ".join(f"{self.read.get(part, 0)} of {count} {part}" for part, count in self.listed.items())
+        noticed = "".join(f"; {remark}" for remark in self.remarks)
+        return f"{Path(self.source).name} ({self.kind}): {counts}{noticed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the JSON of an evaluation."""
+        return {
+            "source": self.source,
+            "kind": self.kind,
+            "listed": dict(self.listed),
+            "read": dict(self.read),
+            "remarks": [{"what": one.what, "count": one.count, "examples": list(one.examples)} for one in self.remarks],
+        }
+
+    def tell(self) -> "ReadReport":
+        """Logs the line, as a warning if something was noticed; returns the report."""
+        log.log(logging.WARNING if self.remarks else logging.INFO, "%s", self.to_line())
+        return self
+
+
+@dataclass(kw_only=True, slots=True)
+class Notes:
+    """Counts what is noticed while a file is read."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, what: str, place: str) -> None:
+        """One more of a kind."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+        if self.counts[what] <= EXAMPLES:
+            self.places.setdefault(what, []).append(place)
+
+    def remarks(self) -> tuple[Remark, ...]:
+        """All of them so far."""
+        return tuple(
+            Remark(what=what, count=count, examples=tuple(self.places[what])) for what, count in self.counts.items()
+        )
