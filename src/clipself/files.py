@@ -179,6 +179,9 @@ def read_json(path: str | Path, *, hook: Callable[[dict[str, Any]], Any] | None 
         FileNotFoundError: There is no such file.
         ValueError: The file is not JSON, or in another encoding.
     """
+    if not Path(path).is_file():
+        what = "it is a folder, pass a file" if Path(path).is_dir() else "check the path"
+        raise FileNotFoundError(f"no annotation file at {path}; {what}")
     text = read_text(path)
     try:
         with without_collection():
