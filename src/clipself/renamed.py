@@ -113,13 +113,13 @@ NAMES: Final[Mapping[str, str]] = {
     "clipself.panoptic.config.SegmentConfig": "clipself.panoptic.config.PanopticConfig",
     "clipself.panoptic.config.TrainMasksConfig": "clipself.panoptic.config.PanopticTrainConfig",
     "clipself.panoptic.load_mask_model": "clipself.panoptic.generators.own.load_own_masks",
-    "clipself.panoptic.mask_model.MaskModelConfig": "clipself.panoptic.generators.own.OwnMasksSettings",
+    "clipself.panoptic.mask_model.MaskModelConfig": "clipself.panoptic.settings.OwnMasksSettings",
     "clipself.panoptic.mask_model.load_mask_model": "clipself.panoptic.generators.own.load_own_masks",
     "clipself.panoptic.mask_model.save_mask_model": "clipself.panoptic.generators.own.save_own_masks",
     "clipself.panoptic.open_masks": "clipself.panoptic.generators.table.open_generator",
     "clipself.panoptic.open_masks.open_masks": "clipself.panoptic.generators.table.open_generator",
     "clipself.panoptic.postprocess.PanopticMap": "clipself.structures.Panoptic",
-    "clipself.panoptic.train.TrainMasksResult": "clipself.panoptic.train.PanopticTrainResult",
+    "clipself.panoptic.train.TrainMasksResult": "clipself.engine.result.TrainResult",
     "clipself.panoptic.train.train_masks": "clipself.panoptic.train.train_panoptic",
     "clipself.panoptic.train_masks": "clipself.panoptic.train.train_panoptic",
     **{
@@ -160,6 +160,11 @@ NAMES: Final[Mapping[str, str]] = {
 }
 """Old dotted name -> the new one, for what has another name in the same or another module."""
 
+_JUDGED: Final[Mapping[str, str]] = {
+    "judge_by": "judge.by",
+    **{field: f"judge.{field}" for field in ("image_size", "readout", "templates")},
+    **{field: f"rules.{field}" for field in ("object_threshold", "overlap_threshold", "top")},
+}
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "DetectionEvaluateConfig": {"detector": "checkpoint"},
     "DetectionPredictConfig": {"detector": "checkpoint"},
@@ -198,6 +203,30 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
             )
         },
     },
+    "PanopticTrainConfig": {
+        "without": "novel",
+        **{
+            field: f"generator.{field}"
+            for field in (
+                "channels",
+                "heads",
+                "hidden",
+                "image_size",
+                "layers",
+                "pixel_hidden",
+                "pixel_layers",
+                "queries",
+                "taps",
+                "templates",
+            )
+        },
+        **{
+            field: f"loss.{field}"
+            for field in ("class_weight", "dice_weight", "mask_weight", "no_object", "num_points")
+        },
+    },
+    "PanopticEvaluateConfig": {**_JUDGED, "models": "model"},
+    "PanopticPredictConfig": {**_JUDGED, "inputs": "images", "things": "names"},
 }
 """Class of settings -> {old field: new field}; a dot reaches into nested settings ("hidden": "segmenter.hidden").
 

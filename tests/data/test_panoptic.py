@@ -11,6 +11,7 @@ from clipself.data.mask_batches import MaskDataset, collate_masks
 from clipself.data.panoptic import PanopticFile, PanopticWriter, ScenePanoptic, mask_targets
 from clipself.data.preprocess import Preprocess
 from clipself.data.scenes.draw import SceneMaker
+from clipself.structures import Panoptic, PanopticSegment
 
 PLAIN = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -74,11 +75,17 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     writer = PanopticWriter(tmp_path, class_ids=[3, 9], class_names=["cat", "sky"], class_is_thing=[True, False])
     ids = np.zeros((4, 6), dtype=np.int32)
     ids[:2, :3], ids[2:] = 1, 70000
-    png = writer.add(image_id=12, name="some/cat.jpg", ids_HW=ids, labels={1: 0, 70000: 1}, scores={1: 0.5, 70000: 1.0})
+    segments = (
+        PanopticSegment(id=1, label=0, is_thing=True, score=0.5),
+        PanopticSegment(id=70000, label=1, is_thing=False, score=1.0),
+    )
+    found = Panoptic(ids_HW=torch.from_numpy(ids), segments=segments)
+    png = writer.add(found, image_id=12, file="some/cat.jpg", name="some/cat")
     held = json.loads(writer.close().read_text())
     np.testing.assert_array_equal(read_segment_ids(png), ids)
     (row,) = held["annotations"]
-    assert (row["image_id"], row["file_name"]) == (12, "cat.png")
+    assert (row["image_id"], row["file_name"]) == (12, "some/cat.png")
+    assert held["images"] == [{"id": 12, "file_name": "some/cat.jpg", "height": 4, "width": 6}]
     first, second = row["segments_info"]
     assert (first["category_id"], first["isthing"], first["area"], first["bbox"]) == (3, 1, 6, [0, 0, 3, 2])
     assert (second["category_id"], second["isthing"], second["area"]) == (9, 0, 12)

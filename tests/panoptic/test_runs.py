@@ -1,6 +1,7 @@
 """Train, evaluate and predict on a handful of drawn pictures, through the public functions and the command line."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +9,31 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.support.panoptic import NAMES, write_world
+from tests.support.panoptic import NAMES, draw_world, write_world
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.cli.main import main
 from clipself.data.images import read_segment_ids
 from clipself.data.panoptic import PanopticFile
-from clipself.engine.log import read_metrics
 from clipself.metrics.panoptic_quality import PanopticQuality
 from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.evaluate import evaluate_panoptic
-from clipself.panoptic.generators.own import OwnMasksSettings, build_mask_model, load_own_masks, taps_of
-from clipself.panoptic.predict import predict_panoptic, read_names
+from clipself.panoptic.generators.own import build_mask_model, load_own_masks, taps_of
+from clipself.panoptic.predict import predict_panoptic
 from clipself.panoptic.recipes import PANOPTIC_RECIPES, panoptic_recipe
+from clipself.panoptic.settings import OwnMasksSettings, Rules
 from clipself.panoptic.train import train_panoptic
 
-SMALL: dict[str, Any] = {
+SHAPE: dict[str, Any] = {
     "image_size": 64, "channels": 32, "pixel_layers": 1, "pixel_hidden": 32, "layers": 2, "hidden": 32, "queries": 6,
-    "heads": 2, "num_points": 128, "templates": "simple", "batch_size": 2, "workers": 0, "save_every": 0,
+    "heads": 2, "templates": "simple",
+}  # fmt: skip
+SMALL: dict[str, Any] = {
+    "generator": SHAPE, "loss": {"num_points": 128}, "batch_size": 2, "workers": 0, "save_every": 0,
     "warmup_steps": 0, "precision": "fp32", "device": "cpu", "jitter": (1.0, 1.0), "flip": 0.0,
 }  # fmt: skip
+LOOK: dict[str, Any] = {"judge": {"templates": "simple", "image_size": 64}, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -47,33 +52,6 @@ def trained(place: Path) -> Path:
     )  # fmt: skip
     assert result.last_loss < 0.6 * result.first_loss
     return result.out
-
-
-def test_a_resumed_run_ends_where_an_unbroken_one_does(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    common = {**SMALL, "annotations": place / "panoptic.json", "images": place / "images", "model": str(place / "clip")}
-    train_panoptic(out=place / "whole", max_steps=4, **common)
-    with pytest.raises(FileExistsError, match="already holds a run"):
-        train_panoptic(out=place / "whole", max_steps=4, **common)
-    import clipself.engine.old_loop as loop
-
-    step = loop.Loop._step
-
-    def stop_after_two(self: Any, model: Any, stream: Any, place: int, bar: Any) -> None:
-        if place == 2:
-            self.save(2)
-            raise KeyboardInterrupt
-        step(self, model, stream, place, bar)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop.Loop, "_step", stop_after_two)
-        with pytest.raises(KeyboardInterrupt):
-            train_panoptic(out=place / "parts", max_steps=4, **common)
-    train_panoptic(out=place / "parts", max_steps=4, resume=True, **common)
-    whole, parts = (load_own_masks(place / name).model.state_dict() for name in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert [row["loss"] for row in read_metrics(place / "whole")] == [
-        row["loss"] for row in read_metrics(place / "parts")
-    ]
 
 
 def test_only_the_decoders_learn_and_all_of_them(place: Path) -> None:
@@ -108,8 +86,8 @@ def test_true_masks_and_a_perfect_judge_give_a_perfect_score(place: Path, monkey
 
     monkeypatch.setattr(ClipJudge, "__call__", know)
     report = evaluate_panoptic(
-        annotations=place / "panoptic.json", images=place / "images", masks=str(place / "panoptic.json"),
-        models=(str(place / "clip"),), templates="simple", image_size=64,
+        annotations=place / "panoptic.json", images=place / "images", masks=place / "panoptic.json",
+        model=str(place / "clip"), **LOOK,
     )  # fmt: skip
     (row,) = report.rows
     numbers = [row.quality.overall.pq, row.quality.things.pq, row.quality.stuff.pq, row.mask_ap, row.miou]
@@ -120,11 +98,11 @@ def test_true_masks_and_a_perfect_judge_give_a_perfect_score(place: Path, monkey
 def test_evaluate_writes_what_cocos_tools_read(trained: Path, place: Path) -> None:
     words = [
         "panoptic", "evaluate", "--annotations", str(place / "panoptic.json"), "--images", str(place / "images"),
-        "--masks", str(trained), "--models", str(place / "clip"), "--scores", "clip", "generator", "both",
-        "--templates", "simple", "--image-size", "64", "--out", str(place / "scores"), "--pictures", "2",
+        "--checkpoint", str(trained), "--model", str(place / "clip"), "--scores", "clip", "generator", "both",
+        "--judge.templates", "simple", "--judge.image-size", "64", "--out", str(place / "scores"), "--pictures", "2",
     ]  # fmt: skip
     assert main(words) == 0
-    held = json.loads((place / "scores" / "panoptic_report.json").read_text())
+    held = json.loads((place / "scores" / "scores.json").read_text())
     assert [row["scores"] for row in held["rows"]] == ["generator", "clip", "both"]
     generator = held["rows"][0]
     assert generator["covered"] > 60  # flat boxes: a minute of a toy is enough to find them
@@ -142,19 +120,68 @@ def test_evaluate_writes_what_cocos_tools_read(trained: Path, place: Path) -> No
     assert meter.compute().overall.pq == pytest.approx(generator["quality"]["overall"]["pq"])
 
 
-def test_predict_takes_names_at_run_time(trained: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "panoptic", "predict", "--inputs", str(place / "images"), "--masks", str(trained), "--model",
-        str(place / "clip"), "--things", "red box; green box, lime box", "--stuff", "blue ground", "--scores",
-        "generator", "--templates", "simple", "--image-size", "64", "--out", str(place / "found"),
+def predict_words(trained: Path, place: Path, out: str) -> list[str]:
+    return [
+        "panoptic", "predict", str(place / "images"), "--checkpoint", str(trained), "--model", str(place / "clip"),
+        "--names", "red box; green box, lime box; blue ground", "--stuff", "blue ground", "--scores", "generator",
+        "--judge.templates", "simple", "--judge.image-size", "64", "--device", "cpu", "--out", str(place / out),
     ]  # fmt: skip
-    assert main(words) == 0
+
+
+def test_predict_takes_names_at_run_time(trained: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(predict_words(trained, place, "found")) == 0
     assert "segments in 4 pictures" in capsys.readouterr().out
-    held = json.loads((place / "found" / "panoptic.json").read_text())
-    assert [row["name"] for row in held["categories"]] == ["red box", "green box, lime box", "blue ground"]
-    rows = json.loads((place / "found" / "instances.json").read_text())
-    assert all(row["category_id"] in (1, 2) for row in rows)
-    assert len(list((place / "found" / "drawings").glob("*.png"))) == 4
+    out = place / "found"
+    held, things, results = (json.loads((out / f"{name}.json").read_text()) for name in ("panoptic", "coco", "results"))
+    kinds = {row["name"]: row["isthing"] for row in held["categories"]}
+    assert kinds == {"red box": 1, "green box, lime box": 1, "blue ground": 0}
+    assert [row["id"] for row in things["annotations"]] == list(range(1, len(things["annotations"]) + 1))
+    assert {row["category_id"] for row in things["annotations"]} <= {1, 2}
+    assert things["images"] == held["images"]
+    assert {row["id"]: row["name"] for row in things["categories"]} == {
+        row["id"]: row["name"] for row in held["categories"]
+    }
+    assert (results["listed"], results["read"], results["left_out"], results["complete"]) == (4, 4, [], True)
+    for row, one in zip(held["annotations"], results["images"], strict=True):
+        ids = read_segment_ids(out / one["map"])
+        assert one["map"] == f"panoptic/{row['file_name']}"
+        assert (out / one["picture"]).is_file()
+        shares = {info["id"]: info["area"] / ids.size for info in row["segments_info"]}
+        assert {info["id"]: info["share"] for info in one["segments"]} == pytest.approx(shares, abs=1e-5)
+
+
+def test_one_broken_picture_ends_no_prediction(trained: Path, place: Path, tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", "a/2.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_world(len(name))[0].save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "a" / "2.png").write_bytes(b"no picture")
+    found = predict_panoptic(
+        images=[str(tmp_path / "photos")], checkpoint=str(trained), model=str(place / "clip"), names=list(NAMES),
+        stuff=["blue ground"], out=str(tmp_path / "out"), **LOOK,
+    )  # fmt: skip
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in found.drawings}
+    assert names == {"pictures/a/1.png", "pictures/b/1.png"}
+    results = json.loads(found.results.read_text())
+    assert (results["listed"], results["read"]) == (3, 2)
+    assert "a/2.png" in results["left_out"][0]["reason"]
+    held = json.loads(found.panoptic.read_text())
+    assert sorted(row["file_name"] for row in held["annotations"]) == ["a/1.png", "b/1.png"]
+
+
+def test_the_old_spelling_of_a_command_works(trained: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(predict_words(trained, place, "new")) == 0
+    words = [
+        "panoptic", "predict", "--model", str(place / "clip"), "--things", "red box; green box, lime box", "--stuff",
+        "blue ground", "--inputs", str(place / "images"), "--masks", str(trained), "--scores", "generator",
+        "--templates", "simple", "--image-size", "64", "--device", "cpu", "--out", str(place / "old"),
+    ]  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert main(words) == 0
+    said = " ".join(str(one.message) for one in told) + capsys.readouterr().err
+    for new in ("--names", "--judge.templates", "--judge.image-size", "checkpoint"):
+        assert f"is now {new}" in said
+    assert (place / "old" / "panoptic.json").read_text() == (place / "new" / "panoptic.json").read_text()
 
 
 def test_our_masks_are_asked_again_without_a_second_look(
@@ -177,24 +204,11 @@ def test_our_masks_are_asked_again_without_a_second_look(
         assert torch.equal(again.void_Q, whole.void_Q)
 
 
-def test_names_come_as_words_files_and_vocabularies(tmp_path: Path) -> None:
-    (tmp_path / "stuff.txt").write_text("grass\nsky\n")
-    assert read_names("cat; dog, puppy", str(tmp_path / "stuff.txt")) == (
-        ["cat", "dog, puppy", "grass", "sky"], [True, True, False, False],
-    )  # fmt: skip
-    names, kinds = read_names("coco_panoptic_133", "")
-    assert (len(names), sum(kinds)) == (133, 80)
-    with pytest.raises(ValueError, match="no names to look for"):
-        read_names("", " ; ")
-    with pytest.raises(ValueError, match="'cat' is named twice"):
-        read_names("cat; dog", "cat")
-
-
 def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="image_size=40 is no multiple of two patches"):
         train_panoptic(
             annotations=place / "panoptic.json", images=place / "images", out=tmp_path, model=str(place / "clip"),
-            **{**SMALL, "image_size": 40},
+            **{**SMALL, "generator": {**SHAPE, "image_size": 40}},
         )  # fmt: skip
     with pytest.raises(ValueError, match="the smaller one first"):
         PanopticTrainConfig(annotations=place, images=place, out=place, jitter=(2.0, 1.0))
@@ -202,7 +216,18 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
         panoptic_recipe("smalls")
     assert all(recipe().lr > 0 for recipe in PANOPTIC_RECIPES.values())
     with pytest.raises(ValueError, match="name one of them"):
-        predict_panoptic(inputs=(place,), masks="x", things="cat", scores=("clip", "both"))
+        predict_panoptic(images=place, masks="x", names="cat", scores=("clip", "both"))
+    for both in ({}, {"checkpoint": "x", "masks": "y"}):
+        with pytest.raises(ValueError, match="masks come from one of them, a trained generator"):
+            predict_panoptic(images=place, names="cat", **both)
+    with pytest.raises(FileNotFoundError, match="masks that are stored in files are passed as masks"):
+        predict_panoptic(images=place / "images", names="cat", checkpoint=str(place / "panoptic.json"))
+    with pytest.raises(ValueError, match="limit=0 must be at least 1"):
+        evaluate_panoptic(annotations=place, images=place, masks=place, limit=0)
+    with pytest.raises(ValueError, match="channels=48 must be a multiple of 32"):
+        OwnMasksSettings(channels=48)
+    with pytest.raises(ValueError, match=r"overlap_threshold=1.5 is not in \[0, 1\]"):
+        Rules(overlap_threshold=1.5)
     with pytest.raises(FileNotFoundError, match="a folder that `panoptic train` writes"):
         load_own_masks(tmp_path)
     held = json.loads((trained / "mask_model.json").read_text())
@@ -218,6 +243,6 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
         load_own_masks(tmp_path)
     with pytest.raises(ValueError, match="only the CLIP can judge them"):
         evaluate_panoptic(
-            annotations=place / "panoptic.json", images=place / "images", masks=str(place / "panoptic.json"),
-            models=(str(place / "clip"),), scores=("both",), templates="simple", image_size=64,
+            annotations=place / "panoptic.json", images=place / "images", masks=place / "panoptic.json",
+            model=str(place / "clip"), scores=("both",), **LOOK,
         )  # fmt: skip

@@ -98,8 +98,9 @@ def _read_segmenter(run: Path, picture: Path) -> Tensor:
 def _read_masks(run: Path, picture: Path) -> Tensor:
     from clipself.panoptic.generators.own import load_own_masks
 
-    masks = load_own_masks(run, device="cpu")
-    return masks(read_image(picture)).scores
+    found = load_own_masks(run, device="cpu")(read_image(picture), file="", names=["dog", "sky"])
+    assert found.logits_QK is not None
+    return torch.cat([found.masks_QYX.flatten(), found.logits_QK.flatten(), found.void_Q])
 
 
 _DISTILL: Final[Mapping[str, Any]] = {
@@ -133,5 +134,17 @@ FAMILIES: Final[Mapping[str, Family]] = {
         options={"crop": 64, "shortest": [64], "segmenter": {
             "side_width": 40, "queries": 6, "num_points": 64, "learn_positions": True,
         }},
+    ),
+    "panoptic": Family(
+        module="clipself.panoptic.train", function="train_panoptic", command="panoptic train",
+        required={"annotations": PANOPTIC.format("train"), "images": "scenes/train"},
+        options={
+            "generator": {
+                "image_size": 64, "channels": 32, "pixel_hidden": 32, "layers": 2, "hidden": 32, "queries": 6,
+                "heads": 2,
+            },
+            "loss": {"num_points": 64},
+        },
+        weights=("mask_model.safetensors",), labels=(PANOPTIC.format("val"), "scenes/val"), read=_read_masks,
     ),
 }  # fmt: skip

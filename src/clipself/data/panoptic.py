@@ -1,6 +1,6 @@
 """Panoptic labels: every pixel of a picture belongs to a segment or to none. COCO's and ADE20K's panoptic files."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import check_images_exist
 from clipself.files import write_atomically, write_json
 from clipself.metrics.panoptic_quality import LabelledSegment
-from clipself.structures import MaskTargets
+from clipself.structures import MaskTargets, Panoptic, PanopticSegment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,51 +189,37 @@ class PanopticWriter:
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
 
-    def add(
-        self,
-        *,
-        image_id: Id,
-        name: str,
-        ids_HW: NDArray[np.integer],
-        labels: Mapping[int, int],
-        scores: Mapping[int, float],
-    ) -> Path:
+    def add(self, found: Panoptic, *, image_id: Id, file: str, name: str) -> Path:
         """Writes one PNG and remembers its segments.
 
         Args:
+            found: The map.
             image_id: The data set's id of the picture.
-            name: File of the picture.
-            ids_HW: Segment ids; 0 is void.
-            labels: Segment id -> label.
-            scores: Segment id -> score.
+            file: Name of the picture below its folder.
+            name: Of the PNG, without suffix; its own among all pictures.
 
         Returns:
             The PNG.
         """
-        png = f"{Path(name).stem}.png"
+        ids_HW = found.ids_HW.cpu().numpy()
         height, width = ids_HW.shape
-        picture = Image.fromarray(segment_colours(ids_HW))
-        path = write_atomically(self.folder / "panoptic" / png, lambda part: picture.save(part, format="PNG"))
-        self.images.append({"id": image_id, "file_name": Path(name).name, "height": height, "width": width})
-        self.annotations.append(
-            {
-                "image_id": image_id,
-                "file_name": png,
-                "segments_info": [
-                    {
-                        "id": segment,
-                        "category_id": self.class_ids[label],
-                        "isthing": self.categories[label]["isthing"],
-                        "area": int((ids_HW == segment).sum()),
-                        "bbox": _box_of(ids_HW == segment),
-                        "iscrowd": 0,
-                        "score": round(scores[segment], 5),
-                    }
-                    for segment, label in labels.items()
-                ],
-            }
-        )
+        png = Image.fromarray(segment_colours(ids_HW))
+        path = write_atomically(self.folder / "panoptic" / f"{name}.png", lambda part: png.save(part, format="PNG"))
+        self.images.append({"id": image_id, "file_name": file, "height": height, "width": width})
+        infos = [self._info(segment, ids_HW == segment.id) for segment in found.segments]
+        self.annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": infos})
         return path
+
+    def _info(self, segment: PanopticSegment, mask_HW: NDArray[np.bool_]) -> dict[str, Any]:
+        return {
+            "id": segment.id,
+            "category_id": self.class_ids[segment.label],
+            "isthing": self.categories[segment.label]["isthing"],
+            "area": int(mask_HW.sum()),
+            "bbox": _box_of(mask_HW),
+            "iscrowd": 0,
+            "score": round(segment.score, 5),
+        }
 
     def close(self) -> Path:
         """Writes the JSON; it comes last, so that a folder with one is complete."""

@@ -1,134 +1,87 @@
-"""Settings of panoptic segmentation; free of heavy imports so that `--help` is quick."""
+"""Settings of the panoptic commands; free of heavy imports so that `--help` is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from clipself.engine.settings import RunSettings
+from clipself.engine.config import RunConfig, Settings
+from clipself.panoptic.settings import JudgeSettings, MaskLossSettings, OwnMasksSettings, Rules, Scores
 from clipself.renamed import old_names
 
 __getattr__ = old_names(__name__)
 
-Scores = Literal["clip", "generator", "both", "both-odise"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PanopticTrainConfig(RunSettings):
+class PanopticTrainConfig(RunConfig):
     """Trains a mask generator of our own: FC-CLIP's decoders on a frozen CLIP."""
 
     annotations: Path
     """COCO or ADE20K panoptic JSON, its PNGs in the folder beside it."""
     images: Path
     """Folder of the pictures."""
-    out: Path
-    """Folder of the run: settings, log, metrics, training state and the mask model."""
     segments: Path | None = None
     """Folder of the PNGs where it is elsewhere."""
-    without: Path | None = None
-    """Text file of class names; pictures that hold one are left out, so that these classes stay unseen."""
-    model: str = "clipself-mini"
-    """The frozen CLIP: open_clip name, "clipself-mini", or an export folder."""
-    pretrained: str | None = None
-    """open_clip tag or checkpoint file for a named model."""
-    image_size: int = 320
-    """Side of the square training input, in pixels."""
-    taps: tuple[int, ...] | None = None
-    """Blocks of the CLIP that are read; the middle one and the last but one if not given."""
-    channels: int = 96
-    """Width of decoders and mask features; a multiple of 32."""
-    pixel_layers: int = 2
-    """Deformable layers of the pixel decoder."""
-    pixel_hidden: int = 256
-    """Width inside their feed-forward."""
-    layers: int = 3
-    """Layers of the masked decoder."""
-    hidden: int = 256
-    """Width inside their feed-forward."""
-    queries: int = 40
-    """How many masks a picture has at most."""
-    heads: int = 4
-    """Attention heads of both decoders."""
-    templates: str = "vild"
-    """Sentences around the names: vild, simple, detection, imagenet, or a text file."""
+    novel: Path | None = None
+    """Text file of class names that stay unseen: pictures that hold one are left out."""
+    generator: OwnMasksSettings = field(default_factory=OwnMasksSettings)
+    """Shape of what is trained."""
+    loss: MaskLossSettings = field(default_factory=MaskLossSettings)
+    """What it is trained by."""
     jitter: tuple[float, float] = (0.8, 1.5)
     """Bounds of the random scale of a picture; (0.1, 2.0) as published."""
-    flip: float = 0.5
-    """Probability of a mirrored picture."""
-    num_points: int = 2048
-    """Points at which a mask is compared; 12544 as published."""
-    class_weight: float = 2.0
-    """Weight of the class term."""
-    mask_weight: float = 5.0
-    """Weight of the mask's cross entropy."""
-    dice_weight: float = 5.0
-    """Weight of the mask's dice."""
-    no_object: float = 0.1
-    """Weight of "no object" in the class term."""
     epochs: float = 12.0
     """Passes over the pictures."""
-    max_steps: int | None = None
-    """Optimizer steps; takes the place of `epochs`."""
-    batch_size: int = 4
-    """Pictures of one process in a micro-batch."""
-    accumulate: int = 1
-    """Micro-batches of one optimizer step."""
     lr: float = 5e-4
     """Peak learning rate of AdamW."""
-    weight_decay: float = 0.05
-    """Decay of matrices; vectors do not decay."""
     warmup_steps: int = 50
     """Steps of the linear ramp; at most a tenth of the run is used."""
-    clip_norm: float | None = 1.0
-    """Largest norm of all gradients; 0.01 as published."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the forward pass; auto is bf16 where the device multiplies it natively, else fp32."""
-    workers: int = 2
-    """Processes that decode pictures; they change nothing but speed."""
-    seed: int = 0
-    """Seed of weights, order, scales and points."""
-    save_every: int = 200
-    """Steps between training states; 0 saves only at the end."""
-    tensorboard: bool = False
-    """Write TensorBoard events into the run's folder."""
-    device: str = "auto"
-    """cpu, cuda, mps, or auto for the best there is."""
-    resume: bool = False
-    """Continue the run in `out` where its last saved state ends."""
-    overwrite: bool = False
-    """Start anew in a folder that already holds a run."""
 
-    def __post_init__(self) -> None:
-        self.check_counts("image_size", "batch_size", "accumulate", "queries", "layers", "num_points")
+    def check(self) -> None:
+        """Refuses what no training of masks can mean.
+
+        Raises:
+            ValueError: The scales are none, or an evaluation lacks its pictures.
+        """
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError(f"jitter={self.jitter} must be two scales above 0, the smaller one first")
-        self.check_schedule(lr=self.lr, epochs=self.epochs, max_steps=self.max_steps)
+        if self.evaluate_every and self.evaluate_images is None:
+            raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PanopticConfig:
+class PanopticConfig(Settings):
     """What evaluating and predicting share."""
 
-    masks: str
-    """Where masks come from: a folder that `panoptic train` wrote; a panoptic JSON, a list of run lengths or a folder
-    of such lists; or "hf:NAME" for a Mask2Former or MaskFormer of transformers, hub name or folder."""
+    checkpoint: str | None = None
+    """What finds masks: a folder that `panoptic train` wrote, or "hf:NAME" for a Mask2Former or MaskFormer of
+    transformers, hub name or folder."""
+    masks: Path | None = None
+    """Masks made elsewhere, in its place: a panoptic JSON, a list of run lengths, or a folder of such lists."""
     scores: tuple[Scores, ...] = ("clip",)
     """Class scores: "clip" alone, "generator" alone, "both" (FC-CLIP's shares) or "both-odise"."""
-    judge_by: Literal["masks", "crops", "tokens"] = "masks"
-    """How the CLIP sees a mask: pooled from its dense map, cut out of the picture, or by ODISE's mask tokens."""
-    image_size: int = 640
-    """Longest side that the CLIP sees, in pixels; the aspect is kept."""
-    readout: str = "value"
-    """How the last block becomes a dense map."""
-    templates: str = "vild"
-    """Sentences around the names: vild, simple, detection, imagenet, or a text file."""
-    object_threshold: float = 0.0
-    """Masks below this class probability stay out of the panoptic map."""
-    overlap_threshold: float = 0.8
-    """Least share of its own area that a mask must win there."""
-    top: int = 100
-    """Pairs of mask and class looked at for instances."""
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    """How the CLIP judges masks."""
+    rules: Rules = field(default_factory=Rules)
+    """From masks to maps."""
+    pretrained: str | None = None
+    """open_clip tag or checkpoint file for a named model."""
+    text_from: str | None = None
+    """Release whose text tower is taken where a checkpoint has none."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
+
+    def check(self) -> None:
+        """Refuses two sources of masks, or none.
+
+        Raises:
+            ValueError: Masks come from two places or from nowhere, or there are no scores.
+        """
+        if (self.checkpoint is None) == (self.masks is None):
+            raise ValueError(
+                f"checkpoint={self.checkpoint} and masks={self.masks}: masks come from one of them, a trained "
+                "generator (checkpoint, such as a folder of `panoptic train`) or stored masks (masks, such as a JSON)"
+            )
+        if not self.scores:
+            raise ValueError("nothing would be scored; name at least one of the scores")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,10 +94,8 @@ class PanopticEvaluateConfig(PanopticConfig):
     """Folder of the pictures."""
     segments: Path | None = None
     """Folder of the PNGs where it is elsewhere."""
-    models: tuple[str, ...] = ("clipself-mini",)
-    """CLIPs that judge: open_clip names, "clipself-mini", or export folders; masks stay the same for all."""
-    pretrained: str | None = None
-    """open_clip tag or checkpoint file for named models."""
+    model: tuple[str, ...] = ("clipself-mini",)
+    """CLIPs that judge, one or several: open_clip names, "clipself-mini", or export folders; masks stay the same."""
     limit: int | None = None
     """First pictures only."""
     out: Path | None = None
@@ -152,21 +103,37 @@ class PanopticEvaluateConfig(PanopticConfig):
     pictures: int = 6
     """How many pictures to draw there."""
 
+    def check(self) -> None:
+        """Refuses evaluations of nothing.
+
+        Raises:
+            ValueError: The limit is below 1.
+        """
+        self.check_counts("limit")
+        self.check_not_negative("pictures")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PanopticPredictConfig(PanopticConfig):
     """Segments pictures by names given here; writes panoptic PNGs, JSON and drawings."""
 
-    inputs: tuple[Path, ...]
+    images: tuple[Path, ...]
     """Picture files or folders of them."""
-    things: str = ""
-    """Countable classes: names joined by ";", a text file with one a line, or a packaged vocabulary; commas within a
-    name separate synonyms."""
-    stuff: str = ""
-    """Uncountable classes, likewise."""
+    names: tuple[str, ...] = ()
+    """What to look for: words, a text file with one class a line, or a packaged vocabulary, which knows its stuff.
+    Where there are semicolons, they separate classes and commas separate synonyms."""
+    stuff: tuple[str, ...] = ()
+    """Names that are uncountable, such as grass and sky, likewise; one that `names` lacks is looked for too."""
     out: Path = Path("panoptic")
     """Folder to write."""
     model: str = "clipself-mini"
     """The CLIP that judges: open_clip name, "clipself-mini", or an export folder."""
-    pretrained: str | None = None
-    """open_clip tag or checkpoint file for a named model."""
+
+    def check(self) -> None:
+        """Refuses several ways of scoring.
+
+        Raises:
+            ValueError: There is not exactly one.
+        """
+        if len(self.scores) != 1:
+            raise ValueError(f"scores={self.scores}: one way of scoring makes one answer; name one of them")

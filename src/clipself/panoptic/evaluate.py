@@ -1,6 +1,7 @@
 """Evaluation: the same masks judged by several CLIPs in several ways, against panoptic labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,59 +11,59 @@ from tqdm import tqdm
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.choices import pick
-from clipself.data.panoptic import PanopticFile, PanopticImages, PanopticTruth, PanopticWriter
+from clipself.data.panoptic import PanopticFile, PanopticImages
+from clipself.engine.resolve import resolve
 from clipself.engine.settings import plain_values
 from clipself.panoptic.config import PanopticEvaluateConfig
+from clipself.panoptic.evaluation_folder import EvaluationFolder, Way
 from clipself.panoptic.generators.mask_set import MaskGenerator
-from clipself.panoptic.generators.table import open_generator
+from clipself.panoptic.generators.table import generator_of, tell_files
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.meters import PanopticMeters, covering_masks
 from clipself.panoptic.mixture import MIXTURES, mix_scores, seen_by
 from clipself.panoptic.report import PanopticReport
-from clipself.panoptic.to_maps import Rules, Segmented, at_picture_size, finish
-from clipself.viz.panels import lay_out
-from clipself.viz.panoptic_maps import paint_segments
-
-Way = tuple[str, str]
-"""Title of the judge and row of `MIXTURES`."""
+from clipself.panoptic.settings import Rules
+from clipself.panoptic.to_maps import at_picture_size, finish
 
 
-def evaluate_panoptic(config: PanopticEvaluateConfig | None = None, /, **options: Any) -> PanopticReport:
+def evaluate_panoptic(
+    config: PanopticEvaluateConfig | Mapping[str, Any] | str | Path | None = None, /, **options: Any
+) -> PanopticReport:
     """Evaluates what the settings name; prints the table, writes JSON, predictions and pictures where asked.
 
     Args:
-        config: All settings; or give them as keywords.
-        options: Fields of `PanopticEvaluateConfig`.
+        config: All settings, or a file of them; or give them as keywords.
+        options: Fields of `PanopticEvaluateConfig`; paths may be strings, tables stand for nested settings.
 
     Raises:
         ValueError: A setting, an annotation, the masks or a model do not fit.
         FileNotFoundError: A file is missing.
     """
-    config = config if config is not None else PanopticEvaluateConfig(**options)
+    config = resolve(PanopticEvaluateConfig, None, config, **options)
     device = pick_device(config.device)
     data = PanopticFile(config.annotations, config.images, segments=config.segments)
-    generator = open_generator(config.masks, device=device)
+    generator = generator_of(config.checkpoint, config.masks, device=device)
+    tell_files(generator, list(map(str, data.paths[: config.limit])))
     judges = {
         model: ClipJudge(
-            load_clip(model, config.pretrained, device=device),
+            load_clip(model, config.pretrained, text_from=config.text_from, device=device),
             data.class_names,
-            by=config.judge_by,
-            image_size=config.image_size,
-            readout=config.readout,
-            templates=config.templates,
+            **asdict(config.judge),
         )
-        for model in config.models
+        for model in config.model
     }
-    rules = Rules(object_threshold=config.object_threshold, overlap_threshold=config.overlap_threshold, top=config.top)
-    keeper = None if config.out is None else _Keeper(config.out, data, pictures=config.pictures)
+    folder = None
+    if config.out is not None:
+        files = [path.relative_to(config.images).as_posix() for path in data.paths]
+        folder = EvaluationFolder(config.out, data, files=files, pictures=config.pictures)
     report = score_panoptic(
-        generator, judges, data, scores=config.scores, rules=rules, limit=config.limit, keeper=keeper,
+        generator, judges, data, scores=config.scores, rules=config.rules, limit=config.limit, folder=folder,
         settings=plain_values(config),
     )  # fmt: skip
     print(report.to_table())
-    if config.out is not None and keeper is not None:
-        keeper.close()
-        report.write(config.out / "panoptic_report.json")
+    if folder is not None:
+        folder.close()
+        report.write(folder.folder / "scores.json")
     return report
 
 
@@ -75,7 +76,7 @@ def score_panoptic(
     scores: Sequence[str] = ("clip",),
     rules: Rules | None = None,
     limit: int | None = None,
-    keeper: "_Keeper | None" = None,
+    folder: EvaluationFolder | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> PanopticReport:
@@ -88,20 +89,23 @@ def score_panoptic(
         scores: Rows of `MIXTURES`; "generator" is scored once, since no judge takes part.
         rules: Thresholds.
         limit: First pictures only.
-        keeper: Where predictions and pictures go.
+        folder: Where predictions and pictures go.
         settings: Kept in the report.
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: A way of scoring is unknown, or wants class scores that the masks do not have.
+        ValueError: A way of scoring is unknown, wants class scores that the masks do not have, or the limit is below 1.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1; leave it out to take all pictures")
     rules, seen = rules or Rules(), seen_by(generator, data.class_names)
     ways = list_ways(list(judges), scores)
     meters = {way: PanopticMeters(data.class_is_thing) for way in ways}
-    count = len(data) if limit is None else min(limit, len(data))
+    count, without_masks = len(data) if limit is None else min(limit, len(data)), 0
     for index in tqdm(range(count), desc="panoptic", unit="image", disable=not progress, leave=False):
         truth = data.read(index)
         masks = generator(truth.image, file=truth.name, names=data.class_names)
+        without_masks += not len(masks.masks_QYX)
         full = at_picture_size(masks.masks_QYX, truth.image)
         covering = covering_masks(full, truth)
         judged = {title: judge(truth.image, masks.masks_QYX) for title, judge in judges.items()}
@@ -116,12 +120,15 @@ def score_panoptic(
                 rules=rules,
             )
             meters[way].update(found, truth, covering)
-            if keeper is not None:
-                keeper.add(way, index, truth, found)
+            if folder is not None:
+                folder.add(way, index, truth, found)
     return PanopticReport(
         rows=tuple(meter.row(model=title, scores=name) for (title, name), meter in meters.items()),
         images=count,
+        listed=len(data),
+        without_masks=without_masks,
         class_names=tuple(data.class_names),
+        without_truth=next(iter(meters.values())).without_truth(data.class_names),
         settings=dict(settings or {}),
     )
 
@@ -139,43 +146,3 @@ def list_ways(titles: Sequence[str], scores: Sequence[str]) -> list[Way]:
     if not ways:
         raise ValueError("nothing would be scored; name at least one model and one of the scores")
     return ways
-
-
-class _Keeper:
-    """Predictions of every way in COCO's format, and one drawing for each of the first pictures."""
-
-    def __init__(self, folder: Path, data: PanopticImages, *, pictures: int) -> None:
-        self.folder, self.data, self.pictures = folder, data, pictures
-        self._writers: dict[Way, PanopticWriter] = {}
-        self._columns: dict[int, list[tuple[str, Any]]] = {}
-
-    def add(self, way: Way, index: int, truth: PanopticTruth, found: Segmented) -> None:
-        """Keeps one picture of one way."""
-        if way not in self._writers:
-            self._writers[way] = PanopticWriter(
-                self.folder / f"{len(self._writers) + 1}_{Path(way[0]).name}_{way[1]}",
-                class_ids=self.data.class_ids,
-                class_names=self.data.class_names,
-                class_is_thing=self.data.class_is_thing,
-            )
-        ids = found.panoptic.ids_HW.cpu().numpy()
-        labels = {segment.id: segment.label for segment in found.panoptic.segments}
-        self._writers[way].add(
-            image_id=truth.image_id, name=truth.name, ids_HW=ids, labels=labels,
-            scores={segment.id: segment.score for segment in found.panoptic.segments},
-        )  # fmt: skip
-        if index < self.pictures:
-            if index not in self._columns:
-                true_labels = {segment.id: segment.label for segment in truth.segments}
-                drawn = paint_segments(truth.image, truth.ids_HW, true_labels, self.data.class_names)
-                self._columns[index] = [("truth", drawn)]
-            title = way[1] if way[0] == "-" else f"{Path(way[0]).name}, {way[1]}"
-            self._columns[index].append((title, paint_segments(truth.image, ids, labels, self.data.class_names)))
-
-    def close(self) -> None:
-        """Writes what is complete only at the end."""
-        for writer in self._writers.values():
-            writer.close()
-        for index, columns in self._columns.items():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lay_out([columns], height=320).save(self.folder / f"picture_{index:03d}.png")

@@ -32,6 +32,7 @@ class PanopticMeters:
         self.accuracy = MeanClassAccuracy(count, topk=(1,))
         self.confusion = ConfusionMatrix(count + 1, ignore_label=VOID_LABEL)  # the last class is no answer
         self.segments = 0
+        self.occurring: set[int] = set()
 
     def update(self, found: Segmented, truth: PanopticTruth, covering: Tensor) -> None:
         """Adds one picture.
@@ -49,6 +50,7 @@ class PanopticMeters:
         )
         self._add_instances(found, truth)
         self._add_semantics(found.semantic_HW, truth)
+        self.occurring |= {segment.label for segment in truth.segments}
         plain = [segment for segment in truth.segments if not segment.is_crowd]
         labels = torch.tensor([segment.label for segment in plain], dtype=torch.long)
         hit = covering >= 0
@@ -71,6 +73,10 @@ class PanopticMeters:
     def _add_semantics(self, semantic_HW: Tensor, truth: PanopticTruth) -> None:
         answer = torch.where(semantic_HW < 0, len(self.is_thing), semantic_HW).cpu()
         self.confusion.update(answer, torch.from_numpy(truth.labels_HW(void=VOID_LABEL)))
+
+    def without_truth(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Classes of which no picture so far has a segment; they count in no mean."""
+        return tuple(name for label, name in enumerate(names) if label not in self.occurring)
 
     def row(self, *, model: str, scores: str) -> PanopticRow:
         """The scores so far."""

@@ -9,6 +9,8 @@ from typing import Any
 from clipself.files import write_json
 from clipself.metrics.panoptic_quality import PanopticScores
 
+SHOWN = 8
+"""Names of classes without a segment that the table spells out."""
 ROW_TITLES = {"clip": "CLIP only", "generator": "generator only", "both": "both", "both-odise": "both (ODISE)"}
 
 
@@ -46,13 +48,19 @@ class PanopticReport:
     Attributes:
         rows: One for each model and way of scoring.
         images: How many pictures were seen.
+        listed: How many the data holds.
+        without_masks: Pictures for which there was no mask at all.
         class_names: The vocabulary.
+        without_truth: Classes of which no picture has a segment.
         settings: Everything that the numbers depend on.
     """
 
     rows: tuple[PanopticRow, ...]
     images: int
+    listed: int
+    without_masks: int
     class_names: tuple[str, ...]
+    without_truth: tuple[str, ...]
     settings: dict[str, Any]
 
     def to_table(self) -> str:
@@ -83,7 +91,18 @@ class PanopticReport:
             for line in table
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([f"{self.images} pictures, {len(self.class_names)} names, in percent", *lines])
+        return "\n".join([*self._counts(), *lines])
+
+    def _counts(self) -> list[str]:
+        """What was read of what is listed, and what there was nothing to score of."""
+        names, absent = len(self.class_names), len(self.without_truth)
+        said = [f"{self.images} of {self.listed} pictures, {names - absent} of {names} names occur there, in percent"]
+        if absent:
+            more = ", ..." if absent > SHOWN else ""
+            said.append(f"no segment of {', '.join(self.without_truth[:SHOWN])}{more}")
+        if self.without_masks:
+            said.append(f"{self.without_masks} of these pictures have no mask at all")
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, NaN as None."""

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.metrics.mask_ap import encode_mask
 from clipself.ops.boxes import xyxy_to_xywh
+from clipself.ops.run_lengths import encode_mask
 from clipself.panoptic.to_maps import Instances, boxes_around
 from clipself.structures import Detections, Panoptic
 

@@ -11,7 +11,8 @@ from clipself.choices import pick
 from clipself.panoptic.generators.mask_set import MaskGenerator, MaskSet
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.mixture import MIXTURES, Mixture, mix_scores, seen_by
-from clipself.panoptic.to_maps import Rules, Segmented, at_picture_size, finish
+from clipself.panoptic.settings import Rules
+from clipself.panoptic.to_maps import Segmented, at_picture_size, finish
 
 
 @dataclass(frozen=True, slots=True)

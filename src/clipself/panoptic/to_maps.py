@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from clipself.panoptic.settings import Rules
 from clipself.structures import Panoptic, PanopticSegment
 
 
@@ -154,21 +155,6 @@ def boxes_around(masks_NHW: Tensor) -> Tensor:
     left, right = ends(masks_NHW.any(1))
     top, bottom = ends(masks_NHW.any(2))
     return torch.stack([left, top, right, bottom], dim=1).float()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
-    """Thresholds from masks to maps, published by FC-CLIP and ODISE.
-
-    Attributes:
-        object_threshold: Masks below this class probability are left out of the panoptic map.
-        overlap_threshold: Least share of its own area that a mask must win there.
-        top: Pairs of mask and class looked at for instances.
-    """
-
-    object_threshold: float = 0.0
-    overlap_threshold: float = 0.8
-    top: int = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

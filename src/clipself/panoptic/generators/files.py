@@ -107,6 +107,17 @@ class FileMasks:
             masks_QYX=torch.where(masks, SURE, -SURE), void_Q=1 - torch.tensor(scores, dtype=torch.float32).clamp(0, 1)
         )
 
+    def expect(self, files: Sequence[str]) -> int:
+        """For how many of these pictures there are masks.
+
+        Raises:
+            ValueError: It is not clear whose masks some are.
+        """
+        if self._only is not None:
+            return sum(self._only_one(self._only, file) is self._only for file in files)
+        found = self._lists if self.source.is_dir() else self._stored
+        return sum(found.find(file) is not None for file in files)
+
     def _find(self, file: str) -> _Stored:
         if self.source.is_dir():
             path = self._lists.find(file)

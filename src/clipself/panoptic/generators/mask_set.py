@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 from torch import Tensor
@@ -50,4 +50,22 @@ class MaskGenerator(Protocol):
             picture: RGB picture.
             file: Its file, by which stored masks are found.
             names: Classes that are looked for; a generator must not remember those of an earlier call.
+        """
+
+
+@runtime_checkable
+class StoredMasks(Protocol):
+    """A generator that knows ahead which pictures it has masks for."""
+
+    def expect(self, files: Sequence[str]) -> int:
+        """Looks for the masks of all pictures that will be asked for.
+
+        Args:
+            files: Their files.
+
+        Returns:
+            For how many there are some.
+
+        Raises:
+            ValueError: It is not clear whose masks some are.
         """

@@ -1,7 +1,6 @@
 """Our own mask generator: FC-CLIP's decoders on a frozen CLIP, whose taps are rescaled to a pyramid."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.patches import fit_longest
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.panoptic.generators.mask_set import MaskSet
+from clipself.panoptic.settings import OwnMasksSettings
 from clipself.structures import TextRows
 from clipself.text.templates import load_templates
 
@@ -36,35 +36,6 @@ MASK_MODEL: Final = HeadKind(
 )
 STEP: Final = 2
 """Sides of the input are multiples of this many patches, so that the coarsest level is half a grid."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OwnMasksSettings:
-    """Shape of the decoders; the defaults are small, the recipe "fcclip" has the published one.
-
-    Attributes:
-        taps: Blocks of the CLIP whose tokens are read, ascending; None takes the middle one and the last but one.
-        image_size: Longest side of the input in pixels.
-        channels: Width of decoders and mask features.
-        pixel_layers: Deformable layers.
-        pixel_hidden: Width inside their feed-forward.
-        layers: Masked decoder layers.
-        hidden: Width inside their feed-forward.
-        queries: How many masks there are at most.
-        heads: Attention heads.
-        templates: Sentences around the names that the class head compares with.
-    """
-
-    taps: tuple[int, ...] | None = None
-    image_size: int = 320
-    channels: int = 96
-    pixel_layers: int = 2
-    pixel_hidden: int = 256
-    layers: int = 3
-    hidden: int = 256
-    queries: int = 40
-    heads: int = 4
-    templates: str = "vild"
 
 
 class MaskModel(nn.Module):

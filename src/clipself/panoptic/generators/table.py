@@ -1,6 +1,7 @@
 """From one word to a mask generator."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -8,10 +9,12 @@ import torch
 
 from clipself.choices import pick
 from clipself.panoptic.generators.files import FileMasks
-from clipself.panoptic.generators.mask_set import MaskGenerator
+from clipself.panoptic.generators.mask_set import MaskGenerator, StoredMasks
 from clipself.panoptic.generators.own import MASK_MODEL, load_own_masks
 from clipself.panoptic.generators.transformers import load_transformers_masks
+from clipself.renamed import warn_renamed
 
+log = logging.getLogger(__name__)
 Opener = Callable[[str, str | torch.device], MaskGenerator]
 
 GENERATORS: Final[Mapping[str, Opener]] = {
@@ -45,3 +48,50 @@ def open_generator(source: str | Path, *, device: str | torch.device = "cpu") ->
             "'hf:NAME' for a checkpoint of transformers"
         )
     return GENERATORS["own" if MASK_MODEL.is_in(path) else "files"](str(path), device)
+
+
+def generator_of(
+    checkpoint: str | None, masks: str | Path | None, *, device: str | torch.device = "cpu"
+) -> MaskGenerator:
+    """The generator that settings name: a trained one, or masks that are stored.
+
+    Args:
+        checkpoint: A folder that `panoptic train` wrote, or "hf:NAME".
+        masks: A JSON or folder of stored masks.
+        device: Where a network goes.
+
+    Raises:
+        FileNotFoundError: There is nothing at that path.
+        ValueError: What is there holds no masks.
+        ImportError: An optional package is missing.
+    """
+    if checkpoint is None:
+        assert masks is not None
+        if _is_named(str(masks)) or MASK_MODEL.is_in(masks):
+            warn_renamed(f"a trained generator as masks ({masks})", "checkpoint", stacklevel=4)
+        return open_generator(masks, device=device)
+    if not _is_named(checkpoint) and not MASK_MODEL.is_in(checkpoint):
+        raise FileNotFoundError(
+            f"no {MASK_MODEL.card} in {checkpoint}; pass a folder that `panoptic train` wrote, or 'hf:NAME' for a "
+            "checkpoint of transformers; masks that are stored in files are passed as masks"
+        )
+    return open_generator(checkpoint, device=device)
+
+
+def _is_named(source: str) -> bool:
+    return source.partition(":")[0] in GENERATORS and ":" in source
+
+
+def tell_files(generator: MaskGenerator, files: Sequence[str]) -> None:
+    """Lets stored masks look for all pictures ahead of the work; tells how many have none.
+
+    Raises:
+        ValueError: It is not clear whose masks some are, or no picture has any.
+    """
+    if not isinstance(generator, StoredMasks):
+        return
+    found = generator.expect(files)
+    if not found:
+        raise ValueError(f"no picture has masks, of {len(files)} such as {files[0]}; were they made for others?")
+    if found < len(files):
+        log.warning("%d of %d pictures have masks", found, len(files))
