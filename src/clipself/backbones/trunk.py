@@ -1,7 +1,7 @@
 """What every vision trunk says of itself and gives in one pass: taps, a dense map, a pooled embedding."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import abc
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -114,7 +114,7 @@ class Trunk(ABC):
 
     @property
     @abstractmethod
-    def parts(self) -> Sequence[nn.Module]:
+    def parts(self) -> abc.Sequence[nn.Module]:
         """What can learn piece by piece, counted from the end: blocks, or stages and what pools them."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class Trunk(ABC):
         self,
         images_B3HW: Tensor,
         *,
-        taps: Sequence[int],
+        taps: abc.Sequence[int],
         dense: bool,
         pooled: bool,
         readout: "Readout",
