@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from tests.support.pictures import draw_pictures
 
-from clipself.data import predictions as room
 from clipself.data.images import FoundPicture, find_pictures, read_index_map
 from clipself.data.predictions import PredictionFolder
 
@@ -89,7 +88,7 @@ def test_whatever_stops_a_run_what_was_done_is_kept(tmp_path: Path, stop: BaseEx
 
 def test_results_are_on_disk_as_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, seen, saved = [0.0], [], []
-    monkeypatch.setattr(room.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
 
     def act(picture: FoundPicture) -> None:
         clock[0] += 1.0

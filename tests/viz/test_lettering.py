@@ -1,5 +1,7 @@
 """Names in every script stay apart on pictures."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,7 +38,7 @@ def test_long_names_are_cut_to_their_place() -> None:
 def test_names_differ_in_every_drawing(one: str, other: str) -> None:
     plain = Image.new("RGB", (160, 90), (30, 30, 30))
     ids = np.ones((90, 160), dtype=np.int32)
-    drawings = [
+    drawings: list[Callable[[str], Image.Image]] = [
         lambda name: draw_boxes(plain, [DrawnBox(box=(20, 40, 150, 80), text=name, colour=(200, 0, 0))]),
         lambda name: paint_segments(plain, ids, {1: 0}, [name]),
         lambda name: draw_legend([0], [name], width=200),

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from clipself.viz.colours import class_colour, text_on
+from clipself.viz.panels import shrink
 from clipself.viz.segments import draw_legend, draw_panels, draw_segments
 
 
@@ -39,6 +40,22 @@ def test_panels_name_what_is_in_them() -> None:
     legend = draw_legend([0, 2], names, width=panel.width)
     lower = panel.crop((0, panel.height - legend.height, panel.width, panel.height))
     assert np.array_equal(np.asarray(lower), np.asarray(legend))
+
+
+def test_giants_are_drawn_at_the_size_they_are_shown() -> None:
+    labels = np.zeros((400, 900), dtype=np.int64)
+    labels[:, 450:] = 1
+    picture, small = shrink(Image.new("RGB", (900, 400)), labels, height=40)
+    assert picture.size == (90, 40)
+    assert small.tolist() == [[0] * 45 + [1] * 45] * 40
+    same, values = shrink(Image.new("RGB", (900, 400)), labels, height=400)
+    assert (same.size, values.shape) == ((900, 400), (400, 900))
+    image = Image.new("RGB", (900, 400), (100, 100, 100))
+    panel = np.asarray(draw_panels(image, {"a": torch.from_numpy(labels)}, ["cat", "dog"], height=40))
+    left = 8 + 90 + 8
+    for x, index in ((20, 0), (70, 1)):
+        expected = [0.4 * 100 + 0.6 * channel for channel in class_colour(index)]
+        np.testing.assert_allclose(panel[26 + 20, left + x], expected, atol=1.5)
 
 
 def test_text_stands_out_on_every_colour() -> None:

@@ -89,6 +89,7 @@ class DistillDataset(Dataset[DistillSample]):
         self.regions, self.max_split, self.max_regions = regions, max_split, max_regions
         self.enlarge = enlarge if enlarge is not None else (1.0 if regions == "patches" else 1.5)
         self.min_area, self.max_area = min_area, max_area
+        self._told: set[int] = set()  # unreadable images are told once, not in every epoch
         self.flip, self.seed, self.skip_unreadable = flip, seed, skip_unreadable
 
     def __len__(self) -> int:
@@ -133,5 +134,7 @@ class DistillDataset(Dataset[DistillSample]):
             except (ValueError, FileNotFoundError) as error:
                 if not self.skip_unreadable:
                     raise
-                log.warning("%s; the next image takes its place", error)
+                if chosen not in self._told:
+                    self._told.add(chosen)
+                    log.warning("%s; the next image takes its place", error)
         raise ValueError(f"none of the {len(self.source)} images can be read; the first is {self.source.paths[0]}")

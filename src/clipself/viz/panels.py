@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from clipself.viz.lettering import font, shorten
@@ -53,7 +55,31 @@ def stack(strips: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _fit(picture: Image.Image, height: int) -> Image.Image:
+def panel_size(picture: Image.Image, height: int) -> tuple[int, int]:
+    """Width and height at which `lay_out` shows a picture in a row of a height."""
     scale = min(height / picture.height, WIDEST * height / picture.width)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.convert("RGB").resize((width, height))
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+
+
+def shrink(
+    picture: Image.Image, values_HW: NDArray[np.integer], *, height: int
+) -> tuple[Image.Image, NDArray[np.integer]]:
+    """A picture and a map on it at the size at which they will be shown, so that giants are not drawn at their own.
+
+    Args:
+        picture: RGB picture.
+        values_HW: Classes or segment ids at its size; those nearest to the new pixels are taken.
+        height: Of the row; smaller pictures stay as they are.
+    """
+    width, height = panel_size(picture, height)
+    if width >= picture.width:
+        return picture, values_HW
+    rows, cols = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip((height, width), values_HW.shape, strict=True)
+    )
+    return picture.resize((width, height), reducing_gap=3.0), values_HW[rows][:, cols]
+
+
+def _fit(picture: Image.Image, height: int) -> Image.Image:
+    return picture.convert("RGB").resize(panel_size(picture, height))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from clipself.files import write_atomically
 from clipself.viz.colours import class_colour
 from clipself.viz.lettering import font, shorten
-from clipself.viz.panels import INK, MARGIN, PAPER, lay_out
+from clipself.viz.panels import INK, MARGIN, PAPER, lay_out, shrink
 
 UNLABELLED = (0, 0, 0)
 
@@ -92,9 +93,10 @@ def draw_panels(
     columns = [("image", image)]
     for title, labels in maps.items():
         shown = labels if labelled_HW is None else labels.where(labelled_HW < classes, classes)
-        columns.append((title, draw_segments(image, shown, classes=classes)))
-        values = shown.cpu().numpy().ravel()
+        values = shown.cpu().numpy()
         counts += np.bincount(values[values < classes], minlength=classes)
+        small, values = shrink(image, values, height=height)
+        columns.append((title, draw_segments(small, torch.from_numpy(values), classes=classes)))
     sheet = lay_out([columns], height=height)
     ranked = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]][:most]
     legend = draw_legend(ranked, names, width=sheet.width)
