@@ -1,8 +1,9 @@
 """`catseg_*`: the aggregator of both releases, their dense tower, and the whole model of the second."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from clipself.backbones.readouts import ReadoutContext, find_readout, read_last_
 from clipself.backbones.transformer import require_blocks
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill_listed
+from clipself.conformance.filling import fill_manifest
+from clipself.conformance.told import number_in, thin, words_of
 from clipself.losses.class_maps import class_map_loss
 from clipself.segmentation.catseg.aggregator import CostAggregator
 from clipself.segmentation.catseg.inference import CatSegInference, score_picture
@@ -22,17 +24,20 @@ from clipself.segmentation.catseg.published import fuse_attention, published_nam
 from clipself.segmentation.catseg.settings import AggregatorSettings
 from clipself.segmentation.published_clip import clip_of_tensors
 
+TIE: Final = 1e-6
+"""Cosines that are nearer than this are equally near."""
+
 
 @torch.no_grad()
 def run_aggregator(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Cosines, each half of each layer, and the logits."""
-    config, atol_rtol = manifest["config"], tolerance_of(manifest, default=2e-4)
+    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=2e-4)
     aggregator = CostAggregator(aggregator_settings(config))
     prefix = manifest["official_prefix"]
-    state = {name.removeprefix(prefix): value for name, value in fill_listed(manifest["params"]).items()}
+    state = fill_manifest(manifest, prefix=prefix)
     aggregator.load_state_dict(state, strict=True)
     drawn = draw_inputs(manifest)
-    pooling, cap = int(config["pooling_size"][0]), config.get("pad_len") or None
+    pooling, cap = _square(config["pooling_size"]), config.get("pad_len") or None
     ours: dict[str, Tensor] = {}
     guidance = [drawn[f"appearance_guidance_{level}"] for level in range(3)]
     ours["logits"] = aggregator(drawn["img_feats"], drawn["text_feats"], guidance, pooling=pooling, class_cap=cap)
@@ -41,13 +46,33 @@ def run_aggregator(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         ours |= trace_layers(aggregator, drawn["img_feats"], drawn["text_feats"], guidance[0], pooling=pooling)
     counted = sum(parameter.numel() for parameter in aggregator.parameters())
     checks = [compare("parameters", counted, manifest["n_params"], atol=0.0)]
+    if cap:
+        ours["logits"] = align_tied(ours["logits"], torch.from_numpy(arrays["logits"]), ours["corr"], cap=cap)
     return checks + [
-        compare(key, thin(ours[key], theirs.shape).numpy(), theirs, atol=atol_rtol[0], rtol=atol_rtol[1])
+        compare(key, thin(ours[key], theirs.shape, words_of(manifest, key)).numpy(), theirs, atol=atol, rtol=rtol)
         if key in ours
-        else Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol_rtol[0])
+        else Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol)
         for key, theirs in arrays.items()
         if key not in drawn
     ]
+
+
+def align_tied(ours_BTyx: Tensor, theirs_BTyx: Tensor, cosine_BPTYX: Tensor, *, cap: int) -> Tensor:
+    """Of classes that are equally near at the cap, which ones are kept is open: ours in the order of theirs."""
+    aligned = ours_BTyx.clone()
+    if cap >= ours_BTyx.shape[1] or ours_BTyx.shape != theirs_BTyx.shape:
+        return aligned
+    for ours, theirs, best in zip(aligned, theirs_BTyx, cosine_BPTYX.amax((1, 3, 4)), strict=True):
+        tied = ((best - best.topk(cap).values[-1]).abs() < TIE).nonzero().flatten()
+        ranked = tied[theirs[tied].mean((1, 2)).argsort()]
+        ours[ranked] = ours[tied[ours[tied].mean((1, 2)).argsort()]]
+    return aligned
+
+
+def _square(sides: Sequence[int]) -> int:
+    if len(set(sides)) != 1:
+        raise ValueError(f"the manifest pools by {list(sides)}; only squares are built")
+    return int(sides[0])
 
 
 def aggregator_settings(config: Mapping[str, Any]) -> AggregatorSettings:
@@ -98,21 +123,12 @@ def trace_layers(
     return traced
 
 
-def thin(ours: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Every n-th element along the axes that the manifest stores thinned out, n told by both lengths."""
-    for axis, (length, stored) in enumerate(zip(ours.shape, shape, strict=True)):
-        if length != stored:
-            step = -(-length // stored)
-            ours = ours[(slice(None),) * axis + (slice(None, None, step),)]
-    return ours.contiguous()
-
-
 @torch.no_grad()
 def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Every token of the dense last block, two taps, and the ordinary embedding."""
     config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=1e-4)
     prefix = manifest["official_prefix"].removesuffix("visual.")
-    filled = {name.removeprefix(prefix): value for name, value in fill_listed(manifest["params"]).items()}
+    filled = fill_manifest(manifest, prefix=prefix)
     clip = clip_of_tensors(fuse_attention(filled), name="small tower", source="filled by rule", heads=config["heads"])
     trunk, depth = require_blocks(clip, "CAT-Seg"), config["layers"]
     images = torch.from_numpy(arrays["image"])
@@ -141,19 +157,33 @@ def _told_block(words: str, *, default: int) -> int:
 def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Single pass, sliding window, one training step, and the list of CLIP weights that learn."""
     atol, rtol = tolerance_of(manifest, default=3e-4)
-    model = read_catseg(fill_listed(manifest["params"]), source="filled by rule")
+    model = read_catseg(fill_manifest(manifest), source="filled by rule")
     vision = [p.numel() for n, p in model.named_parameters() if not n.startswith("clip.clip.") or ".visual." in n]
     checks = [compare("parameters", sum(vision), manifest["n_params"], atol=0.0)]
     pixels, texts = torch.from_numpy(arrays["image"]).float(), torch.from_numpy(arrays["text"])[0]
     height, width = manifest["original_size"]
+    model.settings = replace(model.settings, image_size=_told_side(manifest))
     published = {
-        "prob_single": CatSegInference(mode="whole", pooling=2, keep_padding=True),
-        "prob_sliding": CatSegInference(mode="sliding", pooling=1),
+        "prob_single": CatSegInference(mode="whole", pooling=_told_pooling(manifest, "prob_single"), keep_padding=True),
+        "prob_sliding": CatSegInference(mode="sliding", pooling=_told_pooling(manifest, "prob_sliding")),
     }
     for key, how in published.items():
         scores = torch.cat(list(score_picture(model, pixels, texts, size=(height, width), how=how)))
-        checks.append(compare(key, thin(scores, arrays[key].shape).numpy(), arrays[key], atol=atol, rtol=rtol))
+        checks.append(
+            compare(
+                key, thin(scores, arrays[key].shape, words_of(manifest, key)).numpy(), arrays[key], atol=atol, rtol=rtol
+            )
+        )
     return checks + _check_training(model, manifest, arrays, texts, atol=atol, rtol=rtol)
+
+
+def _told_pooling(manifest: Mapping[str, Any], key: str) -> int:
+    return int(number_in(words_of(manifest, key), r"pooling (\d+)x\d+"))
+
+
+def _told_side(manifest: Mapping[str, Any]) -> int:
+    """Side of the square that CLIP sees."""
+    return int(number_in(words_of(manifest, "prob_single"), r"resized to (\d+)x\d+"))
 
 
 def _check_training(
@@ -164,9 +194,10 @@ def _check_training(
     stored = {name.rpartition("_")[0]: torch.from_numpy(values) for name, values in arrays.items() if values.ndim >= 2}
     crop = enlarge(stored["train_crop"], side).float()
     labels = enlarge(stored["train_gt"][None], side)[0].long()
-    logits = model(model.prepare(crop[None]), texts, pooling=2)
+    logits = model(model.prepare(crop[None]), texts, pooling=_told_pooling(manifest, "train_loss"))
     resized = F.interpolate(logits, size=labels.shape, mode="bilinear", align_corners=False)
-    loss = class_map_loss(resized, labels[None], ignore_label=255, ignored="negative")
+    ignored = int(number_in(manifest["inputs"], r"(\d+) = ignore"))
+    loss = class_map_loss(resized, labels[None], ignore_label=ignored, ignored="negative")
     loss.backward()  # type: ignore[no-untyped-call]
     official = published_names(model)
     learning = {official[name] for name, p in model.named_parameters() if p.requires_grad and ".visual." in name}

@@ -58,5 +58,6 @@ def tolerance_of(manifest: Mapping[str, Any], *, default: float) -> tuple[float,
     words = manifest.get("tolerances")
     if isinstance(words, Mapping):
         words = words.get("fp32_cpu", "")
-    found = re.search(r"atol\s+([0-9.]+(?:e-?\d+)?)", str(words))
-    return (float(found.group(1)) if found else default), 0.0
+    found = {kind: re.search(rf"{kind}\s+([0-9.]+(?:e-?\d+)?)", str(words)) for kind in ("atol", "rtol")}
+    atol, rtol = found["atol"], found["rtol"]
+    return (float(atol.group(1)) if atol else default), (float(rtol.group(1)) if rtol else 0.0)

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import clip_from_state_dict
 from clipself.conformance.check import Check, compare, tolerance_of
-from clipself.conformance.filling import fill_listed
+from clipself.conformance.filling import fill_manifest
+from clipself.conformance.told import number_in
 from clipself.ops.pooling import pool_boxes, pool_masks
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -17,13 +19,14 @@ Arrays = Mapping[str, NDArray[Any]]
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Fills the tower, feeds the manifest's random images and compares every stored array."""
-    state = fill_listed(manifest["parameters"])
+    state = fill_manifest(manifest)
     released_by_openai = not manifest["model"].startswith("EVA")
     clip = clip_from_state_dict(manifest["model"], state, source="filled by rule", quick_gelu=released_by_openai)
     atol, rtol = tolerance_of(manifest, default=1e-5)
     checks: list[Check] = []
     for size in manifest["sizes"]:
-        ours = _run_size(clip, size, int(manifest["input_seed"]))
+        stored = {name: arrays[f"{size['key']}/{name}"] for name in ("boxes", "masks")}
+        ours = _run_size(clip, draw_inputs(manifest, size, stored))
         checks += [
             compare(f"{size['key']}/{name}", value, arrays[f"{size['key']}/{name}"], atol=atol, rtol=rtol)
             for name, value in ours.items()
@@ -33,10 +36,12 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 
 
 @torch.no_grad()
-def _run_size(clip: Any, size: Mapping[str, Any], seed: int) -> dict[str, NDArray[Any]]:
-    images, boxes, masks = _draw_inputs(size, seed)
+def _run_size(clip: DenseCLIP, drawn: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
+    images, boxes, masks = drawn
     tensor = torch.from_numpy(images)
     read = clip.read(tensor, dense=True, pooled=True)
+    assert read.dense is not None
+    assert read.pooled is not None
     dense = read.dense
     roi = pool_boxes(dense, [torch.from_numpy(one) for one in boxes])
     mask_pool = pool_masks(dense, [torch.from_numpy(one).float() for one in masks])
@@ -51,15 +56,28 @@ def _run_size(clip: Any, size: Mapping[str, Any], seed: int) -> dict[str, NDArra
     }
 
 
-def _draw_inputs(size: Mapping[str, Any], seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Images, boxes and masks from one generator, in the manifest's order."""
-    generator = np.random.default_rng(seed)
-    images = generator.standard_normal((2, 3, size["H"], size["W"])).astype(np.float32)
-    corners = np.sort(generator.random((2, 5, 2, 2)), axis=2)
+def draw_inputs(
+    manifest: Mapping[str, Any], size: Mapping[str, Any], stored: Arrays
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Images, boxes and masks from one generator, in the manifest's order and at its constants.
+
+    Args:
+        manifest: Its seed and its words.
+        size: Height, width and grid.
+        stored: Boxes (B, r, 4) and masks (B, m, Y, X), whose counts hold.
+    """
+    words = manifest.get("input_rule", {}).get("order", "")
+    narrow = number_in(words, r"hi-lo < ([0-9.]+)", default=0.05)
+    lowest = number_in(words, r"min\(lo, ([0-9.]+)\)", default=0.94)
+    wide = number_in(words, r"hi = lo \+ ([0-9.]+)", default=0.06)
+    empty = number_in(words, r"\) > ([0-9.]+)", default=0.6)
+    generator = np.random.default_rng(int(manifest["input_seed"]))
+    count, regions, num_masks = *stored["boxes"].shape[:2], stored["masks"].shape[1]
+    images = generator.standard_normal((count, 3, size["H"], size["W"])).astype(np.float32)
+    corners = np.sort(generator.random((count, regions, 2, 2)), axis=2)
     low, high = corners[:, :, 0, :], corners[:, :, 1, :]
-    thin = high - low < 0.05
-    low = np.where(thin, np.minimum(low, 0.94), low)
-    high = np.where(thin, low + 0.06, high)
+    thin = high - low < narrow
+    low = np.where(thin, np.minimum(low, lowest), low)
+    high = np.where(thin, low + wide, high)
     boxes = np.concatenate([low, high], axis=-1).astype(np.float32)
-    masks = generator.random((2, 3, *size["grid"])) > 0.6
-    return images, boxes, masks
+    return images, boxes, generator.random((count, num_masks, *size["grid"])) > empty

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
+from clipself.conformance.told import number_in
 from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
 from clipself.losses.masked_cross_entropy import masked_cross_entropy
 from clipself.metrics.coco_ap import coco_ap
@@ -18,6 +19,8 @@ from clipself.ops.deltas import decode_boxes, encode_boxes
 from clipself.ops.levels import pool_levels, roi_levels
 
 Case = Mapping[str, Any]
+TIE: Final = 1e-12
+"""Scores in float64 that are nearer than this are equally good."""
 
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
@@ -70,8 +73,19 @@ def _fusion(case: Case) -> list[Comparison]:
     scores = torch.empty_like(scores_last)
     scores[:, [*order, background]] = scores_last
     done.append(("scores", scores.numpy(), case["expected_scores"]))
-    best = [order[column] for column in scores_last[:, :-1].argmax(1).tolist()]
-    return [*done, ("top1_foreground", best, case["expected_top1_foreground"])]
+    return [
+        *done,
+        ("top1_foreground", best_foreground(scores[:, order], order, case), case["expected_top1_foreground"]),
+    ]
+
+
+def best_foreground(scores_RK: Tensor, order: list[int], case: Case) -> list[int]:
+    """The best column of each row; of several that are equally good, the one that the case names."""
+    best = scores_RK.max(1).values
+    return [
+        told if told in order and scores[order.index(told)] >= top - TIE else order[int(scores.argmax())]
+        for scores, top, told in zip(scores_RK, best, case["expected_top1_foreground"], strict=True)
+    ]
 
 
 def _masked_ce(case: Case) -> list[Comparison]:
@@ -124,8 +138,11 @@ def _anchors(case: Case) -> list[Comparison]:
 
 
 def _levels(case: Case) -> list[Comparison]:
-    """The number of levels and the finest scale are this form's convention: 4 and 56."""
-    levels = roi_levels(_tensor(case["boxes"]), levels=case.get("levels", 4), finest=case.get("finest_scale", 56.0))
+    """The number of levels and the finest scale are told in numbers or in the note; 4 and 56 are this form's own."""
+    note = case.get("note", "")
+    count = case.get("levels", 1 + number_in(note, r"\),\s*0,\s*(\d+)\)", default=3))
+    finest = case.get("finest_scale", number_in(note, r"sqrt\(wh\)/([0-9.]+)", default=56.0))
+    levels = roi_levels(_tensor(case["boxes"]), levels=int(count), finest=finest)
     return [("levels", levels.numpy(), case["expected_level"])]
 
 

@@ -16,19 +16,21 @@ from clipself.backbones.strict import load_strictly
 from clipself.backbones.trainable import train_last_blocks
 from clipself.conformance.check import Check, compare
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill, in_threads, kind_of, noise, scale_of
+from clipself.conformance.filling import SCALES, fill, in_threads, kind_of, noise, scale_of
+from clipself.conformance.told import number_in
 from clipself.losses.cosine import cosine_loss
 from clipself.ops.grids import grid_boxes
 from clipself.ops.pooling import pool_boxes
 
-STUDENT_STEP = np.float32(0.01)
-"""How far the student stands from its teacher, in standard deviations of each parameter."""
-
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Teacher by rule, student a little beside it, one backward pass; loss, features and gradient norms compared."""
-    teacher, student = build_pair(manifest["model"])
-    learning = train_last_blocks(student.trunk, len(student.trunk.parts))
+    words = manifest.get("weights", {}).get("student", "")
+    apart = number_in(words, r"delta = ([0-9.e-]+)", default=0.01)
+    scales = {kind: number_in(words, rf"([0-9.]+) {kind}", default=scale) for kind, scale in SCALES.items()}
+    teacher, student = build_pair(manifest["model"], apart=apart, scales=scales)
+    blocks = number_in(manifest.get("mode", ""), r"(\d+) blocks unlocked", default=len(student.trunk.parts))
+    learning = train_last_blocks(student.trunk, int(blocks))
     images, crops, boxes = draw_batch(manifest, arrays)
     with torch.no_grad():
         teacher_RD = teacher.encode_image(crops, normalize=False)
@@ -42,8 +44,14 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     return [*checks, _check_frozen(manifest, learning, gradients)]
 
 
-def build_pair(model: str) -> tuple[DenseCLIP, DenseCLIP]:
-    """Teacher filled by the rule and a student at a fixed distance, both through the checkpoint loader."""
+def build_pair(model: str, *, apart: float, scales: Mapping[str, float] = SCALES) -> tuple[DenseCLIP, DenseCLIP]:
+    """Teacher filled by the rule and a student at a fixed distance, both through the checkpoint loader.
+
+    Args:
+        model: open_clip or EVA-CLIP name.
+        apart: How far the student stands from its teacher, in standard deviations of each parameter.
+        scales: Standard deviations by kind of parameter.
+    """
     blank = blank_clip(model)
     shapes = {
         official: tuple(parameter.shape)
@@ -52,9 +60,9 @@ def build_pair(model: str) -> tuple[DenseCLIP, DenseCLIP]:
         )
         if name.startswith("visual.")
     }
-    state = dict(zip(shapes, in_threads(lambda item: fill(*item), shapes.items()), strict=True))
+    state = dict(zip(shapes, in_threads(lambda item: fill(*item, scales=scales), shapes.items()), strict=True))
     teacher = clip_from_state_dict(model, state, source="filled by rule", quick_gelu=not model.startswith("EVA"))
-    offsets = in_threads(lambda item: _offset(*item), shapes.items())
+    offsets = in_threads(lambda item: _offset(*item, apart, scales), shapes.items())
     student = teacher.copy()
     moved = {name: state[name] + offset for name, offset in zip(shapes, offsets, strict=True)}
     load_strictly(student.clip, moved, source="filled by rule")
@@ -66,15 +74,15 @@ def official_names(clip: DenseCLIP) -> dict[str, str]:
     return to_official_eva([name for name, _ in clip.clip.named_parameters()])
 
 
-def _offset(name: str, shape: tuple[int, ...]) -> Tensor:
-    scale = np.float32(scale_of(kind_of(name, shape), shape))
-    return torch.from_numpy(STUDENT_STEP * scale * noise(f"{name}/student", shape))
+def _offset(name: str, shape: tuple[int, ...], apart: float, scales: Mapping[str, float]) -> Tensor:
+    scale = np.float32(scale_of(kind_of(name, shape), shape, scales))
+    return torch.from_numpy(np.float32(apart) * scale * noise(f"{name}/student", shape))
 
 
 def draw_batch(manifest: Mapping[str, Any], arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
     """Student images, teacher crops and normalised boxes, as the words of the manifest say."""
     batch = manifest["batch"]
-    seed = int(re.search(r"default_rng\((\d+)\)", batch["rng"]).group(1))  # type: ignore[union-attr]
+    seed = int(number_in(batch["rng"], r"default_rng\((\d+)\)"))
     generator = np.random.default_rng(seed)
     drawn = []
     for sentence in batch["order"]:
@@ -95,7 +103,7 @@ def draw_batch(manifest: Mapping[str, Any], arrays: Arrays) -> tuple[Tensor, Ten
 def _check_features(
     manifest: Mapping[str, Any], arrays: Arrays, loss: Tensor, student_RD: Tensor, teacher_RD: Tensor, boxes: Tensor
 ) -> list[Check]:
-    loss_atol = float(re.search(r"abs\s+([0-9.e-]+)", manifest["tolerances"]["loss"]).group(1))  # type: ignore[union-attr]
+    loss_atol = number_in(manifest["tolerances"]["loss"], r"abs\s+([0-9.e-]+)")
     cosine = F.cosine_similarity(student_RD, teacher_RD)
     ours = {
         "student_roi": student_RD,
@@ -113,7 +121,8 @@ def _check_features(
 def _check_gradients(
     manifest: Mapping[str, Any], arrays: Arrays, gradients: Mapping[str, Tensor | None]
 ) -> list[Check]:
-    norm_rtol = float(re.search(r"rel\s+([0-9.e-]+)", manifest["tolerances"]["grad_norm"]).group(1))  # type: ignore[union-attr]
+    norm_rtol = number_in(manifest["tolerances"]["grad_norm"], r"rel\s+([0-9.e-]+)")
+    share = number_in(manifest["tolerances"].get("grad_vectors", ""), r"abs\s+([0-9.e-]+)", default=2e-5)
     norms = {name: float(grad.double().norm()) for name, grad in gradients.items() if grad is not None}
     total = float(np.sqrt(sum(norm**2 for norm in norms.values())))
     checks = [compare("total_grad_norm", total, manifest["total_grad_norm"], atol=0.0, rtol=norm_rtol)]
@@ -125,7 +134,7 @@ def _check_gradients(
     for key in (key for key in arrays if key.startswith("grad/")):
         grad = gradients[key.removeprefix("grad/")]
         ours_array = np.full(arrays[key].shape, np.nan) if grad is None else grad.numpy()
-        checks.append(compare(key, ours_array, arrays[key], atol=2e-5 * float(np.abs(arrays[key]).max())))
+        checks.append(compare(key, ours_array, arrays[key], atol=share * float(np.abs(arrays[key]).max())))
     return checks
 
 

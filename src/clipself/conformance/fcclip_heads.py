@@ -11,19 +11,18 @@ from torch import Tensor
 
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill_listed
+from clipself.conformance.filling import fill_manifest
+from clipself.conformance.told import thin, words_of
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.structures import TextRows
-
-LEVELS = 3
 
 
 @torch.no_grad()
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Fills the heads, feeds the drawn pyramid and text, compares features, masks and logits."""
-    heads = build(manifest["config"], manifest["params"])
+    heads = build(manifest["config"], fill_manifest(manifest))
     drawn = draw(manifest["inputs"], arrays)
-    pyramid = [drawn[f"res{stage}"] for stage in (2, 3, 4, 5)]
+    pyramid = [value for name, value in sorted(drawn.items()) if name.startswith("res")]  # finest first
     counts = tuple(int(count) for count in manifest["config"]["num_templates"])
     text = TextRows(rows_SD=F.normalize(drawn["text"], dim=-1), counts=counts)
     features = heads.pixel_decoder(pyramid)
@@ -37,19 +36,31 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     for place, one in enumerate(predictions[:-1]):
         ours |= {f"aux{place}_logits": one.logits_BQK, f"aux{place}_masks": one.masks_BQYX}
     atol, rtol = tolerance_of(manifest, default=1e-3)
-    words = manifest.get("outputs", {})
+    parts = {"pixel_decoder": heads.pixel_decoder, "predictor": heads.predictor}
+    counted = [
+        compare(f"n_params/{name}", sum(parameter.numel() for parameter in parts[name].parameters()), count, atol=0.0)
+        for name, count in manifest.get("n_params", {}).items()
+    ]
     outputs = [key for key in arrays if key not in drawn]
     unknown = [key for key in outputs if key not in ours]
-    return [
-        compare(key, thin_out(ours[key], words.get(key, "")).numpy(), arrays[key], atol=atol, rtol=rtol)
-        for key in outputs
-        if key in ours
-    ] + [Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=0.0) for key in unknown]
+    checks = []
+    for key in (key for key in outputs if key in ours):
+        stored = thin(ours[key], arrays[key].shape, words_of(manifest, key))
+        checks.append(compare(key, stored.numpy(), arrays[key], atol=atol, rtol=rtol))
+    missing = [Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=0.0)
+               for key in unknown]  # fmt: skip
+    return checks + counted + missing
 
 
-def build(config: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> FcClipHeads:
-    """The heads of a manifest, filled by the rule and loaded strictly."""
-    state = fill_listed(parameters)
+def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> FcClipHeads:
+    """The heads of a manifest, loaded strictly.
+
+    Raises:
+        ValueError: The manifest wants mask features of another width than the decoders.
+    """
+    if config.get("mask_dim", config["conv_dim"]) != config["conv_dim"]:
+        raise ValueError(f"mask_dim={config['mask_dim']} for conv_dim={config['conv_dim']}; only equal ones are built")
+    levels = sum(bool(re.search(r"pixel_decoder\.input_proj\.\d+\.0\.weight$", name)) for name in state)
     first = state["sem_seg_head.pixel_decoder.transformer.encoder.layers.0.self_attn.attention_weights.bias"]
     heads = FcClipHeads(
         in_channels=config["in_channels"],
@@ -57,7 +68,7 @@ def build(config: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> FcC
         channels=config["conv_dim"],
         pixel_layers=config["enc_layers"],
         pixel_hidden=config["enc_ffn"],
-        points=len(first) // (config["heads"] * LEVELS),
+        points=len(first) // (config["heads"] * levels),
         layers=config["dec_layers"],
         hidden=config["dec_ffn"],
         queries=config["queries"],
@@ -75,9 +86,3 @@ def draw(inputs: Mapping[str, Any], arrays: Arrays) -> dict[str, Tensor]:
         numbers = generator.standard_normal(tuple(row["shape"])).astype(np.float32)
         drawn[row["name"]] = torch.from_numpy(arrays.get(row["name"], numbers))
     return drawn
-
-
-def thin_out(value: Tensor, words: str) -> Tensor:
-    """Every n-th channel, where the manifest says that only those are stored."""
-    step = re.search(r"every (\d+) channels", words)
-    return value if step is None else value[:, :: int(step.group(1))]

@@ -12,6 +12,7 @@ from torch import Tensor
 from clipself.backbones.text import average_templates
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
+from clipself.conformance.told import number_in, thin, words_of
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
 from clipself.panoptic.text import class_logits
@@ -19,9 +20,6 @@ from clipself.panoptic.to_maps import instances, panoptic_map, resize_to_origina
 from clipself.structures import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
 from clipself.text.templates import load_templates
-
-TIE = 1e-5
-"""Pixels whose two best claims are nearer than this may go either way."""
 
 
 @torch.no_grad()
@@ -51,8 +49,16 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
             kept=tuple(config["image_sizes"][index]),
             original=tuple(config["original_sizes"][index]),
         )
-        checks += check_image(config, arrays, index, scores[index], masks, atol=atol, rtol=rtol)
+        checks += check_image(
+            config, arrays, index, scores[index], masks,
+            atol=atol, rtol=rtol, words=words_of(manifest, "sem_seg"), tie=told_tie(manifest),
+        )  # fmt: skip
     return checks
+
+
+def told_tie(manifest: Mapping[str, Any]) -> float:
+    """How near two scores are that may go either way: pixels to one of two masks, instances into the best or not."""
+    return number_in(manifest.get("tolerance", ""), r"within ([0-9.e-]+) of a tie", default=1e-5)
 
 
 def _fuse(config: Mapping[str, Any], arrays: Arrays, text: TextRows, seen: Sequence[bool]) -> Tensor:
@@ -88,7 +94,8 @@ def check_image(
     *,
     atol: float,
     rtol: float,
-    step: int = 1,
+    words: str,
+    tie: float,
 ) -> list[Check]:
     """Post-processes one image and compares what is stored of it.
 
@@ -100,17 +107,16 @@ def check_image(
         masks: Mask logits (Q, H, W) at the picture's size.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
-        step: Stride at which the semantic map is stored.
+        words: What the manifest says of the semantic map.
+        tie: Of `told_tie`.
     """
     things = set(config["thing_ids"])
     is_thing = [label in things for label in range(scores.shape[1] - 1)]
+    semantic, stored = semantic_map(scores, masks), arrays[f"sem_seg_{index}"]
     checks = [
         compare(f"mask_cls_{index}", scores.numpy(), arrays[f"mask_cls_{index}"], atol=atol, rtol=rtol),
-        compare(
-            f"sem_seg_{index}", semantic_map(scores, masks)[:, ::step, ::step].numpy(), arrays[f"sem_seg_{index}"],
-            atol=atol, rtol=rtol,
-        ),
-    ]  # fmt: skip
+        compare(f"sem_seg_{index}", thin(semantic, stored.shape, words).numpy(), stored, atol=atol, rtol=rtol),
+    ]
     found = panoptic_map(
         scores,
         masks,
@@ -120,12 +126,12 @@ def check_image(
     )
     rows = np.array([[one.id, int(one.is_thing), one.label] for one in found.segments]).reshape(-1, 3)
     checks.append(compare(f"segments_{index}", rows, arrays[f"segments_{index}"].reshape(-1, 3), atol=0.0))
-    wrong = (found.ids_HW.numpy() != arrays[f"panoptic_{index}"]) & ~near_tie(scores, masks, config)
+    wrong = (found.ids_HW.numpy() != arrays[f"panoptic_{index}"]) & ~near_tie(scores, masks, config, tie)
     checks.append(_count(f"panoptic_{index} pixels that differ", int(wrong.sum())))
-    return checks + _check_instances(config, arrays, index, scores, masks, is_thing, atol=atol, rtol=rtol)
+    return checks + _check_instances(config, arrays, index, scores, masks, is_thing, atol=atol, rtol=rtol, tie=tie)
 
 
-def near_tie(scores: Tensor, masks: Tensor, config: Mapping[str, Any]) -> NDArray[np.bool_]:
+def near_tie(scores: Tensor, masks: Tensor, config: Mapping[str, Any], tie: float) -> NDArray[np.bool_]:
     """Pixels (H, W) at which two masks claim almost alike, or the winner is almost undecided."""
     best, labels = scores.softmax(-1).max(-1)
     keep = (labels != scores.shape[1] - 1) & (best > config["object_mask_threshold"])
@@ -133,35 +139,45 @@ def near_tie(scores: Tensor, masks: Tensor, config: Mapping[str, Any]) -> NDArra
     if not len(soft):
         return np.zeros(masks.shape[1:], dtype=bool)
     claims = (best[keep][:, None, None] * soft).topk(min(2, len(soft)), dim=0)
-    undecided = (soft.gather(0, claims.indices[:1])[0] - 0.5).abs() < TIE
-    tied = claims.values[0] - claims.values[-1] < TIE if len(soft) > 1 else torch.zeros_like(undecided)
+    undecided = (soft.gather(0, claims.indices[:1])[0] - 0.5).abs() < tie
+    tied = claims.values[0] - claims.values[-1] < tie if len(soft) > 1 else torch.zeros_like(undecided)
     close: NDArray[np.bool_] = (undecided | tied).numpy()
     return close
 
 
 def _check_instances(
     config: Mapping[str, Any], arrays: Arrays, index: int, scores: Tensor, masks: Tensor, is_thing: list[bool],
-    *, atol: float, rtol: float,
+    *, atol: float, rtol: float, tie: float,
 ) -> list[Check]:  # fmt: skip
-    """Instances best first on both sides; the release leaves their order open."""
-    found = instances(scores, masks, is_thing=is_thing, top=config["topk"])
-    theirs = arrays[f"inst_scores_{index}"]
-    order = np.argsort(-theirs, kind="stable")
-    checks = [
-        compare(f"inst_scores_{index}", found.scores_N.numpy(), theirs[order], atol=atol, rtol=rtol),
-        compare(f"inst_classes_{index}", found.labels_N.numpy(), arrays[f"inst_classes_{index}"][order], atol=0.0),
+    """Instances as sets: the release leaves the order of equal scores open, and which of them are among the best."""
+    top = config["topk"]
+    ranked = scores.softmax(-1)[:, :-1].flatten().sort(descending=True).values
+    cut = ranked[min(top, len(ranked)) - 1]
+    sure, possible = (int((ranked > cut + tie).sum()), int((ranked > cut - tie).sum()))
+    open_cut = possible > top
+    found = instances(scores, masks, is_thing=is_thing, top=possible if open_cut else top)
+    theirs, classes = arrays[f"inst_scores_{index}"], arrays[f"inst_classes_{index}"]
+    packed, stored = np.packbits(found.masks_NHW.flatten(1).numpy(), axis=1), arrays.get(f"inst_masks_{index}")
+    # Pixels of a mask that lie on its edge may go either way.
+    edge = int((masks.abs() < tie).flatten(1).sum(1).max()) if len(masks) else 0
+    free, lost = set(range(len(found.scores_N))), 0
+    for row, (score, label) in enumerate(zip(theirs.tolist(), classes.tolist(), strict=True)):
+        same = [
+            one
+            for one in free
+            if int(found.labels_N[one]) == label
+            and abs(float(found.scores_N[one]) - score) <= atol + rtol * abs(score)
+            and (stored is None or np.unpackbits(packed[one] ^ stored[row]).sum() <= edge)
+        ]
+        if same:
+            free.remove(min(same, key=lambda one: abs(float(found.scores_N[one]) - score)))
+        else:
+            lost += 1
+    kept = len(instances(scores, masks, is_thing=is_thing, top=sure).scores_N) if open_cut else len(found.scores_N)
+    return [
+        _count(f"inst_{index} that have no partner", lost),
+        _count(f"inst_{index} that are missing", max(0, kept - len(theirs))),
     ]
-    if f"inst_masks_{index}" in arrays:
-        packed = np.packbits(found.masks_NHW.flatten(1).numpy(), axis=1)
-        stored = arrays[f"inst_masks_{index}"][order]
-        wrong = np.unpackbits(packed ^ stored, axis=1).sum(axis=1) if packed.shape == stored.shape else np.inf
-        sure = (masks.abs() < TIE).flatten(1).sum(1).max().item() if len(masks) else 0
-        checks.append(
-            Check(
-                key=f"inst_masks_{index} pixels that differ", difference=float(np.max(wrong, initial=0)), tolerance=sure
-            )
-        )
-    return checks
 
 
 def _count(key: str, number: int) -> Check:

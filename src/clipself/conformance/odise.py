@@ -9,16 +9,14 @@ from torch import Tensor
 
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill_listed, small_clip
-from clipself.conformance.mask_fusion import check_image, padded_size
+from clipself.conformance.filling import fill_manifest, small_clip
+from clipself.conformance.mask_fusion import check_image, padded_size, told_tie
+from clipself.conformance.told import words_of
 from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
 from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import resize_to_original
 from clipself.structures import TextRows
-
-SEMANTIC_STEP = 2
-"""The semantic maps are stored at every second pixel."""
 
 
 @torch.no_grad()
@@ -32,7 +30,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     }
     counts = tuple(map(len, config["test_labels"]))
     images = held["image"].float() / 255
-    state = {name.removeprefix("clip."): value for name, value in fill_listed(manifest["params"]).items()}
+    state = fill_manifest(manifest, prefix="clip.")
     clip = small_clip(config["clip"], state, image_size=config["clip"]["res"])
     embeddings = embed_mask_tokens(clip, _clip_input(images, config), held["pred_masks"], blocking="raised")
     outside = class_logits(embeddings, TextRows(rows_SD=held["text"], counts=counts), scale=config["clip_logit_scale"])
@@ -54,13 +52,23 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     checks = [compare(key, value.numpy(), arrays[key], atol=atol, rtol=rtol) for key, value in ours.items()]
     size = (images.shape[-2], images.shape[-1])
     padded = padded_size({**config, "image_sizes": [size]})
+    told: dict[str, Any] = {"words": words_of(manifest, "sem_seg"), "tie": told_tie(manifest)}
     for index, scores_QK1 in enumerate(scores):
         original = tuple(arrays[f"panoptic_{index}"].shape)
         masks = resize_to_original(
             held["pred_masks"][index], padded=padded, kept=size,
             original=(original[0], original[1]),
         )  # fmt: skip
-        checks += check_image(config, arrays, index, scores_QK1, masks, atol=atol, rtol=rtol, step=SEMANTIC_STEP)
+        checks += check_image(
+            config,
+            arrays,
+            index,
+            scores_QK1,
+            masks,
+            atol=atol,
+            rtol=rtol,
+            **told,
+        )
     return checks
 
 

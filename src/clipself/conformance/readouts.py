@@ -10,7 +10,7 @@ from clipself.backbones.transformer import require_blocks
 from clipself.choices import pick
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill_listed, small_clip
+from clipself.conformance.filling import fill_manifest, small_clip
 
 MIXES: Final[Mapping[str, str]] = {"vanilla": "qk", "MaskCLIP": "value", "SCLIP": "qq+kk", "ClearCLIP": "qq"}
 """Name in the manifest -> our mix; "residual_" or "noresidual_" stands ahead of it."""
@@ -34,7 +34,7 @@ INPUTS: Final = ("image", "vfm_feats")
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Builds the small tower, runs every stored variant and compares the projected tokens."""
     config = manifest["config"]
-    clip = small_clip(config, fill_listed(manifest["params"]), image_size=config["pretrain_res"])
+    clip = small_clip(config, fill_manifest(manifest), image_size=config["pretrain_res"])
     trunk = require_blocks(clip, "the readouts of the manifest")
     trunk.resize_positions_by = "scale_factor"  # as these projects do
     images = torch.from_numpy(arrays["image"])

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipself.conformance.catseg import thin
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.filling import fill_listed
+from clipself.conformance.filling import fill_manifest
+from clipself.conformance.told import thin, words_of
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.segmentation.san.model import San, format_bias, pool_bias, semantic_scores
 from clipself.segmentation.san.published import read_san
@@ -22,10 +22,10 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Compares every stored array and the counts of parameters."""
     config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=5e-4)
     settings, heads = san_settings_of(config), int(config["clip"]["heads"])
-    model = read_san(fill_listed(manifest["params"]), settings, source="filled by rule", heads=heads)
+    model = read_san(fill_manifest(manifest), settings, source="filled by rule", heads=heads)
     ours = _compute(model, manifest, arrays)
     checks = [
-        compare(key, thin(ours[key], theirs.shape).numpy(), theirs, atol=atol, rtol=rtol)
+        compare(key, thin(ours[key], theirs.shape, words_of(manifest, key)).numpy(), theirs, atol=atol, rtol=rtol)
         if key in ours
         else Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol)
         for key, theirs in arrays.items()

@@ -1,0 +1,58 @@
+"""Constants that a manifest tells: as a number, or in the words beside one."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def number_in(words: object, pattern: str, *, default: float | None = None) -> float:
+    """The number that words tell.
+
+    Args:
+        words: A sentence of the manifest, or any part of it, which is searched as it is printed.
+        pattern: Regular expression with one group.
+        default: Taken where the words tell none.
+
+    Raises:
+        ValueError: They tell none and there is no default.
+    """
+    found = re.search(pattern, str(words))
+    if found is not None:
+        return float(found.group(1))
+    if default is None:
+        raise ValueError(f"the manifest says {str(words)!r}, in which {pattern!r} finds no number")
+    return default
+
+
+def words_of(manifest: Mapping[str, Any], key: str) -> str:
+    """What a manifest says of an array; "layer0_class" is told by "layer_class", and that by what it repeats."""
+    outputs = manifest.get("outputs", {})
+    said = [name for name in (key, re.sub(r"\d+", "", key), re.sub(r"_\d+$", "", key)) if name in outputs]
+    if not said:
+        return ""
+    names = list(outputs)
+    for name in reversed(names[: names.index(said[0]) + 1]):
+        if "same slicing" not in str(outputs[name]):
+            return str(outputs[name])
+    return ""
+
+
+def thin(ours: Tensor, shape: tuple[int, ...], words: str = "") -> Tensor:
+    """The elements that a manifest stores of an array.
+
+    Args:
+        ours: The whole.
+        shape: What is stored.
+        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]" or "every 4 channels"; where it says nothing, every
+            n-th element, n told by both lengths.
+    """
+    sliced, channels = re.search(r"\[(\s*:[:,\d\s]*)\]", words), re.search(r"every (\d+) channels", words)
+    if sliced is not None:
+        steps = [int(part.strip().lstrip(":") or 1) for part in sliced.group(1).split(",")]
+    elif channels is not None:
+        steps = [1, int(channels.group(1))]
+    else:
+        steps = [-(-length // stored) if stored else 1 for length, stored in zip(ours.shape, shape, strict=True)]
+    return ours[tuple(slice(None, None, step) for step in steps)].contiguous()

@@ -1,0 +1,178 @@
+"""Every constant of a manifest is taken from it, so that manifests other than the golden ones are checked too."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from clipself.backbones.transformer import require_blocks
+from clipself.conformance.catseg import align_tied
+from clipself.conformance.check import tolerance_of
+from clipself.conformance.dense_models import draw_inputs
+from clipself.conformance.filling import fill_listed, fill_manifest, small_clip, told_scales
+from clipself.conformance.run import ParityReport, parity
+from clipself.conformance.told import number_in, thin, words_of
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def changed(folder: Path, name: str, *, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ParityReport:
+    """The report of a golden manifest with other constants and other numbers."""
+    manifest = json.loads((GOLDEN / f"{name}.json").read_text())
+    manifest["config"] |= config
+    (folder / f"{name}.json").write_text(json.dumps(manifest))
+    with np.load(GOLDEN / f"{name}.npz") as held:
+        np.savez(folder / f"{name}.npz", **{**dict(held), **arrays})
+    (report,) = parity([folder / f"{name}.json"], quiet=True)
+    return report
+
+
+def last_block_in_loops(std: float) -> dict[str, NDArray[Any]]:
+    """NACLIP's readout and its ablation on the golden tower, patch by patch, at any width of the window."""
+    manifest = json.loads((GOLDEN / "training_free_readouts.json").read_text())
+    config = manifest["config"]
+    clip = small_clip(config, fill_manifest(manifest), image_size=config["pretrain_res"])
+    trunk: Any = require_blocks(clip, "this test")
+    trunk.resize_positions_by = "scale_factor"
+    with np.load(GOLDEN / "training_free_readouts.npz") as held, torch.no_grad():
+        tokens = trunk.embed(torch.from_numpy(held["image"]))
+        tokens = trunk.forward_blocks(tokens, list(trunk.blocks)[:-1])
+        block, (rows, cols) = trunk.blocks[-1], tokens.grid
+        fused = F.linear(block.ln_1(tokens.tokens), block.attn.in_proj_weight, block.attn.in_proj_bias)[0].double()
+    count, width = rows * cols + 1, config["width"] // config["heads"]
+    query, key, value = (part.reshape(count, config["heads"], width) for part in fused.chunk(3, dim=-1))
+    near = torch.zeros(count, count, dtype=torch.float64)
+    for one in range(1, count):
+        for other in range(1, count):
+            dy, dx = (one - 1) // cols - (other - 1) // cols, (one - 1) % cols - (other - 1) % cols
+            near[one, other] = math.exp(-(dy * dy + dx * dx) / (2 * std * std))
+    strength = float(torch.stack([query[:, h].norm(dim=-1).mean() * key[:, h].norm(dim=-1).mean()
+                                  for h in range(config["heads"])]).mean())  # fmt: skip
+    mixed = {"naclip": [], "neighbour_only_reduced": []}  # type: dict[str, list[torch.Tensor]]
+    for head in range(config["heads"]):
+        logits = key[:, head] @ key[:, head].T / math.sqrt(width) + near
+        mixed["naclip"].append(logits.softmax(-1) @ value[:, head])
+        mixed["neighbour_only_reduced"].append((strength / math.sqrt(width) * near).softmax(-1) @ value[:, head])
+    with torch.no_grad():
+        return {
+            name: trunk.head(block.attn.out_proj(torch.cat(heads, dim=-1).float()))[None].numpy()
+            for name, heads in mixed.items()
+        }
+
+
+@pytest.mark.parametrize("std", [5.0, 2.5])
+def test_naclip_at_any_width_of_its_window(tmp_path: Path, std: float) -> None:
+    arrays = last_block_in_loops(std)
+    report = changed(tmp_path, "training_free_readouts", config={"gaussian_std": std}, arrays=arrays)
+    assert report.passed, report.to_table()
+    report = changed(tmp_path, "training_free_readouts", config={"gaussian_std": std + 1}, arrays=arrays)
+    failed = {check.key for check in report.checks if not check.passed}
+    assert failed == {"naclip", "neighbour_only_reduced"}
+
+
+def test_a_constant_that_the_manifest_lacks_is_named(tmp_path: Path) -> None:
+    manifest = json.loads((GOLDEN / "training_free_readouts.json").read_text())
+    del manifest["config"]["proxy_beta"]
+    (tmp_path / "training_free_readouts.json").write_text(json.dumps(manifest))
+    (tmp_path / "training_free_readouts.npz").write_bytes((GOLDEN / "training_free_readouts.npz").read_bytes())
+    with pytest.raises(ValueError, match=r"lacks 'proxy_beta', which 'proxyclip' depends on"):
+        parity([tmp_path / "training_free_readouts.json"], quiet=True)
+
+
+@pytest.mark.parametrize("name", ["fcclip_fusion", "odise_fusion"])
+def test_instances_are_a_set(tmp_path: Path, name: str) -> None:
+    with np.load(GOLDEN / f"{name}.npz") as held:
+        rows = {key: held[key] for key in ("inst_scores_0", "inst_classes_0", "inst_masks_0") if key in held}
+    turned = {key: values[::-1] for key, values in rows.items()}
+    report = changed(tmp_path, name, config={}, arrays=turned)
+    assert report.passed, report.to_table()
+    wrong = {**turned, "inst_classes_0": turned["inst_classes_0"].copy()}
+    wrong["inst_classes_0"][0] += 1
+    report = changed(tmp_path, name, config={}, arrays=wrong)
+    assert [check.key for check in report.checks if not check.passed] == ["inst_0 that have no partner"]
+
+
+def test_of_equal_scores_each_may_be_the_best(tmp_path: Path) -> None:
+    """Two classes with the same logits: which one is told is open; a worse one is not."""
+    case = {
+        "name": "tied", "mode": "single", "base_mask": [True, True, True], "alpha": 0.5, "beta": 0.5,
+        "background_index": 3, "det_logits": [[1.0, 1.0, 0.0, 0.0]], "vlm_logits": [[1.0, 1.0, 0.0, 0.0]],
+    }  # fmt: skip
+    high = math.e / (2 * math.e + 2)
+    case["expected_scores"] = [[high, high, high / math.e, high / math.e]]
+    for told, passes in ((0, True), (1, True), (2, False)):
+        path = tmp_path / f"{told}.json"
+        held = {"format": "detection_cases/1", "tolerance": {"fusion": 1e-6}}
+        path.write_text(json.dumps({**held, "fusion": [{**case, "expected_top1_foreground": [told]}]}))
+        assert parity([path], quiet=True)[0].passed == passes
+
+
+def test_levels_are_told_by_the_note(tmp_path: Path) -> None:
+    case = {
+        "name": "three", "boxes": [[0, 0, 50, 50], [0, 0, 90, 90], [0, 0, 900, 900]], "expected_level": [0, 1, 2],
+        "note": "level = clamp(floor(log2(sqrt(wh)/40)),0,2)",
+    }  # fmt: skip
+    path = tmp_path / "levels.json"
+    path.write_text(json.dumps({"format": "detection_cases/1", "tolerance": {}, "roi_levels": [case]}))
+    assert parity([path], quiet=True)[0].passed
+
+
+def test_classes_that_are_equally_near_at_the_cap_may_change_places() -> None:
+    cosine = torch.tensor([0.9, 0.5, 0.5, 0.1]).reshape(1, 1, 4, 1, 1)
+    ours = torch.tensor([3.0, 2.0, -100.0, -100.0]).reshape(1, 4, 1, 1)
+    theirs = torch.tensor([3.0, -100.0, 2.0, -100.0]).reshape(1, 4, 1, 1)
+    assert torch.equal(align_tied(ours, theirs, cosine, cap=2), theirs)
+    apart = cosine + torch.tensor([0.0, 0.01, 0.0, 0.0]).reshape(1, 1, 4, 1, 1)
+    assert torch.equal(align_tied(ours, theirs, apart, cap=2), ours)
+
+
+def test_weights_are_filled_at_the_scales_that_are_told() -> None:
+    rows = [{"name": "a.bias", "shape": [4]}, {"name": "a.weight", "shape": [4]}]
+    plain, other = fill_listed(rows), fill_listed(rows, {"bias": "0.04*n (other 1-D tensors)", "gain": "1 + 0.1*n"})
+    torch.testing.assert_close(other["a.bias"], 2 * plain["a.bias"])
+    torch.testing.assert_close(other["a.weight"] - 1, 2 * (plain["a.weight"] - 1))
+    told = told_scales({"rule_order": ["table: last part is pos_embed -> 0.03*n (whatever its rank)"]})
+    assert (told["table"], told["gain"]) == (0.03, 0.05)
+
+
+def test_inputs_are_drawn_at_the_constants_that_are_told() -> None:
+    words = ["image", "where hi-lo < 0.5: lo = min(lo, 0.3), hi = lo + 0.6", "masks = random((1,4,2,2)) > 0.9"]
+    manifest = {"input_seed": 3, "input_rule": {"order": words}}
+    stored = {"boxes": np.zeros((1, 7, 4)), "masks": np.zeros((1, 4, 2, 2))}
+    images, boxes, masks = draw_inputs(manifest, {"H": 4, "W": 4, "grid": [2, 2]}, stored)
+    generator = np.random.default_rng(3)
+    assert (images == generator.standard_normal((1, 3, 4, 4)).astype(np.float32)).all()
+    for box, drawn in zip(boxes[0], generator.random((1, 7, 2, 2))[0], strict=True):
+        for axis in (0, 1):
+            low, high = sorted(drawn[:, axis].tolist())
+            if high - low < 0.5:
+                low = min(low, 0.3)
+                high = low + 0.6
+            assert box[[axis, axis + 2]].tolist() == pytest.approx([low, high])
+    assert (masks == (generator.random((1, 4, 2, 2)) > 0.9)).all()
+
+
+def test_what_is_stored_of_an_array_is_told_by_words() -> None:
+    row = torch.arange(9)[None]
+    assert thin(row, (1, 3), "stored [:, ::4]").tolist() == [[0, 4, 8]]  # lengths alone would say every third
+    assert thin(row, (1, 3)).tolist() == [[0, 3, 6]]
+    assert thin(row, (1, 5), "stored every 2 channels").tolist() == [[0, 2, 4, 6, 8]]
+    outputs = {"layer_spatial": "after it, [:, ::8]", "layer_class": "same slicing", "sem_seg": "image 0, [::2]"}
+    manifest = {"outputs": outputs}
+    assert words_of(manifest, "layer3_class") == "after it, [:, ::8]"
+    assert words_of(manifest, "sem_seg_1") == "image 0, [::2]"
+    assert words_of(manifest, "other") == ""
+    with pytest.raises(ValueError, match="finds no number"):
+        number_in("nothing", r"(\d+)")
+
+
+def test_tolerances_in_words() -> None:
+    assert tolerance_of({"tolerances": {"fp32_cpu": "atol 1e-5 (rtol 0) on dense"}}, default=1.0) == (1e-5, 0.0)
+    assert tolerance_of({"tolerances": "atol 2e-6, rtol 1e-3"}, default=1.0) == (2e-6, 1e-3)
+    assert tolerance_of({}, default=0.5) == (0.5, 0.0)
