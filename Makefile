@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 ROOMS := $(patsubst src/clipself/%/__init__.pyi,%,$(wildcard src/clipself/*/__init__.pyi))
 PYTHON ?= python3
 
-.PHONY: install quickstart format lint types test test-all docs bench check clean
+.PHONY: install quickstart format lint types test test-all test-gpu docs bench check clean
 
 install: $(VENV)/.installed
 
@@ -34,7 +34,10 @@ test: install
 	$(BIN)/pytest -n 2 --dist loadscope
 
 test-all: install
-	$(BIN)/pytest --runslow
+	$(BIN)/pytest --runslow -n 2 --dist loadscope
+
+test-gpu: install
+	$(BIN)/pytest -m gpu --runslow
 
 docs: install
 	$(BIN)/pdoc -o build/docs clipself $(addprefix clipself.,$(ROOMS))

@@ -1,7 +1,6 @@
 """Whole runs on toy towers: equal however they are cut, killed, resumed or spread over processes."""
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,25 +102,6 @@ def test_teacher_cache_changes_nothing_but_the_work(settings: dict[str, Any], tm
     losses = {run: [r["loss"] for r in read_metrics(tmp_path / run)] for run in ("plain", "filling", "filled")}
     assert losses["filling"] == losses["filled"]
     assert losses["plain"] == pytest.approx(losses["filled"], abs=1e-3)  # the store is float16
-
-
-def test_a_changed_file_is_not_looked_up(tmp_path: Path) -> None:
-    from clipself.distillation.teacher_cache import TeacherCache
-
-    picture = next(iter(sorted(draw_pictures(tmp_path / "p", 1).iterdir())))
-    batch = DistillBatch(
-        images_B3HW=torch.zeros(1, 3, 8, 8), boxes_norm=(grid_boxes(1, 2),), crops_R3hw=torch.zeros(2, 3, 8, 8),
-        names=(str(picture),),
-    )  # fmt: skip
-    cache = TeacherCache(tmp_path / "c", identity="teacher one", width=4)
-    first = cache.look_up(batch, lambda crops: torch.ones(len(crops), 4))
-    cache.flush()
-    again = TeacherCache(tmp_path / "c", identity="teacher one", width=4)
-    assert torch.equal(again.look_up(batch, lambda crops: torch.zeros(len(crops), 4)), first)
-    other = TeacherCache(tmp_path / "c", identity="teacher two", width=4)
-    assert float(other.look_up(batch, lambda crops: torch.zeros(len(crops), 4)).sum()) == 0.0
-    os.utime(picture, ns=(1, 1))
-    assert float(again.look_up(batch, lambda crops: torch.zeros(len(crops), 4)).sum()) == 0.0
 
 
 def test_proposals_train_too(settings: dict[str, Any], tmp_path: Path) -> None:

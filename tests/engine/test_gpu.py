@@ -1,0 +1,95 @@
+"""What only an accelerator shows: number formats, the float16 scaler, compilation, runs that are equal there too."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.families import FAMILIES, Family, write_place
+from tests.support.training import ToyBatch, ToyTask, train_toy, weights_of
+from torch import Tensor, nn
+
+from clipself.engine.log import read_metrics
+from clipself.engine.step import Step
+
+pytestmark = pytest.mark.gpu
+
+
+def losses(out: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(out)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_place(tmp_path_factory.mktemp("gpu"))
+
+
+@pytest.fixture
+def there(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("CLIPSELF_CACHE", str(world / "cache"))
+    return world
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.1), ("fp16", 0.05)])
+def test_every_training_agrees_with_the_cpu(name: str, precision: str, tolerance: float, there: Path) -> None:
+    family: Family = FAMILIES[name]
+    here, device = there / f"{name}-cpu", there / f"{name}-{precision}"
+    if not here.exists():
+        family.train(here)
+    family.train(device, device="cuda", precision=precision, overwrite=True)
+    assert losses(device)[0] == pytest.approx(losses(here)[0], rel=tolerance)
+    assert all(bool(value.isfinite().all()) for value in family.weights_of(device).values())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_training_is_resumed(name: str, there: Path) -> None:
+    family, whole, broken = FAMILIES[name], there / f"{name}-whole", there / f"{name}-broken"
+    family.train(whole, device="cuda")
+    family.train(broken, device="cuda", max_steps=2, schedule="constant")
+    family.train(there / f"{name}-four", device="cuda", schedule="constant")
+    family.train(broken, device="cuda", resume=True, max_steps=4, schedule="constant")
+    assert losses(broken) == pytest.approx(losses(there / f"{name}-four"), rel=1e-4)
+
+
+def test_a_compiled_run_is_the_same_run(there: Path) -> None:
+    family = FAMILIES["distill-patches"]
+    for out, compiled in (("eager", False), ("compiled", True)):
+        family.train(there / out, device="cuda", compile=compiled)
+    assert losses(there / "compiled") == pytest.approx(losses(there / "eager"), rel=1e-3)
+
+
+def test_the_scaler_of_float16_skips_and_goes_on(tmp_path: Path) -> None:
+    class Once(ToyTask):
+        """Gradients beyond float16 in one step: the scaler skips it, lowers its scale, and the run goes on."""
+
+        def losses(self, model: nn.Module, batch: ToyBatch, step: Step) -> dict[str, Tensor]:
+            terms = super().losses(model, batch, step)
+            if step.number == 1:
+                terms["steep"] = next(model.parameters()).half().mul(6e4).sum().float() * 1e4
+            return terms
+
+    train_toy(data="d", out=tmp_path / "run", task=Once, device="cuda", precision="fp16")
+    records = read_metrics(tmp_path / "run")
+    assert [record["grad_norm"] is None for record in records] == [False, True, False, False, False, False]
+    assert all(bool(value.isfinite().all()) for value in weights_of(tmp_path / "run").values())
+
+
+def test_gradients_that_stay_infinite_end_a_float16_run(tmp_path: Path) -> None:
+    class Always(ToyTask):
+        def losses(self, model: nn.Module, batch: ToyBatch, step: Step) -> dict[str, Tensor]:
+            weight = next(model.parameters())
+            return {**super().losses(model, batch, step), "root": (weight - weight).abs().sqrt().sum()}
+
+    with pytest.raises(FloatingPointError, match="norm of the gradients"):
+        train_toy(data="d", out=tmp_path / "run", task=Always, device="cuda", precision="fp16", max_steps=60)
+    assert not (tmp_path / "run" / "toy.pt").exists()
+
+
+def test_chance_is_the_same_on_every_device(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": "d", "precision": "fp32"}
+    for device in ("cpu", "cuda"):
+        train_toy(out=tmp_path / device, device=device, **settings)
+    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-4)
+    assert torch.cuda.is_available()
