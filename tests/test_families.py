@@ -122,6 +122,8 @@ def test_two_processes_are_one_with_the_double_batch_and_are_resumed(
 
 @families
 def test_accumulated_micro_batches_are_one_batch(name: str, whole: dict[str, Path]) -> None:
+    if FAMILIES[name].whole_batches:
+        pytest.skip("this loss looks at a micro-batch as a whole")
     out = Path.cwd() / f"{name}-accumulated"
     FAMILIES[name].train(out, batch_size=2, accumulate=2)
     assert losses(out) == pytest.approx(losses(unbroken(name, whole)), rel=1e-4)

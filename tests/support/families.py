@@ -39,6 +39,7 @@ class Family:
         labels: Annotations and pictures for an evaluation inside the run.
         read: Loads what the run has saved and returns numbers that it makes of a picture.
         recipe: None takes the first.
+        whole_batches: Whether micro-batches mean something else than one batch: batch norm and contrast see one only.
     """
 
     module: str
@@ -50,6 +51,7 @@ class Family:
     labels: tuple[str, str]
     read: Callable[[Path, Path], Tensor]
     recipe: str | None = None
+    whole_batches: bool = False
 
     def train(self, out: Path | str, **changes: Any) -> TrainResult:
         """Trains in the present folder."""
@@ -81,7 +83,7 @@ def _read_detector(run: Path, picture: Path) -> Tensor:
     from clipself.detection.detector import Detector
 
     detector = Detector.from_checkpoint(run, device="cpu")
-    found = detector.detect(read_image(picture))
+    (found,) = detector.predict([picture], names=["a dog", "kite"])
     return torch.cat([found.boxes, found.scores[:, None]], dim=1)
 
 
@@ -115,6 +117,23 @@ _SEGMENT: Final[Mapping[str, Any]] = {
     "weights": ("segmenter.safetensors",), "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_segmenter,
 }  # fmt: skip
 
+_DETECT: Final[Mapping[str, Any]] = {
+    "module": "clipself.detection.train", "function": "train_detector", "command": "detect train",
+    "weights": ("detector.safetensors",), "labels": (INSTANCES.format("val"), "scenes/val"), "read": _read_detector,
+    "required": {"annotations": INSTANCES.format("train"), "images": "scenes/train"},
+}  # fmt: skip
+_DETECTOR: Final[Mapping[str, Any]] = {
+    "image_size": 64, "taps": (0, 1, 2, 3), "channels": 16, "rpn_convs": 1, "box_convs": 1, "box_layers": 1,
+    "box_width": 32, "rpn_samples": 64, "proposals_before": 100, "proposals_after": 50, "roi_samples": 32,
+    "anchor_scale": 4.0, "score_threshold": 0.0,
+}  # fmt: skip
+
+
+def _detection(method: str, *, whole_batches: bool = False, **changes: Any) -> Family:
+    recipe, options = "small" if method == "fvit" else f"small-{method}", {"detector": {**_DETECTOR, **changes}}
+    return Family(**_DETECT, recipe=recipe, options=options, whole_batches=whole_batches)
+
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "distill-patches": Family(
         **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
@@ -147,4 +166,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
         },
         weights=("mask_model.safetensors",), labels=(PANOPTIC.format("val"), "scenes/val"), read=_read_masks,
     ),
+    "fvit": _detection("fvit"),
+    "fvit-batch-norm": _detection("fvit", whole_batches=True, norm="batch"),
+    "fvlm": _detection("fvlm"),
+    "vild": _detection("vild"),
+    "baron": _detection("baron", whole_batches=True),
 }  # fmt: skip
