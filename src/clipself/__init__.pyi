@@ -2,6 +2,8 @@ from .backbones.dense_clip import DenseCLIP as DenseCLIP
 from .backbones.loading import load_clip as load_clip
 from .conformance.run import parity as parity
 from .distillation.train import distill as distill
+from .panoptic.segmenter import PanopticSegmenter as PanopticSegmenter
+from .panoptic.train import train_panoptic as train_panoptic
 from .regions.evaluate import evaluate_regions as evaluate_regions
 from .workflows.quickstart import quickstart as quickstart
 from .workflows.show import show_kmeans as show_kmeans
@@ -13,6 +15,7 @@ __version__: str
 
 __all__ = [
     "DenseCLIP",
+    "PanopticSegmenter",
     "blend",
     "convert",
     "distill",
@@ -22,4 +25,5 @@ __all__ = [
     "quickstart",
     "show_kmeans",
     "show_query",
+    "train_panoptic",
 ]

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.panoptic.judge import ClipJudge, pool_dense, scale_of
 from clipself.panoptic.mixture import Mixture, mix_scores, seen_by
 from clipself.panoptic.segmenter import PanopticSegmenter
-from clipself.panoptic.to_maps import Rules
+from clipself.panoptic.settings import Rules
 from clipself.text.templates import load_templates
 
 NAMES = ["red box", "green box, lime box", "blue ground"]
@@ -176,10 +177,26 @@ def test_names_kinds_and_judge_must_belong_together(clip: DenseCLIP) -> None:
     segmenter = PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), judge)
     with pytest.raises(ValueError, match=r"by set_image\(picture\), and names, by use\(names\)"):
         segmenter.segment()
-    with pytest.raises(ValueError, match="'grass' is named twice"):
+    with pytest.raises(ValueError, match="'grass' more than once"):
         segmenter.use(["grass", "grass"])
     with pytest.raises(ValueError, match="no names to compare with"):
         ClipJudge(clip, image_size=64).classify(torch.zeros(1, 32))
+
+
+@pytest.mark.parametrize(
+    ("names", "stuff"),
+    [
+        pytest.param(["cat", "couch, sofa", "wall"], ["wall"], id="lists"),
+        pytest.param("cat; couch, sofa; wall", "wall", id="words"),
+        pytest.param("cat; couch, sofa;", ("wall",), id="stuff-is-added"),
+    ],
+)
+def test_names_are_lists_or_words(clip: DenseCLIP, names: Any, stuff: Any) -> None:
+    segmenter = PanopticSegmenter(FixedMasks(torch.zeros(1, 2, 2)), ClipJudge(clip, image_size=64))
+    segmenter.use(names, stuff=stuff)
+    assert (segmenter.names, segmenter.is_thing) == (["cat", "couch, sofa", "wall"], [True, True, False])
+    segmenter.use("coco_panoptic_133")
+    assert (len(segmenter.names), sum(segmenter.is_thing)) == (133, 80)
 
 
 class CountingMasks(FixedMasks):
@@ -209,7 +226,12 @@ def test_a_picture_is_looked_at_once_and_asked_often(
     generator.keeps = keeps
     judge, seen = ClipJudge(clip, image_size=64), list[str]()
     look = judge._way
-    monkeypatch.setattr(judge, "_way", lambda *given: (seen.append("image"), look(*given))[1])
+
+    def looked_at(*given: Any) -> Tensor:
+        seen.append("image")
+        return look(*given)
+
+    monkeypatch.setattr(judge, "_way", looked_at)
     segmenter = PanopticSegmenter(generator, judge, scores=scores)
     segmenter.set_image(picture)
     lists = [["red box", "ground"], NAMES, ["tree"]]

@@ -168,6 +168,24 @@ def test_one_broken_picture_ends_no_prediction(trained: Path, place: Path, tmp_p
     assert sorted(row["file_name"] for row in held["annotations"]) == ["a/1.png", "b/1.png"]
 
 
+def test_a_segmenter_is_opened_in_one_line(trained: Path, place: Path) -> None:
+    from clipself import PanopticSegmenter
+    from clipself.panoptic.settings import JudgeSettings
+
+    look = JudgeSettings(image_size=64, templates="simple")
+    clip, path = str(place / "clip"), sorted((place / "images").glob("*.png"))[1]
+    segmenter = PanopticSegmenter.from_checkpoint(trained, clip=clip, judge=look, scores="generator", device="cpu")
+    segmenter.use("red box, green box, blue ground", stuff="blue ground")
+    found = segmenter(path).panoptic
+    with Image.open(path) as opened:
+        assert torch.equal(segmenter(opened.convert("RGB")).panoptic.ids_HW, found.ids_HW)
+    stored = PanopticSegmenter.from_checkpoint(masks=place / "panoptic.json", clip=clip, judge=look, device="cpu")
+    stored.use(NAMES)
+    assert len(stored(str(path)).log_scores_QK1) == 3  # found by the file that was given
+    with pytest.raises(ValueError, match="masks come from one of them"):
+        PanopticSegmenter.from_checkpoint(clip=clip)
+
+
 def test_the_old_spelling_of_a_command_works(trained: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(predict_words(trained, place, "new")) == 0
     words = [

@@ -18,8 +18,11 @@ from .predict import predict_panoptic as predict_panoptic
 from .recipes import PANOPTIC_RECIPES as PANOPTIC_RECIPES
 from .recipes import panoptic_recipe as panoptic_recipe
 from .segmenter import PanopticSegmenter as PanopticSegmenter
+from .settings import JudgeSettings as JudgeSettings
+from .settings import MaskLossSettings as MaskLossSettings
+from .settings import OwnMasksSettings as OwnMasksSettings
+from .settings import Rules as Rules
 from .to_maps import Instances as Instances
-from .to_maps import Rules as Rules
 from .train import train_panoptic as train_panoptic
 
 __all__ = [
@@ -30,10 +33,13 @@ __all__ = [
     "ClipJudge",
     "FileMasks",
     "Instances",
+    "JudgeSettings",
     "MaskGenerator",
+    "MaskLossSettings",
     "MaskSet",
     "Mixture",
     "OwnMasks",
+    "OwnMasksSettings",
     "PanopticEvaluateConfig",
     "PanopticPredictConfig",
     "PanopticSegmenter",

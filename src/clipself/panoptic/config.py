@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipself.engine.config import RunConfig, Settings
-from clipself.panoptic.settings import JudgeSettings, MaskLossSettings, OwnMasksSettings, Rules, Scores
+from clipself.panoptic.settings import (
+    JudgeSettings,
+    MaskLossSettings,
+    OwnMasksSettings,
+    Rules,
+    Scores,
+    check_sources,
+)
 from clipself.renamed import old_names
 
 __getattr__ = old_names(__name__)
@@ -75,11 +82,7 @@ class PanopticConfig(Settings):
         Raises:
             ValueError: Masks come from two places or from nowhere, or there are no scores.
         """
-        if (self.checkpoint is None) == (self.masks is None):
-            raise ValueError(
-                f"checkpoint={self.checkpoint} and masks={self.masks}: masks come from one of them, a trained "
-                "generator (checkpoint, such as a folder of `panoptic train`) or stored masks (masks, such as a JSON)"
-            )
+        check_sources(self.checkpoint, self.masks)
         if not self.scores:
             raise ValueError("nothing would be scored; name at least one of the scores")
 

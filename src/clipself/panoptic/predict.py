@@ -69,10 +69,8 @@ def predict_panoptic(
     generator = generator_of(config.checkpoint, config.masks, device=device)
     tell_files(generator, list(map(str, pictures.paths)))
     clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=device)
-    segmenter = PanopticSegmenter(
-        generator, ClipJudge(clip, **asdict(config.judge)), vocabulary.names, vocabulary.is_thing,
-        scores=config.scores[0], rules=config.rules,
-    )  # fmt: skip
+    judge = ClipJudge(clip, **asdict(config.judge))
+    segmenter = PanopticSegmenter(generator, judge, vocabulary, scores=config.scores[0], rules=config.rules)
     return write_predictions(segmenter, pictures, config.out)
 
 

@@ -1,18 +1,27 @@
 """The whole path: masks from a generator, names from a CLIP, one answer in three forms."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.devices import pick_device
+from clipself.backbones.loading import load_clip
 from clipself.choices import pick
+from clipself.data.images import Picture, read_image
 from clipself.panoptic.generators.mask_set import MaskGenerator, MaskSet
+from clipself.panoptic.generators.table import generator_of
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.mixture import MIXTURES, Mixture, mix_scores, seen_by
-from clipself.panoptic.settings import Rules
+from clipself.panoptic.settings import JudgeSettings, Rules, check_sources
 from clipself.panoptic.to_maps import Segmented, at_picture_size, finish
+from clipself.text.names import Names, parse_names
+from clipself.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +40,9 @@ class PanopticSegmenter:
 
     A picture is looked at once and may be asked often::
 
-        segmenter = PanopticSegmenter(FileMasks("sam.json"), ClipJudge(load_clip("runs/refined/blended")))
-        segmenter.use(["cat", "dog", "grass"], stuff=["grass"])
-        found = segmenter(picture, file="cat.jpg").panoptic
+        segmenter = PanopticSegmenter.from_checkpoint("runs/masks", clip="runs/refined/blended")
+        segmenter.use("cat, dog, grass", stuff="grass")
+        found = segmenter("garden.jpg").panoptic
         segmenter.use(["animal", "lawn, grass"], stuff=["lawn, grass"])
         again = segmenter.segment().panoptic  # neither masks nor image tower run again
 
@@ -54,10 +63,10 @@ class PanopticSegmenter:
         self,
         generator: MaskGenerator,
         judge: ClipJudge,
-        names: Sequence[str] | None = None,
+        names: Names | None = None,
         is_thing: Sequence[bool] | None = None,
         *,
-        stuff: Sequence[str] = (),
+        stuff: Names = (),
         scores: str | Mixture = "clip",
         rules: Rules | None = None,
     ) -> None:
@@ -69,36 +78,73 @@ class PanopticSegmenter:
         if names is not None:
             self.use(names, is_thing, stuff=stuff)
 
-    def use(self, names: Sequence[str], is_thing: Sequence[bool] | None = None, *, stuff: Sequence[str] = ()) -> None:
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        masks: str | Path | None = None,
+        clip: DenseCLIP | str = "clipself-mini",
+        judge: JudgeSettings | None = None,
+        scores: str | Mixture = "clip",
+        rules: Rules | None = None,
+        device: str = "auto",
+    ) -> "PanopticSegmenter":
+        """Opens a trained mask generator, or stored masks, and a CLIP.
+
+        Args:
+            checkpoint: A folder that `clipself panoptic train` wrote, or "hf:NAME" for a checkpoint of transformers.
+            masks: A JSON or folder of masks made elsewhere, in its place.
+            clip: The CLIP that judges: a loaded one, an open_clip name, "clipself-mini", or an export folder.
+            judge: How it judges.
+            scores: Row of `MIXTURES`, or a `Mixture`.
+            rules: Thresholds.
+            device: cpu, cuda, mps, or auto for the best there is.
+
+        Raises:
+            FileNotFoundError: There is nothing at a path.
+            ValueError: Masks come from two places or from nowhere, or what is there does not fit.
+        """
+        check_sources(checkpoint, masks)
+        where = clip.device if isinstance(clip, DenseCLIP) else pick_device(device)
+        generator = generator_of(None if checkpoint is None else str(checkpoint), masks, device=where)
+        loaded = clip if isinstance(clip, DenseCLIP) else load_clip(clip, device=where)
+        return cls(generator, ClipJudge(loaded, **asdict(judge or JudgeSettings())), scores=scores, rules=rules)
+
+    def use(self, names: Names, is_thing: Sequence[bool] | None = None, *, stuff: Names = ()) -> None:
         """Looks for these names from now on; what is known of the current picture stays.
 
         Args:
-            names: One string a class; commas separate synonyms.
+            names: A list with one string a class, in which commas separate synonyms; or words as they are typed: "cat,
+                dog", "cat, kitten; dog", a text file, a packaged vocabulary, which knows its stuff.
             is_thing: For each name whether it is a thing; takes the place of `stuff`.
-            stuff: Those that are uncountable; one that `names` lacks is added.
+            stuff: Those that are uncountable, likewise; one that `names` lacks is looked for too.
 
         Raises:
             ValueError: There are no names, one is there twice, or there is not one kind for each.
         """
-        names = [*names, *(name for name in stuff if name not in names)]
-        kinds = [name not in stuff for name in names] if is_thing is None else list(is_thing)
-        if len(kinds) != len(names):
-            raise ValueError(
-                f"{len(names)} names and {len(kinds)} kinds do not belong together; make both from one list"
-            )
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            raise ValueError(f"{twice[0]!r} is named twice; every class needs its own name")
-        self.judge.use(names)
-        self.names, self.is_thing, self.seen = names, kinds, seen_by(self.generator, names)
+        vocabulary = parse_names(_as_listed(names, is_thing=True), stuff=_as_listed(stuff, is_thing=False))
+        kinds = list(vocabulary.is_thing if is_thing is None else is_thing)
+        if len(kinds) != len(vocabulary):
+            count = len(vocabulary)
+            raise ValueError(f"{count} names and {len(kinds)} kinds do not belong together; give one kind a name")
+        self.judge.use(vocabulary.names)
+        self.names, self.is_thing = list(vocabulary.names), kinds
+        self.seen = seen_by(self.generator, vocabulary.names)
 
-    def set_image(self, picture: Image.Image, *, file: str = "") -> None:
+    def set_image(self, picture: Picture, *, file: str | None = None) -> None:
         """Finds the masks of a picture, and what the CLIP sees under them; `segment` then answers.
 
         Args:
-            picture: RGB picture.
-            file: Its file; masks from files are found by it.
+            picture: A file, an opened picture, an array or a tensor, as `read_image` takes it.
+            file: Its file, by which stored masks are found; where the picture is one, it is that.
+
+        Raises:
+            ValueError: The picture is damaged, or its masks do not fit it.
         """
+        if file is None:
+            file = str(picture) if isinstance(picture, str | os.PathLike) else ""
+        picture = read_image(picture)
         masks = self.generator(picture, file=file, names=self.names)
         embeddings = self.judge.embed(picture, masks.masks_QYX) if self.mixture.needs_clip else None
         self._view = _View(picture, file, masks, tuple(self.names), embeddings)
@@ -118,13 +164,8 @@ class PanopticSegmenter:
         full = at_picture_size(view.masks.masks_QYX.to(log_scores.device), view.picture)
         return finish(log_scores, full, names=self.names, is_thing=self.is_thing, rules=self.rules)
 
-    def __call__(self, picture: Image.Image, *, file: str = "") -> Segmented:
-        """Segments one picture.
-
-        Args:
-            picture: RGB picture.
-            file: Its file; masks from files are found by it.
-        """
+    def __call__(self, picture: Picture, *, file: str | None = None) -> Segmented:
+        """Segments one picture; see `set_image` and `segment`."""
         self.set_image(picture, file=file)
         return self.segment()
 
@@ -139,3 +180,10 @@ class PanopticSegmenter:
             self._view = replace(view, masks=view.masks.rescore(names), names=names)
         assert self._view is not None
         return self._view
+
+
+def _as_listed(names: Names, *, is_thing: bool) -> Names:
+    """A list is one class a string, whatever commas are in it; what was typed is read by the grammar of names."""
+    if isinstance(names, str | Path | Vocabulary) or not names or any(isinstance(name, Path) for name in names):
+        return names
+    return Vocabulary.of([str(name) for name in names], is_thing=is_thing)

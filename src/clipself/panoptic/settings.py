@@ -115,3 +115,16 @@ class Rules(Settings):
         """
         self.check_shares("object_threshold", "overlap_threshold")
         self.check_counts("top")
+
+
+def check_sources(checkpoint: object, masks: object) -> None:
+    """Refuses masks from two places, or from nowhere.
+
+    Raises:
+        ValueError: Not exactly one of both is given.
+    """
+    if (checkpoint is None) == (masks is None):
+        raise ValueError(
+            f"checkpoint={checkpoint} and masks={masks}: masks come from one of them, a trained generator (checkpoint, "
+            "such as a folder of `panoptic train`) or stored masks (masks, such as a JSON)"
+        )

@@ -26,6 +26,7 @@ from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.generators.own import (
     MASK_MODEL,
     STEP,
+    MaskModel,
     OwnMasks,
     build_mask_model,
     save_own_masks,
@@ -69,6 +70,7 @@ class PanopticTask(Task[MaskBatch]):
     """The CLIP is frozen, its taps feed the decoders, every layer's masks are matched and scored."""
 
     writes = (MASK_MODEL.weights, MASK_MODEL.card)
+    model: MaskModel
 
     def __init__(self, config: PanopticTrainConfig, world: World) -> None:
         self.config: PanopticTrainConfig = config

@@ -5,7 +5,6 @@ from .files import FileMasks as FileMasks
 from .mask_set import MaskGenerator as MaskGenerator
 from .mask_set import MaskSet as MaskSet
 from .own import OwnMasks as OwnMasks
-from .own import OwnMasksSettings as OwnMasksSettings
 from .own import build_mask_model as build_mask_model
 from .own import load_own_masks as load_own_masks
 from .own import save_own_masks as save_own_masks
@@ -22,7 +21,6 @@ __all__ = [
     "MaskGenerator",
     "MaskSet",
     "OwnMasks",
-    "OwnMasksSettings",
     "TransformersMasks",
     "build_mask_model",
     "load_diffusion_pyramid",

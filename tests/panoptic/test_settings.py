@@ -1,0 +1,31 @@
+"""Choices in settings are the rows of their tables."""
+
+from dataclasses import fields
+from typing import Any, get_args
+
+import pytest
+
+from clipself.engine.fields import kinds_of
+from clipself.panoptic.judge import WAYS, ClipJudge
+from clipself.panoptic.mixture import MIXTURES
+from clipself.panoptic.report import ROW_TITLES
+from clipself.panoptic.settings import JudgeSettings, Scores
+
+
+def test_choices_are_rows() -> None:
+    assert get_args(Scores) == tuple(MIXTURES) == tuple(ROW_TITLES)
+    assert get_args(kinds_of(JudgeSettings)["by"]) == tuple(WAYS)
+
+
+def test_the_judge_takes_all_its_settings_and_has_their_defaults() -> None:
+    from inspect import signature
+
+    taken = {name: one.default for name, one in signature(ClipJudge).parameters.items() if one.kind == one.KEYWORD_ONLY}
+    assert taken == {one.name: one.default for one in fields(JudgeSettings)}
+
+
+@pytest.mark.parametrize("wrong", [{"by": "mask"}, {"image_size": 0}, {"image_size": "640"}, {"readout": 3}])
+def test_what_cannot_be_meant_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        JudgeSettings(**wrong)
