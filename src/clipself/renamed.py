@@ -78,6 +78,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.detection.two_stage": ("clipself.detection.detectors.two_stage.model",),
     "clipself.detection.vild": ("clipself.detection.detectors.vild.model",),
     "clipself.text.vocab": ("clipself.text.vocabulary",),
+    "clipself.engine.settings": ("clipself.engine.fields", "clipself.engine.config"),
     "clipself.distillation.run": ("clipself.distillation.train",),
     "clipself.recipes": (
         "clipself.distillation.recipes",
@@ -153,6 +154,7 @@ NAMES: Final[Mapping[str, str]] = {
         for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
     },
     "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",
+    "clipself.engine.settings.RunSettings": "clipself.engine.config.Settings",
     "clipself.data.EpochSampler": "clipself.engine.sampler.EpochSampler",
     "clipself.data.make_loader": "clipself.engine.loader.make_loader",
     "clipself.distillation.DistillResult": "clipself.engine.result.TrainResult",

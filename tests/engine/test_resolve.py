@@ -13,7 +13,8 @@ from clipself.engine.resolve import recipe, resolve
 
 
 def make(config: Any = None, /, **options: Any) -> ToyConfig:
-    return resolve(ToyConfig, TOY_RECIPES, config, **options)
+    made: ToyConfig = resolve(ToyConfig, TOY_RECIPES, config, **options)
+    return made
 
 
 def test_bare_keywords_mean_the_first_recipe() -> None:

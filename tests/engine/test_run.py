@@ -275,7 +275,11 @@ def test_parts_of_dead_writers_go(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_that_was_due_is_made_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"evaluate_every": 2, "evaluate_annotations": "labels.json", "evaluate_images": "pictures"}
+    options: dict[str, Any] = {
+        "evaluate_every": 2,
+        "evaluate_annotations": "labels.json",
+        "evaluate_images": "pictures",
+    }
     train_toy(data="d", out=tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
         patch.setattr(ToyTask, "evaluate", lambda self: kill())

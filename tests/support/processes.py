@@ -28,12 +28,12 @@ def in_two_processes(job: Callable[..., None], *given: Any) -> None:
         mine.send((job, given))
     missing = list(pair.ends)
     while missing:
-        for end in wait(missing, timeout=SECONDS) or [None]:
-            said = end.recv() if isinstance(end, Connection) else f"no answer in {SECONDS} seconds"
-            if said is not None:
-                pair.stop()  # the other one may wait for this one for ever
-                raise RuntimeError(said)
-            missing.remove(end)
+        ready = [end for end in missing if end in wait(missing, timeout=SECONDS)]
+        told = [end.recv() for end in ready] or [f"no answer in {SECONDS} seconds"]
+        for said in filter(None, told):
+            pair.stop()  # the other one may wait for this one for ever
+            raise RuntimeError(said)
+        missing = [end for end in missing if end not in ready]
 
 
 class _Pair:

@@ -3,11 +3,10 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from clipself.data.jitter import jitter
 from clipself.data.panoptic import PanopticImages, mask_targets
@@ -111,17 +110,4 @@ def collate_masks(samples: Sequence[MaskSample]) -> MaskBatch:
         images_B3HW=torch.stack([sample.image_3HW for sample in samples]),
         targets=tuple(sample.targets for sample in samples),
         names=tuple(sample.name for sample in samples),
-    )
-
-
-def make_mask_loader(dataset: MaskDataset, sampler: Sampler[list[tuple[int, int]]], *, workers: int) -> DataLoader[Any]:
-    """A loader over the sampler's batches; it leaves the global generator alone, so that a resumed run is equal."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate_masks,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
-        generator=torch.Generator(),
     )

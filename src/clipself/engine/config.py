@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from clipself.engine.fields import UNSET, fit, kinds_of
-from clipself.engine.settings import plain_values
+from clipself.engine.fields import UNSET, fit, kinds_of, plain_values
 
 FREE: Final = frozenset(
     (

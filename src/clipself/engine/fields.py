@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from difflib import get_close_matches
 from os import PathLike, fspath
 from pathlib import Path
@@ -11,6 +11,21 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 UNSET: Final = Path("")
 """Stands in a recipe for what every run must be given; compared by identity, since Path("") equals Path(".")."""
+
+
+def plain_values(settings: Any) -> dict[str, Any]:
+    """A dataclass as values that JSON knows: text for paths."""
+    return {name: _plain(value) for name, value in asdict(settings).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_plain(inner) for inner in value)
+    return value
 
 
 def kinds_of(settings: Any) -> Mapping[str, Any]:
@@ -84,8 +99,6 @@ def check_names(settings: type, values: Mapping[str, Any], *, prefix: str = "") 
 
 
 def _has_no_default(field: Any) -> bool:
-    from dataclasses import MISSING
-
     return field.init and field.default is MISSING and field.default_factory is MISSING
 
 

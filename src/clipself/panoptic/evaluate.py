@@ -12,8 +12,8 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.choices import pick
 from clipself.data.panoptic import PanopticFile, PanopticImages
+from clipself.engine.fields import plain_values
 from clipself.engine.resolve import resolve
-from clipself.engine.settings import plain_values
 from clipself.panoptic.config import PanopticEvaluateConfig
 from clipself.panoptic.evaluation_folder import EvaluationFolder, Way
 from clipself.panoptic.generators.mask_set import MaskGenerator

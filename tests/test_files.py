@@ -1,0 +1,100 @@
+"""Files on a bad day: disks that are full whoever writes, locks, what dead writers leave, long names."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clipself.files import allocate, clear_parts, locked, write_atomically, write_text
+
+WRITERS = {
+    "bytes": "write_bytes(path, bytes(4_000_000))",
+    "torch": "save_state(path, {'weights': torch.zeros(1_000_000)})",
+    "safetensors": "write_atomically(path, lambda part: save_file({'weights': torch.zeros(1_000_000)}, part))",
+    "map": "allocate(path, 4_000_000)",
+}
+CODE = """
+import resource, signal, sys
+import torch
+from pathlib import Path
+from safetensors.torch import save_file
+from clipself.engine.checkpoint import save_state
+from clipself.files import allocate, write_atomically, write_bytes
+path = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    {}
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_that_does_not_fit_is_said_in_one_sentence(writer: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    if writer != "map":
+        path.write_text("before")
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(WRITERS[writer]), str(path)], capture_output=True, text=True, check=True
+    )
+    assert "no space left" in done.stdout
+    assert str(path) in done.stdout
+    if writer != "map":
+        assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.suffix == ".part"] == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at inline_container.cc:672] . unexpected pos 2133888 vs 2133776",
+        "PytorchStreamWriter failed writing file data/0: file write failed",
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+    ],
+)
+def test_what_libraries_say_of_a_full_disk(said: str, tmp_path: Path) -> None:
+    def write(part: Path) -> None:
+        raise RuntimeError(said)
+
+    with pytest.raises(OSError, match=r"no space left to write .*a\.pt .*what was there before is untouched") as told:
+        write_atomically(tmp_path / "a.pt", write)
+    assert told.value.errno == errno.ENOSPC
+
+
+def test_other_faults_of_a_writer_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="contiguous"):
+        write_atomically(tmp_path / "a", lambda part: save_file({"w": torch.zeros(4, 4).T}, part))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_as_long_as_the_disk_allows(tmp_path: Path) -> None:
+    for name in ("a" * 250 + ".txt", "ä" * 125 + ".txt"):
+        assert write_text(tmp_path / name, "text").read_text() == "text"
+
+
+def test_a_map_is_truly_there(tmp_path: Path) -> None:
+    allocate(tmp_path / "deep" / "map", 100_000)
+    stat = (tmp_path / "deep" / "map").stat()
+    assert stat.st_size == 100_000
+    assert stat.st_blocks * 512 >= 100_000  # a sparse file would end a process where the disk is full
+    allocate(tmp_path / "deep" / "map", 10)
+    assert (tmp_path / "deep" / "map").stat().st_size == 100_000
+
+
+def test_parts_are_cleared(tmp_path: Path) -> None:
+    for name in (".a.pt.xyz.part", "deep/.b.pt.abc.part", "kept.part", "deep/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    clear_parts(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"deep", "kept.part", ".hidden"}
+
+
+def test_a_lock_is_free_again_after_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        with locked(tmp_path / "deep" / ".lock", busy="busy"):
+            assert (tmp_path / "deep" / ".lock").exists()
