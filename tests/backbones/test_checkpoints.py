@@ -148,7 +148,7 @@ def test_what_is_not_plain_is_named_without_control_characters(value: object, tm
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_torchscript_is_told(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"a\.pt .* is a TorchScript archive, whose code is never run"):
         read_state_dict(tmp_path / "a.pt")
 

@@ -162,7 +162,8 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
     if not is_transformers(state):
         raise ValueError(f"{weights} does not hold the names of transformers' CLIPModel, which {path} says it is")
     state = from_transformers(state)
-    sides = {key: held.get(key) if isinstance(held.get(key), dict) else {} for key in ("vision_config", "text_config")}
+    stated = {key: held.get(key) for key in ("vision_config", "text_config")}
+    sides = {key: side if isinstance(side, dict) else {} for key, side in stated.items()}
     for side in sides.values():
         if side.get("layer_norm_eps", 1e-5) != 1e-5:
             raise ValueError(f"{path}: layer_norm_eps is {side['layer_norm_eps']!r:.40}, open_clip's towers have 1e-5")
@@ -179,8 +180,8 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
             "another tokenizer is not read"
         )
     preprocess = folder / "preprocessor_config.json"
-    stated = read_card(preprocess) if preprocess.is_file() else {}
-    mean, std = normalisation(stated, preprocess, keys=("image_mean", "image_std"))
+    pixels = read_card(preprocess) if preprocess.is_file() else {}
+    mean, std = normalisation(pixels, preprocess, keys=("image_mean", "image_std"))
     release = f"{Path(name).name}@transformers"
     identity = TowerIdentity(image=release, text=release)
     return ModelFolder(

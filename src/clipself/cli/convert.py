@@ -19,6 +19,8 @@ class ConvertConfig:
     """open_clip tag, or file of an OpenAI, open_clip, EVA-CLIP or CLIPSelf release."""
     text_from: str | None = None
     """Release whose text tower is taken."""
+    quick_gelu: bool | None = None
+    """Whether the activation is QuickGELU, where the file does not say so: what began as OpenAI's weights has it."""
     ignore: tuple[str, ...] = ()
     """Names or prefixes of tensors in the file that may be left out."""
 

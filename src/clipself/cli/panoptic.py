@@ -1,4 +1,4 @@
-"""`clipself panoptic train`, `panoptic evaluate` and `panoptic predict`."""
+"""`clipself panoptic train`, `evaluate`, `predict` and `import`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,4 +69,27 @@ def panoptic_predict(words: Sequence[str]) -> int:
     from clipself.panoptic.predict import predict_panoptic
 
     print(predict_panoptic(config).to_table())
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """Writes a released FC-CLIP checkpoint as a folder of masks and their CLIP."""
+
+    weights: Path
+    """The released file."""
+    out: Path
+    """Folder to write."""
+    model: str = "RN50-quickgelu"
+    """open_clip name of the CLIP inside; the releases on OpenAI's ResNets can be read."""
+    image_size: int = 1024
+    """Longest side of the input, in pixels."""
+
+
+def panoptic_import(words: Sequence[str]) -> int:
+    """Writes the folder and says where."""
+    options = tyro.cli(ImportOptions, args=words, prog="clipself panoptic import")
+    from clipself.panoptic.imported import import_fcclip
+
+    print(import_fcclip(options.weights, options.out, model=options.model, image_size=options.image_size))
     return 0

@@ -1,9 +1,9 @@
-"""`clipself segment train`, `evaluate`, `table` and `predict`."""
+"""`clipself segment train`, `evaluate`, `table`, `predict` and `import`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -68,6 +68,34 @@ class PredictOptions(SegmentationPredictConfig):
 
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Picture files, or folders of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """Writes a released CAT-Seg or SAN checkpoint as a segmenter folder."""
+
+    weights: Path
+    """The released file."""
+    out: Path
+    """Folder to write."""
+    method: Literal["catseg", "san"] = "catseg"
+    """Whose checkpoint it is."""
+    names: tuple[str, ...] = ("coco_stuff_171",)
+    """Classes of its training: words, a text file, or a packaged vocabulary."""
+    crop: int | None = None
+    """Side of its training crops, in pixels; the published one if not given."""
+
+
+def segment_import(words: Sequence[str]) -> int:
+    """Writes the folder and says where."""
+    options = tyro.cli(ImportOptions, args=words, prog="clipself segment import")
+    from clipself.segmentation.imported import import_segmenter
+    from clipself.text.names import parse_names
+
+    names = parse_names(options.names).names
+    folder = import_segmenter(options.weights, options.out, method=options.method, names=names, crop=options.crop)
+    print(f"{folder}: {len(names)} classes")
+    return 0
 
 
 def images_first(words: Sequence[str]) -> list[str]:

@@ -50,6 +50,7 @@ def convert(
     out: str | Path,
     pretrained: str | None = None,
     text_from: str | None = None,
+    quick_gelu: bool | None = None,
     ignore: Sequence[str] = (),
 ) -> Path:
     """Writes any checkpoint that can be loaded as a folder that stock open_clip reads.
@@ -59,6 +60,7 @@ def convert(
         out: Folder to write.
         pretrained: Tag or checkpoint file: OpenAI, open_clip, EVA-CLIP and CLIPSelf releases, safetensors.
         text_from: Release whose text tower is taken.
+        quick_gelu: Whether the activation is QuickGELU; see `load_clip`.
         ignore: Names or prefixes of tensors in the file that may be left out.
 
     Returns:
@@ -68,4 +70,4 @@ def convert(
         ValueError: The file does not fit the model.
         FileNotFoundError: The file is missing.
     """
-    return save_clip(load_clip(model, pretrained, text_from=text_from, ignore=ignore), out)
+    return save_clip(load_clip(model, pretrained, text_from=text_from, ignore=ignore, quick_gelu=quick_gelu), out)

@@ -11,7 +11,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import load_strictly
-from clipself.backbones.weights import read_state_dict
+from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, save_detector
 from clipself.detection.detectors.table import build_detector
@@ -146,8 +146,10 @@ def import_published(
         text_from: Release of the text tower, where `pretrained` holds none.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file does not fit, or there is no text tower.
     """
+    weights = weights_in(weights)  # a missing file is told ahead of a download
     clip = load_clip(model, pretrained, text_from=text_from)
     if clip.identity.text is None:
         raise ValueError("a detector of names needs a text tower; name its release with text_from (--text-from)")
