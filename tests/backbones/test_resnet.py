@@ -12,8 +12,11 @@ from torch import Tensor
 
 from clipself.backbones.fast_init import unfilled
 from clipself.backbones.loading import load_clip
+from clipself.distillation.clipself import ClipSelf
+from clipself.ops.grids import grid_boxes
 from clipself.segmentation.catseg.model import catseg_settings
 from clipself.segmentation.san.model import san_settings
+from clipself.structures import DistillBatch
 
 
 def images(side: int = 64, *, count: int = 2) -> Tensor:
@@ -87,3 +90,27 @@ def test_what_needs_blocks_refuses_a_resnet() -> None:
         catseg_settings(tiny_resnet_clip())
     with pytest.raises(ValueError, match="SAN needs"):
         san_settings(tiny_resnet_clip())
+
+
+def test_a_resnet_is_distilled_but_for_its_stem_and_batch_statistics() -> None:
+    method = ClipSelf(tiny_resnet_clip())
+    before = {name: tensor.clone() for name, tensor in method.student.clip.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    batch = DistillBatch(
+        images_B3HW=torch.randn(1, 3, 64, 128, generator=generator),
+        boxes_norm=(grid_boxes(1, 2),),
+        crops_R3hw=torch.randn(2, 3, 64, 64, generator=generator),
+        names=("a",),
+    )
+    optimizer = torch.optim.SGD(method.learning, lr=0.5)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = method.loss_sum(method.student, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    changed = {name for name, value in method.student.clip.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[1] for name in changed} == {"layer1", "layer2", "layer3", "layer4", "attnpool"}
+    assert not any("running" in name or ".q_proj" in name or ".k_proj" in name for name in changed)

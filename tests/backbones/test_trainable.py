@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.processes import in_two_processes
 from tests.support.tiny import TINY, tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
@@ -60,6 +61,22 @@ def test_a_readout_of_ones_own_tells_itself_what_it_leaves_idle() -> None:
     assert learning == {
         id(p) for module in (last.norm1, last.attn.v_proj, last.attn.norm, last.attn.proj) for p in module.parameters()
     }
+
+
+def two_steps_of_every_readout(families: list[str]) -> None:
+    """What distillation wraps for many processes, which refuses a second step where a parameter was left out."""
+    for family in families:
+        clip = TINY[family]()
+        for readout in sorted(READOUTS):
+            train_last_blocks(clip.trunk, len(clip.trunk.parts), readout=readout)
+            wrapped = torch.nn.parallel.DistributedDataParallel(clip.train())
+            images = torch.randn(1, 3, 2 * clip.patch_size, 3 * clip.patch_size)
+            for _ in range(2):
+                wrapped(images, readout=readout).pow(3).sum().backward()
+
+
+def test_every_readout_learns_on_two_processes_on_every_family() -> None:
+    in_two_processes(two_steps_of_every_readout, sorted(TINY))
 
 
 def test_one_step_changes_exactly_the_learning_parameters() -> None:

@@ -16,6 +16,7 @@ from clipself.conformance.filling import fill
 from clipself.segmentation.catseg.inference import CatSegInference, score_picture
 from clipself.segmentation.catseg.model import CatSeg, catseg_settings, choose_learning, fitting_window
 from clipself.segmentation.catseg.published import published_names, read_catseg
+from clipself.segmentation.catseg.settings import TrainClip
 from clipself.segmentation.streamed_argmax import streamed_argmax
 
 
@@ -263,3 +264,22 @@ def test_synonyms_first_or_averaged() -> None:
     model.settings = replace(model.settings, synonyms="mean")
     apart = torch.cat([model.embed_names(["cat"]), model.embed_names(["kitten"])])
     torch.testing.assert_close(model.embed_names(["cat, kitten"]), F.normalize(apart.mean(0, keepdim=True), dim=-1))
+
+
+@pytest.mark.parametrize("train_clip", ["queries-values", "visual-attention", "none"])
+def test_two_models_on_one_clip_do_not_disturb_each_other(train_clip: TrainClip) -> None:
+    clip = tiny_openai_clip(layers=6)
+    names, digest = list(clip.state_dict()), clip.weights_hash()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    one, two = tiny_catseg(clip), tiny_catseg(clip)
+    with torch.no_grad():
+        expected = two(images, ["cat", "dog"])
+    head, backbone = choose_learning(one, train_clip)
+    optimizer = torch.optim.SGD([*head, *backbone], lr=0.5)
+    one(images, ["cat", "dog"]).square().mean().backward()
+    optimizer.step()
+    assert (list(clip.state_dict()), clip.weights_hash()) == (names, digest)
+    assert not any(parameter.requires_grad for parameter in clip.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(two(images, ["cat", "dog"]), expected, atol=0, rtol=0)
+        assert (one(images, ["cat", "dog"]) - expected).abs().max() > 1e-4
