@@ -9,11 +9,13 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file
 from tests.support.tiny import tiny_openai_clip
+from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
 from clipself.data.images import read_image
 from clipself.data.scenes.export import write_scenes
+from clipself.detection.detectors.table import DETECTORS, DetectorType
 from clipself.engine.result import TrainResult
 
 COMMON: Final[Mapping[str, Any]] = {
@@ -39,7 +41,8 @@ class Family:
         labels: Annotations and pictures for an evaluation inside the run.
         read: Loads what the run has saved and returns numbers that it makes of a picture.
         recipe: None takes the first.
-        whole_batches: Whether micro-batches mean something else than one batch: batch norm and contrast see one only.
+        whole_batches: Whether images of a micro-batch learn from one another, as under batch norm: then accumulated
+            micro-batches are not one batch.
     """
 
     module: str
@@ -82,8 +85,7 @@ def _read_student(run: Path, picture: Path) -> Tensor:
 def _read_detector(run: Path, picture: Path) -> Tensor:
     from clipself.detection.detector import Detector
 
-    detector = Detector.from_checkpoint(run, device="cpu")
-    (found,) = detector.predict([picture], names=["a dog", "kite"])
+    (found,) = Detector.from_checkpoint(run, device="cpu").predict(picture)
     return torch.cat([found.boxes, found.scores[:, None]], dim=1)
 
 
@@ -117,22 +119,25 @@ _SEGMENT: Final[Mapping[str, Any]] = {
     "weights": ("segmenter.safetensors",), "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_segmenter,
 }  # fmt: skip
 
-_DETECT: Final[Mapping[str, Any]] = {
-    "module": "clipself.detection.train", "function": "train_detector", "command": "detect train",
-    "weights": ("detector.safetensors",), "labels": (INSTANCES.format("val"), "scenes/val"), "read": _read_detector,
-    "required": {"annotations": INSTANCES.format("train"), "images": "scenes/train"},
+DETECTORS["toy-detr"] = DetectorType(settings=ToyDetrSettings, build=ToyDetr)  # a detector is one file and this line
+
+
+def _detector(method: str, *, recipe: str | None = None, whole_batches: bool = False, **settings: Any) -> Family:
+    return Family(
+        module="clipself.detection.train", function="train_detector", command="detect train",
+        required={"annotations": INSTANCES.format("train"), "images": "scenes/train"},
+        options={"scales": (0.8, 1.25), "detector": {"method": method, "image_size": 32, **settings}},
+        weights=("detector.safetensors",), labels=(INSTANCES.format("val"), "scenes/val"), read=_read_detector,
+        recipe=recipe, whole_batches=whole_batches,
+    )  # fmt: skip
+
+
+_TWO_STAGE: Final[Mapping[str, Any]] = {
+    "pixels": "clip", "taps": (0, 1, 2, 3), "channels": 16, "norm": "group", "rpn_convs": 1, "box_convs": 1,
+    "box_layers": 1, "box_width": 32, "anchor_scale": 4.0, "score_threshold": 0.0,
+    # Every proposal is sampled: of a part of them, two whose scores differ in the last bits would decide which.
+    "proposals_before": 2000, "proposals_after": 2000, "roi_samples": 8000,
 }  # fmt: skip
-_DETECTOR: Final[Mapping[str, Any]] = {
-    "image_size": 64, "taps": (0, 1, 2, 3), "channels": 16, "rpn_convs": 1, "box_convs": 1, "box_layers": 1,
-    "box_width": 32, "rpn_samples": 64, "proposals_before": 100, "proposals_after": 50, "roi_samples": 32,
-    "anchor_scale": 4.0, "score_threshold": 0.0,
-}  # fmt: skip
-
-
-def _detection(method: str, *, whole_batches: bool = False, **changes: Any) -> Family:
-    recipe, options = "small" if method == "fvit" else f"small-{method}", {"detector": {**_DETECTOR, **changes}}
-    return Family(**_DETECT, recipe=recipe, options=options, whole_batches=whole_batches)
-
 
 FAMILIES: Final[Mapping[str, Family]] = {
     "distill-patches": Family(
@@ -166,9 +171,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
         },
         weights=("mask_model.safetensors",), labels=(PANOPTIC.format("val"), "scenes/val"), read=_read_masks,
     ),
-    "fvit": _detection("fvit"),
-    "fvit-batch-norm": _detection("fvit", whole_batches=True, norm="batch"),
-    "fvlm": _detection("fvlm"),
-    "vild": _detection("vild"),
-    "baron": _detection("baron", whole_batches=True),
+    "fvit": _detector("fvit", **_TWO_STAGE),
+    "fvit-batch-norm": _detector("fvit", **{**_TWO_STAGE, "norm": "batch"}, whole_batches=True),
+    "fvlm": _detector("fvlm", **_TWO_STAGE, recipe="small-fvlm"),
+    "vild": _detector("vild", **_TWO_STAGE, recipe="small-vild", distill_regions=3),
+    "baron": _detector("baron", **_TWO_STAGE, recipe="small-baron", words=2, whole_batches=True),
+    "toy-detr": _detector("toy-detr"),
 }  # fmt: skip

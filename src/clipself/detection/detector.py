@@ -173,7 +173,7 @@ def _open_owl(name: str, device: str) -> NamedDetector:
     return OwlDetector(name, device=device)
 
 
-OPENERS: Final[Mapping[str, Callable[[str, str], NamedDetector]]] = {"hf": _open_owl, "owlvit": _open_owl}
+OPENERS: Final[dict[str, Callable[[str, str], NamedDetector]]] = {"hf": _open_owl, "owlvit": _open_owl}
 """What may stand ahead of a colon in the name of a detector -> (name, device) -> the detector."""
 
 

@@ -143,7 +143,8 @@ class Loop(Generic[B]):
         norm = self._update(number, micro)
         images = self.world.size * sum(len(batch.names) for batch in micro)
         speed = images / (time.perf_counter() - begun)
-        counted = {name: _plain(float(total)) for name, total in totals.items() if total.numel() == 1}
+        counts = {name: total for name, total in totals.items() if total.numel() == 1 and name not in numbers}
+        counted = {name: _plain(float(total)) for name, total in counts.items()}
         self.log.write(
             "train", number + 1, loss=loss_here, lr=lr, grad_norm=norm, **numbers, **counted,
             images_per_s=round(speed, 3), data_s=round(waited, 4),

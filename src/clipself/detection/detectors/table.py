@@ -1,6 +1,6 @@
 """The detectors by name; none knows of another. A new one is a file or folder beside this one, and a line here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
@@ -41,7 +41,7 @@ def _later(module: str, name: str) -> Callable[..., Any]:
     return build
 
 
-DETECTORS: Final[Mapping[str, DetectorType]] = {
+DETECTORS: Final[dict[str, DetectorType]] = {
     "fvit": DetectorType(settings=FViTSettings, build=_later("two_stage.model", "TwoStage")),
     "fvlm": DetectorType(settings=FvlmSettings, build=_later("two_stage.model", "TwoStage")),
     "vild": DetectorType(settings=ViLDSettings, build=_later("vild.model", "ViLD")),
