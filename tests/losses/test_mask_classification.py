@@ -161,6 +161,14 @@ def test_shares_of_batches_sum_to_the_loss_of_all(counts: tuple[int, ...]) -> No
     assert float(whole["mask"]) > 0
 
 
+def test_half_precision_around_the_loss_changes_no_number() -> None:
+    predictions, targets = random_case()
+    loss = MaskClassificationLoss(num_points=40)
+    plain = loss([predictions], targets, generators=draws(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss([predictions], targets, generators=draws(2)), plain)
+
+
 def test_counts_are_the_weights_that_the_class_term_sums() -> None:
     predictions, targets = random_case(counts=(2, 7, 0))
     loss = MaskClassificationLoss(num_points=9, no_object=0.25)

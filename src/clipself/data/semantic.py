@@ -75,8 +75,8 @@ class IndexMaps:
         shift: Added to every value but the ignored ones; -1 for maps that count from 1, whose 0 is then ignored.
 
     Raises:
-        FileNotFoundError: A folder is missing, or a picture has no map.
-        ValueError: There are no pictures.
+        FileNotFoundError: A folder is missing.
+        ValueError: No picture has a map.
     """
 
     def __init__(
@@ -108,6 +108,12 @@ class IndexMaps:
                 f"{labels}; a/b.jpg belongs to a/b.png"
             )
         self.image_names = [path.relative_to(images).as_posix() for path, _ in self.pairs]
+        alone = [path for path in pictures if path.relative_to(images).with_suffix("") not in maps]
+        if alone:
+            log.warning(
+                "%d of %d pictures in %s have no map in %s and are left out, the first is %s",
+                len(alone), len(pictures), images, labels, alone[0].relative_to(images),
+            )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -309,9 +309,10 @@ class MaskClassificationLoss:
                 f"targets for {len(targets)}; pass at least one set, with one MaskTargets an image"
             )
         sets = []
-        for one in predictions:
-            matches = self.match(one, targets, generators=generators)
-            sets.append(self.weigh(self.terms(one, targets, matches, generators=generators, totals=totals)))
+        with torch.autocast(predictions[0].masks_BQYX.device.type, enabled=False):  # sums over points need float32
+            for one in predictions:
+                matches = self.match(one, targets, generators=generators)
+                sets.append(self.weigh(self.terms(one, targets, matches, generators=generators, totals=totals)))
         return {name: torch.stack([terms[name] for terms in sets]).sum() for name in sets[0]}
 
     def __call__(
