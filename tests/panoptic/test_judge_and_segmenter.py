@@ -245,3 +245,18 @@ def test_a_picture_is_looked_at_once_and_asked_often(
     own = generator.looked - len(lists)  # each fresh segmenter looks once
     assert own == (1 if keeps else 1 + len(lists))
     assert len(seen) == (0 if scores == "generator" else own)
+
+
+def test_a_giant_strip_is_segmented_in_bounded_memory(clip: DenseCLIP) -> None:
+    """Sixty masks of a panorama of 3 x 60,000 pixels compete at a length of 512; the maps have the picture's size."""
+    masks = torch.full((60, 3, 1000), -20.0, dtype=torch.float16)
+    for place in range(60):
+        masks[place, :, 16 * place : 16 * place + 16] = 20.0
+    segmenter = PanopticSegmenter(
+        FixedMasks(masks), ClipJudge(clip, image_size=64), NAMES, IS_THING, rules=Rules(longest=512)
+    )
+    found = segmenter(Image.new("RGB", (60_000, 3)))
+    assert found.panoptic.ids_HW.shape == found.semantic_HW.shape == (3, 60_000)
+    assert found.instances.masks_NHW.shape[1:] == (1, 512)
+    assert next(found.instances.masks()).shape == (3, 60_000)
+    assert float(found.instances.boxes[:, 2].max()) > 50_000

@@ -35,7 +35,7 @@ def test_things_as_coco_results_and_detections() -> None:
     masks[0, 1:3, 2:5] = True
     found = Instances(
         masks_NHW=masks, labels_N=torch.tensor([1]), scores_N=torch.tensor([0.123456]),
-        boxes=torch.tensor([[2.0, 1.0, 5.0, 3.0]]),
+        boxes=torch.tensor([[2.0, 1.0, 5.0, 3.0]]), size=(4, 6),
     )  # fmt: skip
     (row,) = to_coco(found, image_id="x", category_ids=[7, 9])
     assert (row["image_id"], row["category_id"], row["score"]) == ("x", 9, 0.12346)

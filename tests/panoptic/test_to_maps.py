@@ -2,7 +2,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipself.panoptic.to_maps import boxes_around, instances, panoptic_map, resize_to_original, semantic_map
+from clipself.panoptic import to_maps
+from clipself.panoptic.settings import Rules
+from clipself.panoptic.to_maps import (
+    boxes_around,
+    enlarge,
+    finish,
+    instances,
+    panoptic_map,
+    resize_masks,
+    resize_to_original,
+    semantic_labels,
+    semantic_map,
+    to_picture_size,
+    working_size,
+)
 
 IS_THING = (True, False, True)
 
@@ -83,3 +97,31 @@ def test_boxes_end_one_past_the_last_pixel() -> None:
     masks[0, 1:3, 2] = True
     assert boxes_around(masks).tolist() == [[2, 1, 3, 3], [0, 0, 0, 0]]
     assert boxes_around(masks[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 10**6])
+def test_pieces_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = torch.Generator().manual_seed(0)
+    scores, masks = torch.randn(5, 4, generator=chance), torch.randn(5, 7, 6, generator=chance)
+    whole = torch.nn.functional.interpolate(masks[None], size=(9, 11), mode="bilinear", align_corners=False)[0]
+    monkeypatch.setattr(to_maps, "SCORES_AT_ONCE", at_once)
+    assert torch.equal(semantic_labels(scores, masks), semantic_map(scores, masks).argmax(0))
+    torch.testing.assert_close(resize_masks(masks, (9, 11)), whole)
+    assert resize_masks(masks[:0], (9, 11)).shape == (0, 9, 11)
+
+
+def test_a_giant_is_answered_at_less_and_enlarged() -> None:
+    assert working_size((480, 640), longest=2048) == (480, 640)
+    assert working_size((9000, 12000), longest=2048) == (1536, 2048)
+    assert working_size((3, 100_000), longest=2048) == (1, 2048)
+    assert enlarge(torch.tensor([[1, 2], [3, 4]]), (4, 2)).tolist() == [[1, 2], [1, 2], [3, 4], [3, 4]]
+    assert enlarge(torch.tensor([[1, 2, 3]]), (1, 2)).tolist() == [[1, 3]]  # the middles lie in the outer ones
+    scores, masks = case([(0, 0.9, ["##..", "##.."]), (1, 0.8, ["..##", "..##"])])
+    found = finish(scores, masks, names=("dog", "sky", "cat"), is_thing=IS_THING, rules=Rules())
+    large = to_picture_size(found, (4, 12))
+    assert large.panoptic.ids_HW.tolist() == [[1] * 6 + [2] * 6] * 4
+    assert large.semantic_HW.tolist() == [[0] * 6 + [1] * 6] * 4
+    assert large.instances.size == (4, 12)
+    assert large.instances.boxes[0].tolist() == [0.0, 0.0, 6.0, 4.0]
+    assert next(large.instances.masks()).tolist() == [[True] * 6 + [False] * 6] * 4
+    assert to_picture_size(found, (2, 4)) is found

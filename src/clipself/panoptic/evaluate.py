@@ -23,7 +23,7 @@ from clipself.panoptic.meters import PanopticMeters, covering_masks
 from clipself.panoptic.mixture import MIXTURES, mix_scores, seen_by
 from clipself.panoptic.report import PanopticReport
 from clipself.panoptic.settings import Rules
-from clipself.panoptic.to_maps import at_picture_size, finish
+from clipself.panoptic.to_maps import finish, resize_masks
 
 
 def evaluate_panoptic(
@@ -106,7 +106,7 @@ def score_panoptic(
         truth = data.read(index)
         masks = generator(truth.image, file=truth.name, names=data.class_names)
         without_masks += not len(masks.masks_QYX)
-        full = at_picture_size(masks.masks_QYX, truth.image)
+        full = resize_masks(masks.masks_QYX, (truth.image.height, truth.image.width))
         covering = covering_masks(full, truth)
         judged = {title: judge(truth.image, masks.masks_QYX) for title, judge in judges.items()}
         for way in ways:

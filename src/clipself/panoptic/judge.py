@@ -16,7 +16,7 @@ from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.text import class_logits
-from clipself.panoptic.to_maps import boxes_around
+from clipself.panoptic.to_maps import boxes_around, resize_masks
 
 LARGEST_SCALE: Final = 100.0
 CROPS_AT_ONCE: Final = 64
@@ -116,11 +116,11 @@ def pool_dense(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Ten
     image = judge.clip.preprocess(picture, size=judge.fit(picture))
     dense_1DYX = judge.clip.dense_map(image[None], readout=judge.readout)
     grid = (dense_1DYX.shape[-2], dense_1DYX.shape[-1])
-    on_grid = F.interpolate(masks_QYX[None].float(), size=grid, mode="bilinear", align_corners=False)
+    on_grid = resize_masks(masks_QYX, grid)[None]
     pooled_QD = pool_mask_logits(dense_1DYX, on_grid)[0]
     lost_Q = ~(on_grid[0] > 0).flatten(1).any(1)
     if lost_Q.any():
-        cover = F.adaptive_avg_pool2d(masks_QYX[lost_Q].sigmoid(), grid).flatten(1)
+        cover = F.adaptive_avg_pool2d(masks_QYX[lost_Q].float().sigmoid(), grid).flatten(1)
         pooled_QD[lost_Q] = cover / (cover.sum(1, keepdim=True) + 1e-8) @ dense_1DYX[0].flatten(1).mT
     return pooled_QD
 
@@ -129,7 +129,7 @@ def embed_crops(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Te
     """Each mask cut out of the picture, everything else at the mean colour, seen at the CLIP's own size."""
     clip = judge.clip
     size = (picture.height, picture.width)
-    full_QHW = F.interpolate(masks_QYX[None].float(), size=size, mode="bilinear", align_corners=False)[0] > 0
+    full_QHW = resize_masks(masks_QYX, size) > 0
     pixels = clip.preprocess(picture, size=size)
     crops = [
         _cut_out(pixels, mask_HW, box, side=clip.image_size)

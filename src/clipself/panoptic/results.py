@@ -30,9 +30,9 @@ def to_coco(found: Instances, *, image_id: Any, category_ids: Sequence[Any] | No
             "category_id": label + 1 if category_ids is None else category_ids[label],
             "score": round(score, 5),
             "bbox": box,
-            "segmentation": encode_mask(mask),
+            "segmentation": encode_mask(mask.cpu().numpy()),
         }
-        for mask, label, score, box in zip(found.masks_NHW.cpu().numpy(), labels, scores, boxes, strict=True)
+        for mask, label, score, box in zip(found.masks(), labels, scores, boxes, strict=True)
     ]
 
 
@@ -43,10 +43,9 @@ def to_detections(found: Instances, names: Sequence[str]) -> Detections:
         found: Of one picture.
         names: The classes that were asked for.
     """
-    height, width = found.masks_NHW.shape[1:]
     return Detections(
         boxes=found.boxes.cpu(), scores=found.scores_N.float().cpu(), labels=found.labels_N.cpu(), names=tuple(names),
-        size=(int(height), int(width)), masks=tuple(encode_mask(mask) for mask in found.masks_NHW.cpu().numpy()),
+        size=found.size, masks=tuple(encode_mask(mask.cpu().numpy()) for mask in found.masks()),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from clipself.panoptic.generators.table import generator_of
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.mixture import MIXTURES, Mixture, mix_scores, seen_by
 from clipself.panoptic.settings import JudgeSettings, Rules, check_sources
-from clipself.panoptic.to_maps import Segmented, at_picture_size, finish
+from clipself.panoptic.to_maps import Segmented, finish, resize_masks, to_picture_size, working_size
 from clipself.text.names import Names, parse_names
 from clipself.text.vocabulary import Vocabulary
 
@@ -161,8 +161,12 @@ class PanopticSegmenter:
         view = self._ask_again(self._view)
         judged = None if view.embeddings_QD is None else self.judge.classify(view.embeddings_QD)
         log_scores = mix_scores(view.masks, judged, mixture=self.mixture, seen=self.seen)
-        full = at_picture_size(view.masks.masks_QYX.to(log_scores.device), view.picture)
-        return finish(log_scores, full, names=self.names, is_thing=self.is_thing, rules=self.rules)
+        size = (view.picture.height, view.picture.width)
+        masks = resize_masks(view.masks.masks_QYX, working_size(size, longest=self.rules.longest))
+        found = finish(
+            log_scores, masks.to(log_scores.device), names=self.names, is_thing=self.is_thing, rules=self.rules
+        )
+        return to_picture_size(found, size)
 
     def __call__(self, picture: Picture, *, file: str | None = None) -> Segmented:
         """Segments one picture; see `set_image` and `segment`."""

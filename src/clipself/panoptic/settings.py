@@ -106,15 +106,17 @@ class Rules(Settings):
     """Least share of its own area that a mask must win there."""
     top: int = 100
     """Pairs of mask and class looked at for instances."""
+    longest: int = 2048
+    """Longest side at which masks compete in a prediction, in pixels; the maps of larger pictures are enlarged."""
 
     def check(self) -> None:
         """Refuses thresholds that are no shares.
 
         Raises:
-            ValueError: One of them is outside [0, 1], or `top` is below 1.
+            ValueError: One of them is outside [0, 1], or `top` or `longest` is below 1.
         """
         self.check_shares("object_threshold", "overlap_threshold")
-        self.check_counts("top")
+        self.check_counts("top", "longest")
 
 
 def check_sources(checkpoint: object, masks: object) -> None:

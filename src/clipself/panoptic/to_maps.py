@@ -1,15 +1,19 @@
 """Masks with class scores -> semantic map, instances, panoptic map; the rules of the Mask2Former family."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
+from clipself.ops.axes import pieces
 from clipself.panoptic.settings import Rules
 from clipself.structures import Panoptic, PanopticSegment
+
+SCORES_AT_ONCE: Final = 2**26
+"""Numbers in one piece of what is made for every pixel: a quarter of a gigabyte."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,16 +21,23 @@ class Instances:
     """Scored masks of things, best first; they may overlap.
 
     Attributes:
-        masks_NHW: Booleans.
+        masks_NHW: Booleans, at the picture's size or, of a giant, at the size where masks competed.
         labels_N: Index into the vocabulary.
         scores_N: Class probability times mean mask probability inside.
-        boxes: (N, 4) `xyxy` in pixels, far corner one past the last pixel; zeros where a mask is empty.
+        boxes: (N, 4) `xyxy` in pixels of the picture, far corner one past the last one; zeros where a mask is empty.
+        size: Height and width of the picture.
     """
 
     masks_NHW: Tensor
     labels_N: Tensor
     scores_N: Tensor
     boxes: Tensor
+    size: tuple[int, int]
+
+    def masks(self) -> Iterator[Tensor]:
+        """The masks at the picture's size, one after another: all of a giant's would not fit into memory."""
+        for mask_HW in self.masks_NHW:
+            yield enlarge(mask_HW, self.size)
 
 
 def resize_to_original(
@@ -59,6 +70,15 @@ def semantic_map(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
     """
     probabilities = log_scores_QK1.softmax(-1)[:, :-1]
     return torch.einsum("qk,qhw->khw", probabilities, masks_QHW.sigmoid())
+
+
+def semantic_labels(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
+    """The best class of every pixel (H, W), -1 where there is no mask at all; all scores exist for a few rows only."""
+    if not len(masks_QHW):
+        return torch.full(masks_QHW.shape[1:], -1, dtype=torch.long, device=masks_QHW.device)
+    at_once = max(1, SCORES_AT_ONCE // (masks_QHW.shape[2] * max(log_scores_QK1.shape)))
+    rows = pieces(masks_QHW, at_once, axis=1)
+    return torch.cat([semantic_map(log_scores_QK1, some).argmax(0) for some in rows])
 
 
 def panoptic_map(
@@ -137,6 +157,7 @@ def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[b
         labels_N=labels_N[order],
         scores_N=scores_N[order],
         boxes=boxes_around(masks_MHW)[mask_of_N],
+        size=(masks_QHW.shape[1], masks_QHW.shape[2]),
     )
 
 
@@ -178,10 +199,6 @@ def finish(
     log_scores_QK1: Tensor, masks_QHW: Tensor, *, names: Sequence[str], is_thing: Sequence[bool], rules: Rules
 ) -> Segmented:
     """Scores and masks at the picture's size -> the three forms."""
-    if len(masks_QHW):
-        semantic_HW = semantic_map(log_scores_QK1, masks_QHW).argmax(0)
-    else:
-        semantic_HW = torch.full(masks_QHW.shape[1:], -1, dtype=torch.long, device=masks_QHW.device)
     return Segmented(
         panoptic=replace(
             panoptic_map(
@@ -194,16 +211,50 @@ def finish(
             names=tuple(names),
         ),
         instances=instances(log_scores_QK1, masks_QHW, is_thing=is_thing, top=rules.top),
-        semantic_HW=semantic_HW,
+        semantic_HW=semantic_labels(log_scores_QK1, masks_QHW),
         log_scores_QK1=log_scores_QK1,
     )
 
 
-def at_picture_size(masks_QYX: Tensor, picture: Image.Image) -> Tensor:
-    """Mask logits (Q, H, W) at the picture's own size."""
-    size = (picture.height, picture.width)
+def resize_masks(masks_QYX: Tensor, size: tuple[int, int]) -> Tensor:
+    """Mask logits (Q, H, W) at another size, bilinear, as float32; a few at a time, since stored ones are large."""
     if masks_QYX.shape[1:] == size:
         return masks_QYX.float()
     if not len(masks_QYX):
-        return masks_QYX.new_zeros(0, *size)
-    return F.interpolate(masks_QYX[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+        return masks_QYX.new_zeros(0, *size, dtype=torch.float32)
+    at_once = max(1, SCORES_AT_ONCE // masks_QYX[0].numel())
+    return torch.cat([
+        F.interpolate(some[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+        for some in pieces(masks_QYX, at_once, axis=0)
+    ])  # fmt: skip
+
+
+def working_size(size: tuple[int, int], *, longest: int) -> tuple[int, int]:
+    """Height and width at which masks of a picture compete: its own, or of a giant less."""
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def to_picture_size(found: Segmented, size: tuple[int, int]) -> Segmented:
+    """Maps and boxes at the picture's size; masks of instances are enlarged one by one, when they are asked for."""
+    height, width = found.semantic_HW.shape
+    if (height, width) == size:
+        return found
+    scale = torch.tensor([size[1] / width, size[0] / height] * 2, device=found.instances.boxes.device)
+    return replace(
+        found,
+        panoptic=replace(found.panoptic, ids_HW=enlarge(found.panoptic.ids_HW, size)),
+        instances=replace(found.instances, boxes=found.instances.boxes * scale, size=size),
+        semantic_HW=enlarge(found.semantic_HW, size),
+    )
+
+
+def enlarge(values_HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Whole numbers at another size: each pixel takes the value where its middle lies."""
+    if values_HW.shape == size:
+        return values_HW
+    rows, cols = (
+        ((torch.arange(new, device=values_HW.device) + 0.5) * old / new).long()
+        for new, old in zip(size, values_HW.shape, strict=True)
+    )
+    return values_HW[rows][:, cols]

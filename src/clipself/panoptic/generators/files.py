@@ -104,7 +104,7 @@ class FileMasks:
         """
         masks, scores = self._read(self._find(file), (picture.height, picture.width), file)
         return MaskSet(
-            masks_QYX=torch.where(masks, SURE, -SURE), void_Q=1 - torch.tensor(scores, dtype=torch.float32).clamp(0, 1)
+            masks_QYX=SURE * (2 * masks.half() - 1), void_Q=1 - torch.tensor(scores, dtype=torch.float32).clamp(0, 1)
         )
 
     def expect(self, files: Sequence[str]) -> int:
