@@ -128,6 +128,10 @@ NAMES: Final[Mapping[str, str]] = {
         for module in ("", ".config")
         for verb in ("Evaluate", "Predict", "Table", "Train")
     },
+    f"{_SEGMENTATION}.config.METHODS": f"{_SEGMENTATION}.config.READOUTS",
+    f"{_SEGMENTATION}.methods.CatSegMethod": f"{_SEGMENTATION}.catseg.loss.CatSegLoss",
+    f"{_SEGMENTATION}.methods.SanMethod": f"{_SEGMENTATION}.san.loss.SanLoss",
+    f"{_SEGMENTATION}.train.SegmentTrainResult": "clipself.engine.result.TrainResult",
     f"{_SEGMENTATION}.decide": f"{_SEGMENTATION}.streamed_argmax.streamed_argmax",
     f"{_SEGMENTATION}.decide.decide": f"{_SEGMENTATION}.streamed_argmax.streamed_argmax",
     **{

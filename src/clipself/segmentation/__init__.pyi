@@ -26,6 +26,9 @@ from .san import SideAdapter as SideAdapter
 from .san import SideSettings as SideSettings
 from .san import read_san as read_san
 from .san import san_settings as san_settings
+from .segmenter import Segmenter as Segmenter
+from .segmenters import SEGMENTERS as SEGMENTERS
+from .settings import SegmenterSettings as SegmenterSettings
 from .streamed_argmax import streamed_argmax as streamed_argmax
 from .train import train_segmenter as train_segmenter
 from .training_free import TrainingFree as TrainingFree
@@ -33,6 +36,7 @@ from .training_free import TrainingFreeSettings as TrainingFreeSettings
 from .training_free import training_free_table as training_free_table
 
 __all__ = [
+    "SEGMENTERS",
     "SEGMENT_RECIPES",
     "AggregatorSettings",
     "CatSeg",
@@ -48,6 +52,8 @@ __all__ = [
     "SegmentationReport",
     "SegmentationTableConfig",
     "SegmentationTrainConfig",
+    "Segmenter",
+    "SegmenterSettings",
     "SideAdapter",
     "SideSettings",
     "TrainingFree",

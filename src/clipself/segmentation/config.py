@@ -7,7 +7,7 @@ from typing import Final, Literal
 from clipself.engine.config import RunConfig, Settings
 from clipself.renamed import old_names
 from clipself.segmentation.catseg.settings import CatSegSettings
-from clipself.segmentation.settings import SegmenterSettings
+from clipself.segmentation.settings import Mode, SegmenterSettings
 
 __getattr__ = old_names(__name__)
 
@@ -58,7 +58,8 @@ class SegmentationTrainConfig(RunConfig):
         Raises:
             ValueError: A size is below 1, or base and novel classes are both given.
         """
-        self.check_counts("crop")
+        if not 1 <= self.crop <= 2**14:
+            raise ValueError(f"crop={self.crop} must be at least 1 and at most {2**14} pixels")
         if not self.shortest or min(self.shortest) < 1:
             raise ValueError(f"shortest={self.shortest} must hold sides of at least 1 pixel")
         if self.base is not None and self.novel is not None:
@@ -75,7 +76,7 @@ class SegmentationEvaluateConfig(Settings):
     """COCO panoptic JSON, a folder of `clipself data prepare`, or a folder with images/, labels/ and names.txt."""
     images: Path | None = None
     """Folder of the pictures, for a JSON."""
-    mode: Literal["sliding", "whole"] = "sliding"
+    mode: Mode = "sliding"
     """Windows and the whole averaged, as published, or one pass, for segmenters that know both."""
     canvas: int | None = None
     """Side of the square that windows slide over; 640 for crops of 384 and in proportion if not given."""

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
 
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.choices import pick
 from clipself.segmentation.checkpoint import save_segmenter
-from clipself.segmentation.segmenters import SEGMENTERS, make_settings
+from clipself.segmentation.segmenters import SEGMENTERS
 from clipself.text.vocabulary import load_vocabulary
-
-CROPS: Final = {"catseg": 384, "san": 640}
-"""Side of the published training crops, in pixels."""
 
 
 def import_segmenter(
@@ -45,12 +41,11 @@ def import_segmenter(
     row = pick(SEGMENTERS, method, what="segmenter")
     if row.read is None:
         raise ValueError(f"there is no released checkpoint of {method} that can be read")
-    options: dict[str, Any] = {} if method == "catseg" else {"settings": make_settings(method)}
-    read = row.read(read_state_dict(weights_in(weights)), source=str(weights), heads=heads, **options)
+    read = row.read(read_state_dict(weights_in(weights)), source=str(weights), heads=heads)
     if read.clip.identity.text is None:
         raise ValueError(f"{weights} holds no text tower, and without one no class can be named; import a whole file")
     folder = save_clip(read.clip, Path(out) / "clip", card={"from": Path(weights).name})
-    clip, side = load_clip(folder), crop or CROPS.get(method, 640)
+    clip, side = load_clip(folder), crop or row.crop
     digest = clip.weights_hash()
     model = row.build(clip, read.settings, crop=side)
     model.load_state_dict(read.state_dict(), strict=True)

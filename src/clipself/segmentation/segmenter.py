@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.data.images import Picture, read_image
 from clipself.data.semantic_training import shortest_size
+from clipself.segmentation.settings import Mode
 from clipself.segmentation.streamed_argmax import Decision, streamed_argmax
 from clipself.structures import Segmentation
 
@@ -38,7 +39,7 @@ class Inference:
         shortest: Shortest side that pictures are brought to; that of the model's training if None.
     """
 
-    mode: Literal["sliding", "whole"] = "sliding"
+    mode: Mode = "sliding"
     canvas: int | None = None
     class_cap: int | None = None
     shortest: int | None = None

@@ -41,7 +41,8 @@ class SegmenterType:
         loss: (model, names, ignore_label=) -> its loss.
         groups: (model, weight_decay=) -> AdamW's groups.
         segmenter: (model, names, crop=, how=Inference) -> the model at work.
-        read: (tensors by published names, source=, ...) -> the model of a released checkpoint; None if there is none.
+        read: (tensors by published names, source=, heads=) -> the model of a released checkpoint, where there is one.
+        crop: Side of the published training crops, in pixels.
     """
 
     settings: type[SegmenterSettings]
@@ -50,6 +51,7 @@ class SegmenterType:
     groups: Callable[..., list[dict[str, Any]]]
     segmenter: "Callable[..., Segmenter]"
     read: "Callable[..., SegmenterModel] | None" = None
+    crop: int = 640
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
@@ -69,6 +71,7 @@ SEGMENTERS: Final[Mapping[str, SegmenterType]] = {
         groups=_later("catseg.model", "catseg_groups"),
         segmenter=_later("catseg.segmenter", "catseg_segmenter"),
         read=_later("catseg.published", "read_catseg"),
+        crop=384,
     ),
     "san": SegmenterType(
         settings=SanSettings,
@@ -106,13 +109,15 @@ def type_of(settings: SegmenterSettings) -> SegmenterType:
     return pick(SEGMENTERS, settings.method, what="segmenter")
 
 
-def build_model(settings: SegmenterSettings, clip: "DenseCLIP", *, crop: int = 640, seed: int = 0) -> "SegmenterModel":
+def build_model(
+    settings: SegmenterSettings, clip: "DenseCLIP", *, crop: int | None = None, seed: int = 0
+) -> "SegmenterModel":
     """A model with new weights on a CLIP.
 
     Args:
         settings: What is None follows from the CLIP.
         clip: The model takes it over.
-        crop: Side of the training crops, in pixels.
+        crop: Side of the training crops, in pixels; the published one if not given.
         seed: Of the new weights.
 
     Raises:
@@ -122,7 +127,8 @@ def build_model(settings: SegmenterSettings, clip: "DenseCLIP", *, crop: int = 6
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return type_of(settings).build(clip, settings, crop=crop)
+        row = type_of(settings)
+        return row.build(clip, settings, crop=crop or row.crop)
 
 
 def segmenter_of(

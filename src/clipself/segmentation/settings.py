@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from clipself.engine.config import Settings
+
+Mode = Literal["sliding", "whole"]
+"""Windows and the whole averaged, as published, or one pass, for segmenters that know both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

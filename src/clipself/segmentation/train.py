@@ -16,6 +16,7 @@ from clipself.engine.result import TrainResult
 from clipself.engine.run import train
 from clipself.engine.step import Step
 from clipself.engine.task import Task, digest_of
+from clipself.renamed import old_names
 from clipself.segmentation.checkpoint import SEGMENTER, save_segmenter
 from clipself.segmentation.config import SegmentationTrainConfig
 from clipself.segmentation.evaluate import score_segmenter, split_groups
@@ -23,6 +24,8 @@ from clipself.segmentation.recipes import SEGMENT_RECIPES
 from clipself.segmentation.segmenters import build_model, segmenter_of, type_of
 from clipself.structures import SemanticBatch
 from clipself.text.vocabulary import load_vocabulary
+
+__getattr__ = old_names(__name__)
 
 
 class SegmentationTask(Task[SemanticBatch]):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from clipself.ops.axes import pieces
 from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
 from clipself.segmentation.catseg.model import CatSeg, CatSegReading
 from clipself.segmentation.segmenter import SIZE_DIVISOR
+from clipself.segmentation.settings import Mode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class CatSegInference:
             scores, so that they are shifted towards the top left.
     """
 
-    mode: Literal["sliding", "whole"] = "sliding"
+    mode: Mode = "sliding"
     canvas: int = 640
     window: int = 384
     overlap: float = 0.333

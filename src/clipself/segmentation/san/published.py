@@ -11,18 +11,21 @@ from clipself.segmentation.san.model import San
 from clipself.segmentation.san.settings import SanSettings
 
 
-def read_san(state: Mapping[str, Tensor], settings: SanSettings, *, source: str, heads: int | None = None) -> San:
+def read_san(
+    state: Mapping[str, Tensor], settings: SanSettings | None = None, *, source: str, heads: int | None = None
+) -> San:
     """Builds a SAN and loads a published checkpoint; CLIP's sizes are read from its tensors.
 
     Args:
         state: Tensors by the published names; the class weights of the loss are left out.
-        settings: How it was built.
+        settings: How it was built; as published if not given.
         source: Where they come from, for messages.
         heads: Attention heads of CLIP's image tower where they are not of width 64.
 
     Raises:
         ValueError: Tensors are missing, left over or of another shape.
     """
+    settings = settings or SanSettings()
     split = settings.split or depth_of(state, "clip_visual_extractor.resblocks.")
     clip_state: dict[str, Tensor] = {}
     side: dict[str, Tensor] = {}
