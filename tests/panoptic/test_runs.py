@@ -14,7 +14,7 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.cli.main import main
-from clipself.data.images import read_segment_ids
+from clipself.data.images import read_index_map, read_segment_ids
 from clipself.data.panoptic import PanopticFile
 from clipself.metrics.panoptic_quality import PanopticQuality
 from clipself.panoptic.config import PanopticTrainConfig
@@ -143,8 +143,13 @@ def test_predict_takes_names_at_run_time(trained: Path, place: Path, capsys: pyt
     }
     assert (results["listed"], results["read"], results["left_out"], results["complete"]) == (4, 4, [], True)
     for row, one in zip(held["annotations"], results["images"], strict=True):
-        ids = read_segment_ids(out / one["map"])
-        assert one["map"] == f"panoptic/{row['file_name']}"
+        ids = read_segment_ids(out / one["panoptic"])
+        assert one["panoptic"] == f"panoptic/{row['file_name']}"
+        labels = read_index_map(out / one["map"])
+        expected = np.full(ids.shape, 255)
+        for info in row["segments_info"]:
+            expected[ids == info["id"]] = info["category_id"] - 1
+        assert (labels == expected).all()
         assert (out / one["picture"]).is_file()
         shares = {info["id"]: info["area"] / ids.size for info in row["segments_info"]}
         assert {info["id"]: info["share"] for info in one["segments"]} == pytest.approx(shares, abs=1e-5)

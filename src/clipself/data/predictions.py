@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -83,11 +82,6 @@ class PredictionFolder:
         return self.out / "results.json"
 
     @property
-    def path(self) -> Path:
-        """The same as `results`."""
-        return self.results
-
-    @property
     def coco(self) -> Path:
         """The same in COCO's form."""
         return self.out / "coco.json"
@@ -139,17 +133,13 @@ class PredictionFolder:
             labels_HW: Class of every pixel, for `maps/`.
         """
         record = {"image": str(picture.path), "file": picture.file}
-        record["picture"] = write_drawing(self.out, picture.name, drawing)
+        record["picture"] = f"pictures/{picture.name}.png"
+        write_atomically(self.out / record["picture"], lambda part: drawing.save(part, format="PNG"))
         if labels_HW is not None:
             record["map"] = f"maps/{picture.name}.png"
             write_index_map(self.out / record["map"], labels_HW)
         self.drawings.append(self.out / record["picture"])
-        self._keep(picture, image, {**record, **found}, rows)
-
-    def _keep(
-        self, picture: FoundPicture, image: Image.Image, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
-        self.rows.append(dict(row))
+        self.rows.append({**record, **found})
         number, first = len(self.rows), len(self._annotations) + 1
         self._images.append({"id": number, "file_name": picture.file, "height": image.height, "width": image.width})
         self._annotations += [{"id": first + place, **row, "image_id": number} for place, row in enumerate(rows)]
@@ -185,43 +175,6 @@ class PredictionFolder:
         count = f"{len(self.rows)} of {len(self.listed)}" if self.left_out else str(len(self.listed))
         bad = f", {len(self.left_out)} left out (see {self.results.name})" if self.left_out else ""
         return f"{count} pictures{bad}: {self.out / 'pictures'}, {self.results}, {self.coco}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenedPicture:
-    """One picture that can be read; the fields are those of `FoundPicture`, its pixels, and its place from 1."""
-
-    image: Image.Image
-    path: Path
-    file: str
-    name: str
-    number: int
-
-
-def predict_pictures(
-    found: FoundPictures,
-    out: str | Path,
-    answer: Callable[[OpenedPicture], Mapping[str, Any]],
-    *,
-    head: Mapping[str, Any],
-    save: Callable[[], object] | None = None,
-) -> PredictionFolder:
-    """A whole folder of predictions by a function that answers one picture and writes what belongs to it."""
-    with PredictionFolder(out, found, head.get("names", ()), head=head, more=save) as folder:
-        for picture, image in folder.read():
-            with folder.attempt(picture):
-                one = OpenedPicture(
-                    image=image, path=picture.path, file=picture.file, name=picture.name, number=folder.number
-                )
-                folder._keep(picture, image, {"image": str(picture.path), **answer(one)})
-    return folder
-
-
-def write_drawing(out: Path, name: str, picture: Image.Image) -> str:
-    """Writes the drawing of a picture, atomically; returns its path relative to the folder of predictions."""
-    file = f"pictures/{name}.png"
-    write_atomically(out / file, lambda part: picture.save(part, format="PNG"))
-    return file
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from clipself.data.images import distinct_names
 from clipself.data.panoptic import PanopticImages, PanopticTruth, PanopticWriter
 from clipself.panoptic.to_maps import Segmented
-from clipself.viz.panels import lay_out
+from clipself.viz.panels import lay_out, shrink
 from clipself.viz.panoptic_maps import paint_segments
 
+HEIGHT: Final = 320
+"""Of drawings, in pixels."""
 Way = tuple[str, str]
 """Title of the judge and row of `MIXTURES`."""
 
@@ -43,12 +45,12 @@ class EvaluationFolder:
         if index < self.pictures:
             if index not in self._columns:
                 true_labels = {segment.id: segment.label for segment in truth.segments}
-                drawn = paint_segments(truth.image, truth.ids_HW, true_labels, self.data.class_names)
-                self._columns[index] = [("truth", drawn)]
+                shown, true_ids = shrink(truth.image, truth.ids_HW, height=HEIGHT)
+                self._columns[index] = [("truth", paint_segments(shown, true_ids, true_labels, self.data.class_names))]
             title = way[1] if way[0] == "-" else f"{Path(way[0]).name}, {way[1]}"
             labels = {segment.id: segment.label for segment in found.panoptic.segments}
-            ids = found.panoptic.ids_HW.cpu().numpy()
-            self._columns[index].append((title, paint_segments(truth.image, ids, labels, self.data.class_names)))
+            shown, ids = shrink(truth.image, found.panoptic.ids_HW.cpu().numpy(), height=HEIGHT)
+            self._columns[index].append((title, paint_segments(shown, ids, labels, self.data.class_names)))
 
     def close(self) -> None:
         """Writes what is complete only at the end."""
@@ -56,4 +58,4 @@ class EvaluationFolder:
             writer.close()
         for index, columns in self._columns.items():
             self.folder.mkdir(parents=True, exist_ok=True)
-            lay_out([columns], height=320).save(self.folder / f"picture_{index:03d}.png")
+            lay_out([columns], height=HEIGHT).save(self.folder / f"picture_{index:03d}.png")

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
-from clipself.data.images import FoundPicture, FoundPictures, find_pictures
+from clipself.data.images import IGNORED, IGNORED_16, FoundPicture, FoundPictures, find_pictures
 from clipself.data.panoptic import PanopticWriter
 from clipself.data.predictions import PredictionFolder
 from clipself.engine.resolve import resolve
@@ -20,8 +22,11 @@ from clipself.panoptic.results import to_coco
 from clipself.panoptic.segmenter import PanopticSegmenter
 from clipself.structures import Panoptic
 from clipself.text.names import parse_names
-from clipself.viz.panels import lay_out
+from clipself.viz.panels import lay_out, shrink
 from clipself.viz.panoptic_maps import paint_segments
+
+HEIGHT: Final = 400
+"""Of drawings, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +35,7 @@ class PanopticPredictions:
 
     Attributes:
         results: The segments of each picture, and what was listed, read and left out.
-        panoptic: COCO panoptic JSON; its PNGs, the maps, lie in `panoptic/` beside it.
+        panoptic: COCO panoptic JSON; its PNGs lie in `panoptic/` beside it, and `maps/` holds the class of every pixel.
         coco: Scored things as COCO annotations with run lengths.
         drawings: One PNG for each picture.
         segments: How many segments were found in all.
@@ -94,9 +99,11 @@ def write_predictions(segmenter: PanopticSegmenter, pictures: FoundPictures, out
                 found = segmenter(image, file=str(picture.path))
                 number, panoptic = folder.number, found.panoptic
                 map_file = writer.add(panoptic, image_id=number, file=picture.file, name=picture.name)
-                row = {"map": map_file.relative_to(out).as_posix(), "segments": describe(panoptic)}
-                rows = to_coco(found.instances, image_id=number)
-                folder.add(picture, image, draw(picture, image, panoptic), found=row, rows=rows)
+                row = {"panoptic": map_file.relative_to(out).as_posix(), "segments": describe(panoptic)}
+                folder.add(
+                    picture, image, draw(picture, image, panoptic), found=row,
+                    rows=to_coco(found.instances, image_id=number), labels_HW=classes_of(panoptic),
+                )  # fmt: skip
     return PanopticPredictions(
         results=folder.results, panoptic=out / "panoptic.json", coco=folder.coco, drawings=tuple(folder.drawings),
         segments=sum(len(row["segments"]) for row in folder.rows), said=folder.describe(),
@@ -106,8 +113,17 @@ def write_predictions(segmenter: PanopticSegmenter, pictures: FoundPictures, out
 def draw(picture: FoundPicture, image: Image.Image, found: Panoptic) -> Image.Image:
     """A picture beside its segments."""
     labels = {segment.id: segment.label for segment in found.segments}
-    painted = paint_segments(image, found.ids_HW.cpu().numpy(), labels, found.names)
-    return lay_out([[(picture.path.name, image), ("panoptic", painted)]], height=400)
+    shown, ids = shrink(image, found.ids_HW.cpu().numpy(), height=HEIGHT)
+    return lay_out([[(picture.path.name, shown), ("panoptic", paint_segments(shown, ids, labels, found.names))]],
+                   height=HEIGHT)  # fmt: skip
+
+
+def classes_of(found: Panoptic) -> NDArray[np.int64]:
+    """Class of every pixel (H, W); void is 255, or 65535 where there are more classes."""
+    label_of = np.full(len(found) + 1, IGNORED if len(found.names) <= IGNORED else IGNORED_16, dtype=np.int64)
+    for segment in found.segments:
+        label_of[segment.id] = segment.label
+    return label_of[found.ids_HW.cpu().numpy()]
 
 
 def describe(found: Panoptic) -> list[dict[str, Any]]:

@@ -7,10 +7,9 @@ from typing import Any
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.refinement import refinement_of
-from clipself.data.images import find_pictures, write_index_map
-from clipself.data.predictions import OpenedPicture, predict_pictures, write_drawing
+from clipself.data.images import find_pictures
+from clipself.data.predictions import PredictionFolder
 from clipself.engine.resolve import resolve
-from clipself.files import write_json
 from clipself.segmentation.checkpoint import SEGMENTER, load_segmenter
 from clipself.segmentation.config import SegmentationPredictConfig
 from clipself.segmentation.results import to_coco
@@ -41,26 +40,17 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
         FileNotFoundError: A file is missing.
     """
     config = resolve(SegmentationPredictConfig, None, config, **options)
-    found, out, segmenter = find_pictures(config.images), config.out, open_segmenter(config)
-    categories = [{"id": number, "name": name} for number, name in enumerate(segmenter.names, start=1)]
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-
-    def answer(picture: OpenedPicture) -> dict[str, Any]:
-        segments, image = segmenter.segment(picture.image), picture.image
-        panel = draw_panels(image, {"segments": segments.labels_HW}, segments.names, height=min(480, image.height))
-        drawing, index_map = write_drawing(out, picture.name, panel), f"maps/{picture.name}.png"
-        write_index_map(out / index_map, segments.labels_HW.numpy())
-        images.append({"id": picture.number, "file_name": picture.file, "height": image.height, "width": image.width})
-        for row in to_coco(segments, image_id=picture.number):
-            annotations.append({"id": len(annotations) + 1, **row})
-        return {"picture": drawing, "map": index_map, "classes": shares(segments)}
-
-    def save() -> Path:
-        held = {"images": images, "annotations": annotations, "categories": categories}
-        return write_json(out / "coco.json", held)
-
-    return predict_pictures(found, out, answer, head={"names": list(segmenter.names)}, save=save).path
+    listed, segmenter = find_pictures(config.images), open_segmenter(config)
+    with PredictionFolder(config.out, listed, segmenter.names) as folder:
+        for picture, image in folder.read():
+            with folder.attempt(picture):
+                found = segmenter.segment(image)
+                panel = draw_panels(image, {"segments": found.labels_HW}, found.names, height=min(480, image.height))
+                folder.add(
+                    picture, image, panel, found={"classes": shares(found)},
+                    rows=to_coco(found, image_id=folder.number), labels_HW=found.labels_HW.numpy(),
+                )  # fmt: skip
+    return folder.results
 
 
 def shares(found: Segmentation) -> list[dict[str, Any]]:
