@@ -67,7 +67,7 @@ def test_rows_of_names_lead_somewhere(old: str) -> None:
 
 def settings_class(name: str) -> Any:
     """The class of settings of that name, from whichever room has it."""
-    rooms = ("distillation", "regions", "detection", "segmentation", "panoptic", "cli")
+    rooms = ("distillation", "regions", "detection", "segmentation", "panoptic", "cli.options")
     found = [getattr(import_module(f"clipself.{room}"), name, None) for room in rooms]
     return next(one for one in found if one is not None)
 

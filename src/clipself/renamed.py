@@ -157,6 +157,8 @@ NAMES: Final[Mapping[str, str]] = {
         for module in ("", ".vocab")
         for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
     },
+    "clipself.regions.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
+    "clipself.regions.config.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
     "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",
     "clipself.engine.settings.RunSettings": "clipself.engine.config.Settings",
     "clipself.data.EpochSampler": "clipself.engine.sampler.EpochSampler",
@@ -233,6 +235,8 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "PanopticEvaluateConfig": {**_JUDGED, "models": "model"},
     "PanopticPredictConfig": {**_JUDGED, "inputs": "images", "things": "names"},
+    "RegionsEvaluateConfig": {"models": "model"},
+    "ScenesOptions": {"folder": "out"},
 }
 """Class of settings -> {old field: new field}; a dot reaches into nested settings ("hidden": "segmenter.hidden").
 

@@ -17,7 +17,8 @@ from tests.support.pictures import draw_pictures, write_coco
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones.export import save_clip
-from clipself.cli.main import COMMANDS, main
+from clipself.cli.commands import COMMANDS
+from clipself.cli.main import main
 from clipself.distillation.clipself import ClipSelf
 from clipself.engine.log import read_metrics
 
@@ -40,7 +41,7 @@ DISTILL = (
     "--precision fp32 --device cpu"
 )
 EVALUATE = (
-    "evaluate regions --models ./model --annotations instances.json --images pictures --image-size 64 --device cpu"
+    "evaluate regions --model ./model --annotations instances.json --images pictures --image-size 64 --device cpu"
 )
 
 
@@ -81,7 +82,7 @@ def test_a_family_of_commands_is_listed_alone(capsys: pytest.CaptureFixture[str]
 
 def test_distil_evaluate_blend_convert_show(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(DISTILL.split()) == 0
-    assert main([*EVALUATE.split(), "--models", "./model", "run/blended", "--out", "scores"]) == 0
+    assert main([*EVALUATE.split(), "--model", "./model", "run/blended", "--out", "scores"]) == 0
     assert "run/blended" in capsys.readouterr().out
     assert len(list((world / "scores").glob("*.json"))) == 2
     assert (
@@ -132,7 +133,7 @@ def test_parity_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_scenes_command(tmp_path: Path) -> None:
-    assert main(["scenes", "--folder", str(tmp_path / "s"), "--train", "1", "--val", "1", "--size", "64", "96"]) == 0
+    assert main(["scenes", "--out", str(tmp_path / "s"), "--train", "1", "--val", "1", "--size", "64", "96"]) == 0
     assert (tmp_path / "s/annotations/panoptic_val.json").exists()
 
 

@@ -1,48 +1,31 @@
-"""`clipself COMMAND`: finds the command, shows its mistakes as sentences."""
+"""`clipself COMMAND`: finds the command, reads its words, shows its mistakes as sentences."""
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+import traceback
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
-from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
+from clipself.cli.commands import COMMANDS, Command, find
 from clipself.cli.terminal import log_to_terminal, printable
 
-Command = Callable[[Sequence[str]], int]
+FAULTS: Final = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
+"""What users can cause and mend; anything else is a defect of this package and keeps its traceback."""
 
-COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "quickstart": ("quickstart", "refine the packaged small CLIP and leave a report with pictures"),
-    "distill": ("distill", "refine a CLIP's dense map on a folder of images, no labels needed"),
-    "evaluate regions": ("evaluate", "classify labelled boxes and masks by the dense map"),
-    "show kmeans": ("show", "draw the groups of a dense map, original beside refined"),
-    "show query": ("show", "draw where in a picture a text is found"),
-    "blend": ("blend", "average refined and original weights, one alpha or a sweep"),
-    "convert": ("convert", "write a checkpoint as a folder that open_clip reads"),
-    "segment train": ("segment", "train CAT-Seg or SAN on a CLIP, on classes that may be named later"),
-    "segment evaluate": ("segment", "mIoU of trained segmenters, on base and novel classes"),
-    "segment table": ("segment", "mIoU without training: every readout on every model"),
-    "segment predict": ("segment", "name every pixel of pictures and draw it"),
-    "segment import": ("segment", "write a released CAT-Seg or SAN checkpoint as a segmenter folder"),
-    "detect train": ("detect", "train an open-vocabulary detector on a frozen CLIP, base classes only"),
-    "detect evaluate": ("detect", "AP of a detector on novel, base and all classes, COCO or LVIS"),
-    "detect predict": ("detect", "find named things in pictures and draw them"),
-    "detect import": ("detect", "write a released F-ViT checkpoint as a detector folder"),
-    "detect split": ("detect", "write the open-vocabulary split of an official instances file"),
-    "proposals": ("detect", "class-free boxes of a folder of images, to distil on"),
-    "panoptic train": ("panoptic", "train a mask generator of our own on a frozen CLIP"),
-    "panoptic evaluate": ("panoptic", "PQ, mask AP and mIoU of any masks, judged by CLIP, by the generator, or both"),
-    "panoptic predict": ("panoptic", "segment pictures by names: panoptic PNGs, JSON, drawings"),
-    "panoptic import": ("panoptic", "write a released FC-CLIP checkpoint as a folder of masks"),
-    "data prepare": ("data", "convert an official segmentation archive to index maps, with checks"),
-    "scenes": ("scenes", "write generated scenes with perfect labels as a COCO data set"),
-    "parity": ("parity", "check the numbers against the published implementations"),
+NAMED_FAULTS: Final = frozenset(("OutOfMemoryError", "DistBackendError", "DistNetworkError", "DistStoreError"))
+"""More of them, of torch, which is not imported here."""
+
+EXIT_CODES: Final = {
+    0: "done",
+    1: "a check failed",
+    2: "bad input, said in a sentence",
+    70: "a defect of clipself, with its traceback",
+    130: "stopped by Ctrl-C or SIGTERM; state is kept",
 }
-"""Command -> module of this room, and what it does."""
-
-FAULTS = (ValueError, FileNotFoundError, FileExistsError, OSError, RuntimeError, ImportError, FloatingPointError)
-"""What users can cause and mend; anything else is a defect and keeps its traceback."""
+"""Exit code -> what it means."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -52,13 +35,16 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Words after `clipself`; those of the process if not given.
 
     Returns:
-        Exit code: 0 done, 1 a check failed, 2 bad input, 130 stopped by the user.
+        Exit code; see `EXIT_CODES`.
     """
     words = list(sys.argv[1:] if args is None else args)
+    words, quiet = _take_flag(words, "--quiet", "-q")
+    if words and words[0] == "help":
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0
-    if words[0] == "--version":
+    if words[0] in ("-V", "--version"):
         from clipself import __version__
 
         print(f"clipself {__version__}")
@@ -69,28 +55,68 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage(relatives))
             return 0
         return _fail(unknown(words))
-    log_to_terminal()
-    logging.getLogger("clipself").setLevel(logging.INFO)
-    module = import_module(f"clipself.cli.{COMMANDS[name][0]}")
-    command: Command = getattr(module, name.replace(" ", "_"))
+    _set_up_log(quiet=quiet)
     try:
-        return command(words[len(name.split()) :])
+        return run_command(name, words[len(name.split()) :])
     except KeyboardInterrupt as stop:
         print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    except FAULTS as fault:
-        if os.environ.get("CLIPSELF_DEBUG"):
-            raise
-        return _fail(str(fault) or type(fault).__name__)
+    except Exception as error:
+        if isinstance(error, FAULTS) or type(error).__name__ in NAMED_FAULTS or "closed by peer" in str(error):
+            if os.environ.get("CLIPSELF_DEBUG"):
+                raise
+            return _fail(str(error) or type(error).__name__)
+        return _report_defect()
+
+
+def run_command(name: str, words: Sequence[str]) -> int:
+    """Reads the words of a command, calls its function, prints what it returns.
+
+    Args:
+        name: A row of `COMMANDS`.
+        words: What follows it.
+
+    Returns:
+        Exit code.
+    """
+    from clipself.cli.read import read_words
+
+    command = COMMANDS[name]
+    kind = find(command.settings)
+    about = command.about or (kind.__doc__ or "").strip()
+    if command.more:
+        about = "\n\n".join([about, *find(command.more)()])
+    recipes = find(command.recipes) if command.recipes else None
+    config = read_words(kind, words, command=name, about=about, recipes=recipes)
+    function = find(command.run)
+    if command.settings.startswith("cli."):
+        result = function(**{each.name: getattr(config, each.name) for each in fields(config)})
+    else:
+        result = function(config)
+    if isinstance(result, int):
+        return result
+    is_main = os.environ.get("RANK", "0") == "0"  # a result is told once, however many processes there are
+    if is_main and result is not None and command.show is not None:
+        print(_text_of(result, command))
+    return 0
+
+
+def _text_of(result: Any, command: Command) -> str:
+    if command.show:
+        return str(find(command.show)(result))
+    if isinstance(result, list):
+        return "\n".join(map(str, result))
+    return str(result.to_table() if hasattr(result, "to_table") else result)
 
 
 def usage(names: Collection[str] = COMMANDS) -> str:
     """These commands with a line each; all of them if not given."""
     width = max(map(len, names))
-    lines = [f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names]
+    lines = [f"  {name:<{width}}  {COMMANDS[name].does}" for name in names]
     about = "CLIP vision transformers that understand regions and pixels."
-    more = "clipself COMMAND --help shows every option with its default."
-    return "\n".join(["usage: clipself COMMAND [options]", "", about, "", *lines, "", more])
+    more = "clipself COMMAND --help shows every option with its default; --quiet leaves only results and errors."
+    codes = "exit codes: " + ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    return "\n".join(["usage: clipself COMMAND [options]", "", about, "", *lines, "", more, codes])
 
 
 def family(word: str) -> list[str]:
@@ -103,13 +129,34 @@ def unknown(words: Sequence[str]) -> str:
     pair, relatives = " ".join(words[:2]), family(words[0])
     names, said = (relatives, pair) if relatives else (list(COMMANDS), words[0])
     near = get_close_matches(pair, names, n=1, cutoff=0.4) or get_close_matches(words[0], names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"unknown command {said!r}{hint} The commands: {', '.join(names)}"
+
+
+def _take_flag(words: list[str], *flags: str) -> tuple[list[str], bool]:
+    return [word for word in words if word not in flags], any(flag in words for flag in flags)
+
+
+def _set_up_log(*, quiet: bool) -> None:
+    log_to_terminal()
+    logging.getLogger("clipself").setLevel(logging.ERROR if quiet else logging.INFO)
+    if quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported, which no command has done by now
 
 
 def _fail(message: str) -> int:
     print(f"clipself: error: {printable(message)}", file=sys.stderr)
     return 2
+
+
+def _report_defect() -> int:
+    traceback.print_exc()
+    print(
+        "clipself: this is a defect of clipself, not of your input. Please report it with the lines above, the command "
+        "and what `clipself --version` prints.",
+        file=sys.stderr,
+    )
+    return 70
 
 
 def run() -> None:

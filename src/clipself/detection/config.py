@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
 
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.settings import MethodSettings
@@ -118,7 +120,7 @@ class DetectionEvaluateConfig(Settings):
 class DetectionPredictConfig(Settings):
     """Named things in pictures."""
 
-    images: tuple[Path, ...]
+    images: Annotated[tuple[Path, ...], Positional]
     """Image files or folders of them."""
     checkpoint: str
     """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""

@@ -153,7 +153,7 @@ class DistillTask(Task[DistillBatch]):
         blended = self.config.out / "blended"
         return (
             f"mean cosine {1 - result.first_loss:.4f} -> {1 - result.last_loss:.4f}",
-            f"next: clipself evaluate regions --models ORIGINAL {blended} --annotations FILE --images FOLDER",
+            f"next: clipself evaluate regions --model ORIGINAL {blended} --annotations FILE --images FOLDER",
             f"      clipself show kmeans PICTURE.jpg --refined {blended}",
         )
 

@@ -1,12 +1,16 @@
 """Settings that all trainings share; free of heavy imports so that `--help` is quick."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from clipself.engine.fields import UNSET, fit, kinds_of, plain_values
+
+C = TypeVar("C")
 
 FREE: Final = frozenset(
     (
@@ -15,6 +19,33 @@ FREE: Final = frozenset(
     )
 )  # fmt: skip
 """Settings that may change between a run and its continuation; a longer one is a new phase."""
+
+
+_unchecked: ContextVar[bool] = ContextVar("unchecked", default=False)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Lets settings be made without a check, for a parser that shows what they raise in its own way; see `checked`."""
+    token = _unchecked.set(True)
+    try:
+        yield
+    finally:
+        _unchecked.reset(token)
+
+
+def checked(config: C) -> C:
+    """Settings that were made unchecked, made again with their checks, nested ones first.
+
+    Raises:
+        ValueError: A value does not fit.
+    """
+    inner = {
+        each.name: checked(value)
+        for each in fields(config)  # type: ignore[arg-type]
+        if each.init and is_dataclass(value := getattr(config, each.name)) and not isinstance(value, type)
+    }
+    return replace(config, **inner)  # type: ignore[type-var]
 
 
 class Settings:
@@ -26,6 +57,8 @@ class Settings:
     __slots__ = ()
 
     def __post_init__(self) -> None:
+        if _unchecked.get():
+            return
         for name, kind in kinds_of(type(self)).items():
             object.__setattr__(self, name, fit(getattr(self, name), kind, name))
         for owner in reversed(type(self).__mro__):

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
 
 from clipself.engine.config import RunConfig, Settings
 from clipself.panoptic.settings import (
@@ -120,7 +123,7 @@ class PanopticEvaluateConfig(PanopticConfig):
 class PanopticPredictConfig(PanopticConfig):
     """Segments pictures by names given here; writes panoptic PNGs, JSON and drawings."""
 
-    images: tuple[Path, ...]
+    images: Annotated[tuple[Path, ...], Positional]
     """Picture files or folders of them."""
     names: tuple[str, ...] = ()
     """What to look for: words, a text file with one class a line, or a packaged vocabulary, which knows its stuff.

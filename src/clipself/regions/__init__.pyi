@@ -1,7 +1,7 @@
-from .config import EvaluateRegionsConfig as EvaluateRegionsConfig
+from .config import RegionsEvaluateConfig as RegionsEvaluateConfig
 from .evaluate import evaluate_regions as evaluate_regions
 from .evaluate import score_regions as score_regions
 from .report import RegionReport as RegionReport
 from .report import compare_reports as compare_reports
 
-__all__ = ["EvaluateRegionsConfig", "RegionReport", "compare_reports", "evaluate_regions", "score_regions"]
+__all__ = ["RegionReport", "RegionsEvaluateConfig", "compare_reports", "evaluate_regions", "score_regions"]

@@ -17,27 +17,29 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.readouts import find_readout
+from clipself.backbones.refinement import dense_side, refinement_of
 from clipself.backbones.text import embed_names
 from clipself.data.labelled import LabelledImages, RegionSamples, open_labelled
 from clipself.data.preprocess import Preprocess
 from clipself.data.workers import plain_errors
+from clipself.engine.resolve import resolve
 from clipself.metrics.accuracy import MeanClassAccuracy
 from clipself.ops.patches import require_whole
 from clipself.ops.pooling import pool_boxes, pool_masks
-from clipself.regions.config import MODES, EvaluateRegionsConfig
-from clipself.regions.report import ModeScore, RegionReport, compare_reports
+from clipself.regions.config import MODES, RegionsEvaluateConfig
+from clipself.regions.report import ModeScore, RegionReport
 from clipself.structures import RegionSample
 
 CROPS_AT_ONCE = 64
 """Image crops in one forward pass."""
 
 
-def evaluate_regions(config: EvaluateRegionsConfig | None = None, /, **options: Any) -> list[RegionReport]:
-    """Evaluates one or several models on a COCO panoptic or instances file, prints the table and writes the JSON.
+def evaluate_regions(config: RegionsEvaluateConfig | None = None, /, **options: Any) -> list[RegionReport]:
+    """Evaluates one or several models on a COCO panoptic or instances file and writes the JSON.
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `EvaluateRegionsConfig`.
+        options: Fields of `RegionsEvaluateConfig`.
 
     Returns:
         One report for each model, in order.
@@ -46,18 +48,19 @@ def evaluate_regions(config: EvaluateRegionsConfig | None = None, /, **options: 
         ValueError: A setting, an annotation or a model does not fit.
         FileNotFoundError: A file is missing.
     """
-    config = config if config is not None else EvaluateRegionsConfig(**options)
+    config = resolve(RegionsEvaluateConfig, None, config, **options)
     data = open_labelled(config.annotations, config.images)
     reports = []
-    for model in config.models:
+    for model in config.model:
         clip = load_clip(model, config.pretrained, text_from=config.text_from, device=pick_device(config.device))
+        refinement = refinement_of(model)
         report = score_regions(
             clip,
             data,
-            image_size=config.image_size,
+            image_size=config.image_size or dense_side(clip, refinement),
             crop_size=config.crop_size,
             modes=config.modes,
-            readout=config.readout,
+            readout=config.readout or refinement.readout or "value",
             templates=config.templates,
             limit=config.limit,
             title=model,
@@ -65,7 +68,6 @@ def evaluate_regions(config: EvaluateRegionsConfig | None = None, /, **options: 
         reports.append(report)
         if config.out is not None:
             report.write(config.out / f"regions_{len(reports)}_{Path(model).name}.json")
-    print(compare_reports(reports))
     if config.out is not None:
         from clipself.viz.bars import draw_comparison
 
@@ -78,7 +80,7 @@ def score_regions(
     clip: DenseCLIP,
     data: LabelledImages,
     *,
-    image_size: int,
+    image_size: int | None = None,
     crop_size: int | None = None,
     modes: Sequence[str] = MODES,
     readout: str = "value",
@@ -93,7 +95,7 @@ def score_regions(
     Args:
         clip: The model; its own text tower embeds the names.
         data: Labelled images.
-        image_size: Side of the square input of the dense map, in pixels.
+        image_size: Side of the square input of the dense map, in pixels; what suits the model if not given.
         crop_size: Side of the crops; None is the model's own.
         modes: Some of boxes, thing_masks, stuff_masks, crops.
         readout: How the last block becomes a dense map.
@@ -106,6 +108,7 @@ def score_regions(
     Raises:
         ValueError: The size is no multiple of the patch, the readout is unknown, or the model has no text tower.
     """
+    image_size = image_size or dense_side(clip)
     require_whole(image_size, clip.patch_size, what="image_size")
     find_readout(readout)
     crop_side = crop_size or clip.image_size[0]

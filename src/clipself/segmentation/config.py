@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from tyro.conf import Positional
 
 from clipself.engine.config import RunConfig, Settings
 from clipself.renamed import old_names
@@ -156,7 +158,7 @@ class SegmentationTableConfig(Settings):
 class SegmentationPredictConfig(Settings):
     """Names every pixel of pictures and draws it."""
 
-    images: tuple[Path, ...]
+    images: Annotated[tuple[Path, ...], Positional]
     """Picture files, or folders of them."""
     checkpoint: Path | None = None
     """Folder that `clipself segment train` has written."""

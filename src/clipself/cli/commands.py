@@ -1,0 +1,188 @@
+"""Every command in one table: what it does, its settings, the public function that it calls."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """One row; modules are imported when the command is called, so that `--help` is quick.
+
+    Attributes:
+        does: A line for the list of commands.
+        settings: "module:Class" of its settings, whose docstring is the help where `about` is empty.
+        run: "module:function" of a config, or of its fields as keywords where the settings are of this room.
+        recipes: "module:TABLE" of complete settings, for trainings.
+        show: "module:function" from the result to the text that is printed; `to_table` or `str` if empty, and nothing
+            if it is None, where the function has printed its tables as they came.
+        about: First paragraph of the help.
+        more: "module:function" whose lines follow in the help.
+    """
+
+    does: str
+    settings: str
+    run: str
+    recipes: str = ""
+    show: str | None = ""
+    about: str = ""
+    more: str = ""
+
+
+def find(dotted: str) -> Any:
+    """What "module:name" of this package means."""
+    module, name = dotted.split(":")
+    return getattr(import_module(f"clipself.{module}"), name)
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "quickstart": Command(
+        does="refine the packaged small CLIP and leave a report with pictures",
+        settings="cli.options:QuickstartOptions",
+        run="cli.jobs:quickstart",
+    ),
+    "distill": Command(
+        does="refine a CLIP's dense map on a folder of images, no labels needed",
+        settings="distillation.config:DistillConfig",
+        recipes="distillation.recipes:RECIPES",
+        run="distillation.train:distill",
+        about="Refines a CLIP's dense map on images without labels.",
+    ),
+    "evaluate regions": Command(
+        does="classify labelled boxes and masks by the dense map",
+        settings="regions.config:RegionsEvaluateConfig",
+        run="regions.evaluate:evaluate_regions",
+        show="regions.report:compare_reports",
+        about="Classifies labelled regions by the dense map; the paper's Table 2.",
+    ),
+    "show kmeans": Command(
+        does="draw the groups of a dense map, original beside refined",
+        settings="cli.options:KmeansOptions",
+        run="workflows.show:show_kmeans",
+    ),
+    "show query": Command(
+        does="draw where in a picture a text is found",
+        settings="cli.options:QueryOptions",
+        run="workflows.show:show_query",
+    ),
+    "blend": Command(
+        does="average refined and original weights, one alpha or a sweep",
+        settings="cli.options:BlendOptions",
+        run="workflows.weights:blend",
+    ),
+    "convert": Command(
+        does="write a checkpoint as a folder that open_clip reads",
+        settings="cli.options:ConvertOptions",
+        run="workflows.weights:convert",
+    ),
+    "segment train": Command(
+        does="train CAT-Seg or SAN on a CLIP, on classes that may be named later",
+        settings="segmentation.config:SegmentationTrainConfig",
+        recipes="segmentation.recipes:SEGMENT_RECIPES",
+        run="segmentation.train:train_segmenter",
+        about="Trains open-vocabulary semantic segmentation on a dense CLIP, raw or refined.",
+    ),
+    "segment evaluate": Command(
+        does="mIoU of trained segmenters, on base and novel classes",
+        settings="segmentation.config:SegmentationEvaluateConfig",
+        run="segmentation.evaluate:evaluate_segmenters",
+        show=None,
+    ),
+    "segment table": Command(
+        does="mIoU without training: every readout on every model",
+        settings="segmentation.config:SegmentationTableConfig",
+        run="segmentation.training_free.table:training_free_table",
+        show=None,
+    ),
+    "segment predict": Command(
+        does="name every pixel of pictures and draw it",
+        settings="segmentation.config:SegmentationPredictConfig",
+        run="segmentation.predict:predict_segments",
+        about="Names every pixel: clipself segment predict photos/ --names cat dog [--checkpoint runs/mine]",
+    ),
+    "segment import": Command(
+        does="write a released CAT-Seg or SAN checkpoint as a segmenter folder",
+        settings="cli.options:SegmenterImportOptions",
+        run="cli.jobs:import_segmenter",
+    ),
+    "detect train": Command(
+        does="train an open-vocabulary detector on a frozen CLIP, base classes only",
+        settings="detection.config:DetectionTrainConfig",
+        recipes="detection.recipes:DETECT_RECIPES",
+        run="detection.train:train_detector",
+        about="Trains an open-vocabulary detector on a frozen CLIP, with boxes of base classes only.",
+    ),
+    "detect evaluate": Command(
+        does="AP of a detector on novel, base and all classes, COCO or LVIS",
+        settings="detection.config:DetectionEvaluateConfig",
+        run="detection.evaluate:evaluate_detector",
+        show=None,
+        about="AP50 of novel, base and all classes (COCO files), or federated APr, APc, APf (LVIS files).",
+    ),
+    "detect predict": Command(
+        does="find named things in pictures and draw them",
+        settings="detection.config:DetectionPredictConfig",
+        run="detection.predict:predict_images",
+        show="cli.jobs:tell_detections",
+        about='Finds named things: clipself detect predict photos/ --checkpoint runs/mine --names "a dog" kite',
+    ),
+    "detect import": Command(
+        does="write a released F-ViT checkpoint as a detector folder",
+        settings="cli.options:DetectorImportOptions",
+        run="cli.jobs:import_detector",
+    ),
+    "detect split": Command(
+        does="write the open-vocabulary split of an official instances file",
+        settings="cli.options:SplitOptions",
+        run="cli.jobs:split",
+    ),
+    "proposals": Command(
+        does="class-free boxes of a folder of images, to distil on",
+        settings="detection.config:ProposalsConfig",
+        run="detection.proposals:write_proposals",
+        show="cli.jobs:tell_proposals",
+        about="Class-free boxes of a folder of images by a trained detector's proposal network.",
+    ),
+    "panoptic train": Command(
+        does="train a mask generator of our own on a frozen CLIP",
+        settings="panoptic.config:PanopticTrainConfig",
+        recipes="panoptic.recipes:PANOPTIC_RECIPES",
+        run="panoptic.train:train_panoptic",
+        about="Trains a mask generator of our own, FC-CLIP's decoders on a frozen CLIP.",
+    ),
+    "panoptic evaluate": Command(
+        does="PQ, mask AP and mIoU of any masks, judged by CLIP, by the generator, or both",
+        settings="panoptic.config:PanopticEvaluateConfig",
+        run="panoptic.evaluate:evaluate_panoptic",
+        show=None,
+    ),
+    "panoptic predict": Command(
+        does="segment pictures by names: panoptic PNGs, JSON, drawings",
+        settings="panoptic.config:PanopticPredictConfig",
+        run="panoptic.predict:predict_panoptic",
+        about="Segments pictures by names given here; writes panoptic PNGs, JSON and drawings.",
+    ),
+    "panoptic import": Command(
+        does="write a released FC-CLIP checkpoint as a folder of masks",
+        settings="cli.options:MasksImportOptions",
+        run="cli.jobs:import_masks",
+    ),
+    "data prepare": Command(
+        does="convert an official segmentation archive to index maps, with checks",
+        settings="cli.options:PrepareOptions",
+        run="cli.jobs:prepare",
+        more="data.prepare:archive_help",
+    ),
+    "scenes": Command(
+        does="write generated scenes with perfect labels as a COCO data set",
+        settings="cli.options:ScenesOptions",
+        run="cli.jobs:scenes",
+    ),
+    "parity": Command(
+        does="check the numbers against the published implementations",
+        settings="cli.options:ParityOptions",
+        run="cli.jobs:parity",
+    ),
+}
+"""Command -> its row."""

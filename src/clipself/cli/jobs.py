@@ -1,0 +1,103 @@
+"""Jobs that join two public functions, or turn options into their arguments."""
+
+from pathlib import Path
+from typing import Any
+
+
+def quickstart(**options: Any) -> None:
+    """Runs it; the result is printed on the way."""
+    from clipself.workflows.quickstart import quickstart as run
+
+    run(**options)
+
+
+def scenes(*, out: Path, **options: Any) -> Path:
+    """Writes them and says where."""
+    from clipself.data.scenes.export import write_scenes
+
+    return write_scenes(out, **options)
+
+
+def prepare(*, archive: str, root: Path, out: Path, partial_archive: bool) -> Path:
+    """Converts an archive and says where."""
+    from clipself.data.prepare import prepare as run
+
+    return run(archive, root, out, partial_archive=partial_archive)
+
+
+def split(*, annotations: Path, out: Path, part: str, split: str | None, base: Path | None, novel: Path | None) -> str:
+    """Writes the split and says what is in it."""
+    from clipself.data.ov_split import write_split
+
+    own = base is not None or novel is not None
+    path, classes = write_split(
+        annotations, out, train=part == "train", split=split or (None if own else "ov-coco"), base=base, novel=novel
+    )
+    return f"{path}: {len(classes.base)} base and {len(classes.novel)} novel classes"
+
+
+def import_detector(*, weights: Path, out: Path, recipe: str, pretrained: str | None, text_from: str | None) -> str:
+    """Writes a released F-ViT checkpoint as a folder and says what it knows."""
+    from clipself.data.detection import ClassSplit
+    from clipself.detection.detectors.two_stage.published import import_published
+    from clipself.detection.recipes import detect_recipe
+    from clipself.text.vocabulary import load_vocabulary
+
+    config = detect_recipe(recipe)
+    settings: Any = config.detector
+    vocabulary = load_vocabulary("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
+    is_base = tuple(not novel for novel in vocabulary.is_novel)
+    classes = ClassSplit(ids=vocabulary.ids, names=vocabulary.names, is_base=is_base)
+    folder = import_published(
+        weights, out, model=config.model, pretrained=pretrained or config.pretrained, settings=settings,
+        classes=classes, text_from=text_from,
+    )  # fmt: skip
+    return f"{folder}: {len(classes.base)} base and {len(classes.novel)} novel classes"
+
+
+def import_segmenter(*, weights: Path, out: Path, method: str, names: tuple[str, ...], crop: int | None) -> str:
+    """Writes a released CAT-Seg or SAN as a folder and says what it knows."""
+    from clipself.segmentation.imported import import_segmenter as run
+    from clipself.text.names import parse_names
+
+    known = parse_names(names).names
+    return f"{run(weights, out, method=method, names=known, crop=crop)}: {len(known)} classes"
+
+
+def import_masks(*, weights: Path, out: Path, model: str, image_size: int) -> Path:
+    """Writes a released FC-CLIP as a folder and says where."""
+    from clipself.panoptic.imported import import_fcclip
+
+    return import_fcclip(weights, out, model=model, image_size=image_size)
+
+
+def tell_proposals(written: tuple[Path, Path]) -> str:
+    """Where the boxes are and how to distil on them."""
+    boxes, images = written
+    return (
+        f"{boxes}\nnext: clipself distill --regions proposals --annotations {images} --proposals {boxes} "
+        "--data FOLDER --out RUN"
+    )
+
+
+def tell_detections(result: Any) -> str:
+    """How much was found of what, and where it is written."""
+    from clipself.detection.predict import summarize
+
+    return f"{summarize(result.found)}\n{result.summary}"
+
+
+def parity(*, manifests: tuple[Path, ...], json: Path | None) -> int:
+    """Prints a table for each manifest; the exit code is 1 where a number is off."""
+    from clipself.conformance.run import parity as run
+    from clipself.conformance.run import to_json
+    from clipself.files import write_text
+
+    if not manifests:
+        raise ValueError(
+            "there is nothing to check; name at least one manifest, such as tests/golden/clipself_step.json"
+        )
+    reports = run(manifests)
+    if json is not None:
+        write_text(json, to_json(reports) + "\n")
+    return 0 if all(report.passed for report in reports) else 1

@@ -1,0 +1,209 @@
+"""Options of the commands that are no family's; free of heavy imports so that `--help` is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from clipself.engine.config import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuickstartOptions(Settings):
+    """Refines the packaged small CLIP on pictures without labels and leaves a report."""
+
+    out: Path = Path("report")
+    """Folder to write."""
+    model: str = "clipself-mini"
+    """Packaged model or export folder."""
+    scenes: int = 300
+    """Generated scenes to distil on; their labels are not used."""
+    held_out: int = 60
+    """Scenes of another seed to measure on."""
+    steps: int = 240
+    """Optimizer steps."""
+    seed: int = 0
+    """Seed of the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShowOptions(Settings):
+    """What is drawn, and how."""
+
+    model: str = "clipself-mini"
+    """open_clip name, "clipself-mini", or an export folder."""
+    pretrained: str | None = None
+    """open_clip tag or checkpoint file for a named model."""
+    refined: Path | None = None
+    """Export folder of a refined model for a column of its own."""
+    image_size: int = 640
+    """Longest side that the model sees, in pixels; the aspect is kept."""
+    readout: str = "value"
+    """How the last block becomes a dense map."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KmeansOptions(ShowOptions):
+    """Groups of the dense map in matching colours: image | original | refined."""
+
+    images: Annotated[tuple[Path, ...], Positional]
+    """Picture files or folders of them."""
+    out: Path = Path("kmeans.png")
+    """PNG to write."""
+    clusters: int = 6
+    """Groups of each map."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryOptions(ShowOptions):
+    """How near each patch is to a text: image | original | refined."""
+
+    text: Annotated[str, Positional]
+    """Any phrase, such as "a cat"."""
+    images: Annotated[tuple[Path, ...], Positional]
+    """Picture files or folders of them."""
+    out: Path = Path("query.png")
+    """PNG to write."""
+    templates: str = "simple"
+    """Sentences around the text: simple, detection, imagenet, or a text file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlendOptions(Settings):
+    """alpha * student + (1 - alpha) * original, for one alpha or a sweep."""
+
+    student: Path
+    """Export folder of the refined model."""
+    out: Path
+    """Folder to write; a sweep writes one folder an alpha below it."""
+    original: str = "clipself-mini"
+    """open_clip name, "clipself-mini", or export folder of the model it started from."""
+    pretrained: str | None = None
+    """open_clip tag or checkpoint file for a named original."""
+    alphas: tuple[float, ...] = (0.7,)
+    """Shares of the student, each in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvertOptions(Settings):
+    """Writes any checkpoint that can be loaded as a folder that stock open_clip reads."""
+
+    model: str
+    """open_clip or EVA-CLIP name, "clipself-mini", or an export folder."""
+    out: Path
+    """Folder to write."""
+    pretrained: str | None = None
+    """open_clip tag, or file of an OpenAI, open_clip, EVA-CLIP or CLIPSelf release."""
+    text_from: str | None = None
+    """Release whose text tower is taken."""
+    ignore: tuple[str, ...] = ()
+    """Names or prefixes of tensors in the file that may be left out."""
+    quick_gelu: bool | None = None
+    """Whether the activation is QuickGELU, where the file does not say so: what began as OpenAI's weights has it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitOptions(Settings):
+    """Writes the open-vocabulary split of an official instances file."""
+
+    annotations: Path
+    """Official instances JSON."""
+    out: Path
+    """File to write."""
+    part: Literal["train", "val"] = "train"
+    """Base boxes only, or base and novel ones."""
+    split: Literal["ov-coco", "ov-lvis"] | None = None
+    """Published split; ov-coco where neither base nor novel is given."""
+    base: Path | None = None
+    """Text file of base names."""
+    novel: Path | None = None
+    """Text file of novel names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorImportOptions(Settings):
+    """Writes a released F-ViT checkpoint as a detector folder."""
+
+    weights: Path
+    """The released file."""
+    out: Path
+    """Folder to write."""
+    recipe: Literal["ov-coco-b16", "ov-coco-l14", "ov-lvis-b16", "ov-lvis-l14"] = "ov-coco-b16"
+    """Configuration that the file belongs to."""
+    pretrained: str | None = None
+    """Tag or file of the backbone's release, for its text tower; the recipe's if not given."""
+    text_from: str | None = None
+    """Release of the text tower, where that file holds none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmenterImportOptions(Settings):
+    """Writes a released CAT-Seg or SAN checkpoint as a segmenter folder."""
+
+    weights: Path
+    """The released file."""
+    out: Path
+    """Folder to write."""
+    method: Literal["catseg", "san"] = "catseg"
+    """Whose checkpoint it is."""
+    names: tuple[str, ...] = ("coco_stuff_171",)
+    """Classes of its training: words, a text file, or a packaged vocabulary."""
+    crop: int | None = None
+    """Side of its training crops, in pixels; the published one if not given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MasksImportOptions(Settings):
+    """Writes a released FC-CLIP checkpoint as a folder of masks and their CLIP."""
+
+    weights: Path
+    """The released file."""
+    out: Path
+    """Folder to write."""
+    model: str = "RN50-quickgelu"
+    """open_clip name of the CLIP inside; the releases on OpenAI's ResNets can be read."""
+    image_size: int = 1024
+    """Longest side of the input, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareOptions(Settings):
+    """Converts an official archive of semantic segmentation."""
+
+    archive: Annotated[str, Positional]
+    """Which one; see above."""
+    root: Path
+    """Where it was unpacked."""
+    out: Path
+    """Folder for the maps and dataset.json; the pictures stay where they are."""
+    partial_archive: bool = False
+    """Accept fewer maps than the official split has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScenesOptions(Settings):
+    """Writes generated scenes with perfect labels as a COCO data set (instances and panoptic)."""
+
+    out: Path
+    """Folder to write."""
+    train: int = 400
+    """Scenes of the training half."""
+    val: int = 100
+    """Scenes of the held-out half."""
+    size: tuple[int, int] = (320, 320)
+    """Height and width in pixels."""
+    seed: int = 0
+    """Other seeds are other worlds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityOptions(Settings):
+    """Checks this package against numbers measured on the published implementations."""
+
+    manifests: Annotated[tuple[Path, ...], Positional]
+    """JSON files with their arrays beside them."""
+    json: Path | None = None
+    """File for the differences of every key."""
