@@ -143,7 +143,6 @@ NAMES: Final[Mapping[str, str]] = {
         for name in ("BLOCKED", "Head", "format_bias", "look", "pool_bias")
     },
     "clipself.backbones.dense_clip.to_map": "clipself.backbones.trunk.to_map",
-    "clipself.backbones.trunk.Sequence": "clipself.backbones.trunk.Tokens",
     "clipself.detection.DetectorSettings": "clipself.detection.detectors.table.make_settings",
     "clipself.detection.METHODS": "clipself.detection.detectors.table.DETECTORS",
     "clipself.detection.DetectTrainConfig": "clipself.detection.config.DetectionTrainConfig",
