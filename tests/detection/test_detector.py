@@ -153,6 +153,52 @@ def test_evaluation_writes_what_coco_tools_read(world: Path, capsys: pytest.Capt
         )  # fmt: skip
 
 
+def test_an_evaluation_counts_what_it_read_and_groups_classes_as_they_are_spoken(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = json.loads((world / "instances.json").read_text())
+    for category, name in zip(held["categories"], ("Cat", "DOG", "bird", "fish"), strict=True):
+        category["name"] = name
+    held["categories"].append({"id": 9, "name": "hot_air_balloon"})
+    first = {"id": 900, "image_id": 1, "category_id": 1, "bbox": [1, 1, 0, 5], "area": 0, "iscrowd": 0}
+    held["annotations"] = [first, *({k: v for k, v in row.items() if k != "area"} for row in held["annotations"])]
+    (world / "other.json").write_text(json.dumps(held))
+    given: dict[str, Any] = {"checkpoint": str(world / "detector"), "images": world / "pictures", "device": "cpu"}
+    (report,) = evaluate_detector(annotations=world / "other.json", out=world / "out", limit=3, **given)
+    groups = {str(row["name"]): row["group"] for row in report.per_class}
+    assert groups == {
+        "Cat": "base", "DOG": "base", "bird": "base", "fish": "novel", "hot_air_balloon": "novel"
+    }  # fmt: skip
+    labelled = {row["category_id"] for row in held["annotations"] if row["image_id"] <= 3 and row["id"] < 900}
+    absent = [row["name"] for row in held["categories"] if row["id"] not in labelled]
+    assert "hot_air_balloon" in absent
+    assert report.without_truth == absent
+    said = capsys.readouterr().out
+    assert f"3 of 4 images, {5 - len(absent)} of 5 classes occur (none of {', '.join(absent)}); percent" in said
+    (written,) = json.loads((world / "out" / "scores.json").read_text())
+    assert (written["images"], written["listed"], written["classes_without_truth"]) == (3, 4, absent)
+    assert written["annotations"]["listed"]["pictures"] == 4
+    assert any("width or height" in remark["what"] for remark in written["annotations"]["remarks"])
+
+
+def test_classes_that_training_never_saw_are_all_novel_and_nothing_labelled_is_refused(world: Path) -> None:
+    held = json.loads((world / "instances.json").read_text())
+    for category in held["categories"]:
+        category["name"] += " toy"
+    (world / "other.json").write_text(json.dumps(held))
+    given: dict[str, Any] = {"checkpoint": str(world / "detector"), "images": world / "pictures", "device": "cpu"}
+    (report,) = evaluate_detector(annotations=world / "other.json", **given)
+    assert {row["group"] for row in report.per_class} == {"novel"}
+    assert report.summary["AP50 base"] != report.summary["AP50 base"]
+    last = max(row["id"] for row in held["images"])
+    held["annotations"] = [row for row in held["annotations"] if row["image_id"] == last]
+    (world / "other.json").write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=r"other\.json: nothing is labelled in the 1 images"):
+        evaluate_detector(annotations=world / "other.json", limit=1, **given)
+    with pytest.raises(ValueError, match="limit=0 must be at least 1"):
+        evaluate_detector(annotations=world / "other.json", limit=0, **given)
+
+
 def test_lvis_files_are_scored_by_federated_rules_with_masks(world: Path) -> None:
     held = json.loads((world / "instances.json").read_text())
     for image in held["images"]:

@@ -64,7 +64,7 @@ class CocoDetection:
         self.table = read_instances(annotations, masks=masks or not train)
         """All rows of the file, checked."""
         self.source, self.report = self.table.source, self.table.report.tell()
-        self.classes = split_classes(self.table.categories, split=split, base=base, novel=novel)
+        self.classes = split_classes(self.table.categories, split=split, base=base, novel=novel, train=train)
         self.masks = masks
         groups = self.table.rows_by_image(self._wanted(train=train))
         chosen = self._images(groups, train=train, keep_empty=keep_empty, published=split == "ov-coco")

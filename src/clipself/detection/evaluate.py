@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from clipself.data.coco.instances import Instances, read_instances
+from clipself.data.coco.report import ReadReport
 from clipself.data.coco.write import truth_rows
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.config import DetectionEvaluateConfig
@@ -30,6 +31,8 @@ class DetectionReport:
     Attributes:
         title: What was scored.
         images: How many images.
+        listed: How many the data set has.
+        reading: What was read of the annotations against what they list.
         summary: Name -> value in percent.
         per_class: Rows of name, group and values in percent.
         results: COCO results of all images.
@@ -37,15 +40,32 @@ class DetectionReport:
 
     title: str
     images: int
+    listed: int
+    reading: ReadReport
     summary: Mapping[str, float]
     per_class: tuple[Mapping[str, Any], ...]
     results: tuple[Mapping[str, Any], ...]
+
+    @property
+    def without_truth(self) -> list[str]:
+        """Classes that have nothing to be found in these images; no mean counts them."""
+        return [str(row["name"]) for row in self.per_class if row["AP50"] != row["AP50"]]
+
+    def counts(self) -> str:
+        """What was scored, in one line."""
+        absent, classes = self.without_truth, len(self.per_class)
+        some = f" (none of {', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''})" if absent else ""
+        return f"{self.images} of {self.listed} images, {classes - len(absent)} of {classes} classes occur{some}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the detections."""
         return {
             "title": self.title,
             "images": self.images,
+            "listed": self.listed,
+            "annotations": self.reading.to_json(),
+            "classes": len(self.per_class),
+            "classes_without_truth": self.without_truth,
             "summary": {name: _plain(value) for name, value in self.summary.items()},
             "per_class": [{name: _plain(value) for name, value in row.items()} for row in self.per_class],
         }
@@ -94,6 +114,8 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
             batch_size=config.batch_size,
         )  # fmt: skip
         reports.append(report)
+    if len(reports[0].without_truth) == len(reports[0].per_class):
+        raise ValueError(f"{data.source}: nothing is labelled in the {reports[0].images} images that were looked at")
     print(compare_reports(reports))
     if config.out is not None:
         for report, suffix in zip(reports, ("", *(f"_{place}" for place in range(1, len(reports)))), strict=True):
@@ -173,6 +195,8 @@ def score_detector(
     return DetectionReport(
         title=title if not kinds else f"{title} ({kinds['lvis']} AP)",
         images=count,
+        listed=len(data),
+        reading=data.report,
         summary={name: 100 * value for name, value in scores.summary.items()},
         per_class=tuple(_class_rows(classes, scores)),
         results=tuple(results),
@@ -207,7 +231,7 @@ def compare_reports(reports: Sequence[DetectionReport]) -> str:
         f"{report.title:<{width}}" + "".join(f"{report.summary.get(name, float('nan')):12.1f}" for name in names)
         for report in reports
     ]
-    return "\n".join([f"{reports[0].images} images, percent", head, *lines])
+    return "\n".join([f"{reports[0].counts()}; percent", head, *lines])
 
 
 HEADINGS = ("AP50 novel", "AP50 base", "AP50 all", "AP", "AP50", "APr", "APc", "APf", "AR@300")

@@ -56,6 +56,7 @@ def split_classes(
     split: str | None = None,
     base: Path | str | Iterable[str] | None = None,
     novel: Path | str | Iterable[str] | None = None,
+    train: bool = True,
 ) -> ClassSplit:
     """Which of a file's classes take part, and which of them training may see; in the order of their ids.
 
@@ -65,6 +66,7 @@ def split_classes(
             ids and names together.
         base: Names, or a text file of them; with `novel` alone given, all others.
         novel: Names held out; neither given: every class is base.
+        train: Whether there must be a base class; a detector may be scored on classes that it never saw.
 
     Raises:
         ValueError: A name is not in the file, is in both lists, the file numbers its classes in another way than the
@@ -75,7 +77,7 @@ def split_classes(
         kept, flags = _published(ordered, split)
     else:
         kept, flags = _own(ordered, base, novel)
-    if not any(flags):
+    if train and not any(flags):
         raise ValueError("no class is left to train on; list some names as base")
     return ClassSplit(ids=tuple(one.id for one in kept), names=tuple(one.name for one in kept), is_base=tuple(flags))
 
