@@ -228,7 +228,7 @@ def test_our_masks_are_asked_again_without_a_second_look(
 
 
 def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="image_size=40 is no multiple of two patches"):
+    with pytest.raises(ValueError, match="image_size=40 is no multiple of 16 pixels"):
         train_panoptic(
             annotations=place / "panoptic.json", images=place / "images", out=tmp_path, model=str(place / "clip"),
             **{**SMALL, "generator": {**SHAPE, "image_size": 40}},

@@ -13,6 +13,9 @@ Scores = Literal["clip", "generator", "both", "both-odise"]
 class OwnMasksSettings(Settings):
     """Our own mask generator, FC-CLIP's decoders on a frozen CLIP; saved beside its weights."""
 
+    features: str = "clip"
+    """What the decoders stand on, frozen: "clip", its taps; or "diffusion:NAME", a text-to-image model in diffusers'
+    layout, hub name or folder."""
     taps: tuple[int, ...] | None = None
     """Blocks of the CLIP that are read, ascending; the middle one and the last but one if not given."""
     image_size: int = 320

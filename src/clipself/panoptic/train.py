@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
 from clipself.backbones.text import embed_names
 from clipself.data.mask_batches import MaskBatch, MaskDataset, collate_masks
@@ -25,12 +24,11 @@ from clipself.ops.patches import require_whole
 from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.generators.own import (
     MASK_MODEL,
-    STEP,
     MaskModel,
     OwnMasks,
     build_mask_model,
+    open_features,
     save_own_masks,
-    taps_of,
 )
 from clipself.panoptic.recipes import PANOPTIC_RECIPES
 from clipself.panoptic.settings import MaskLossSettings
@@ -76,11 +74,11 @@ class PanopticTask(Task[MaskBatch]):
         self.config: PanopticTrainConfig = config
         clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
         self.clip = clip.requires_grad_(False)
-        _check_size(config, clip)
         self.images = open_training(config)
+        self.features = open_features(config.generator, clip)
+        _check_size(config.generator.image_size, self.features.step)
         torch.manual_seed(config.seed)  # whatever loading the CLIP has drawn
-        self.model = build_mask_model(config.generator, clip).to(world.device)
-        self.taps = taps_of(config.generator, clip)
+        self.model = build_mask_model(config.generator, clip, features=self.features).to(world.device)
         self.text = embed_names(clip, self.images.class_names, templates=config.generator.templates, wording="short")
         self.loss = make_loss(config.loss)
 
@@ -104,8 +102,8 @@ class PanopticTask(Task[MaskBatch]):
     def losses(self, model: nn.Module, batch: MaskBatch, step: Step) -> dict[str, Tensor]:
         """Class, mask and dice over all layers; each picture draws points of its own."""
         with torch.no_grad():
-            taps = self.clip.taps(batch.images_B3HW, self.taps, readout="qk")
-        predictions: list[MaskPredictions] = model(batch.images_B3HW, taps, self.text, all_layers=True)
+            read = self.features.read(batch.images_B3HW)
+        predictions: list[MaskPredictions] = model(batch.images_B3HW, read, self.text, all_layers=True)
         generators = [step.generator("points", self._name(name)) for name in batch.names]
         with torch.autocast(batch.images_B3HW.device.type, enabled=False):
             return self.loss.shares(predictions, batch.targets, generators=generators, totals=step.totals)
@@ -129,7 +127,9 @@ class PanopticTask(Task[MaskBatch]):
         config = self.config
         assert config.evaluate_annotations is not None
         assert config.evaluate_images is not None
-        generator = OwnMasks(self.model, self.clip, config.generator, trained_names=self.images.occurring())
+        generator = OwnMasks(
+            self.model, self.clip, config.generator, trained_names=self.images.occurring(), features=self.features
+        )
         data = PanopticFile(config.evaluate_annotations, config.evaluate_images)
         report = score_panoptic(generator, {}, data, scores=("generator",), limit=config.evaluate_limit, progress=False)
         (row,) = report.rows
@@ -173,6 +173,5 @@ def make_loss(settings: MaskLossSettings) -> MaskClassificationLoss:
     return MaskClassificationLoss(weights=weights, no_object=settings.no_object, num_points=settings.num_points)
 
 
-def _check_size(config: PanopticTrainConfig, clip: DenseCLIP) -> None:
-    step = STEP * clip.patch_size
-    require_whole(config.generator.image_size, step, what="image_size", unit=f"two patches ({step} pixels)")
+def _check_size(side: int, step: int) -> None:
+    require_whole(side, step, what="image_size", unit=f"{step} pixels, the coarsest step of the features")

@@ -3,10 +3,18 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tests.support.panoptic import draw_world, write_world
+from tests.support.tiny import tiny_openai_clip
 from torch import Tensor, nn
 
+from clipself.backbones.export import save_clip
 from clipself.panoptic.generators.diffusion import DiffusionPyramid, load_diffusion_pyramid
 from clipself.panoptic.generators.fcclip import FcClipHeads
+from clipself.panoptic.generators.own import load_own_masks, open_features
+from clipself.panoptic.settings import OwnMasksSettings
+from clipself.panoptic.train import train_panoptic
 from clipself.structures import TextRows
 
 
@@ -94,3 +102,35 @@ def test_a_tiny_model_of_diffusers(tmp_path: Any) -> None:
     vae.save_pretrained(tmp_path / "vae")
     unet.save_pretrained(tmp_path / "unet")
     check_pyramid(load_diffusion_pyramid(str(tmp_path), channels=32))
+
+
+def test_a_generator_is_trained_on_diffusion_features_and_read_again(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fakes stand for a checkpoint of diffusers, whose loading alone is left out."""
+    torch.manual_seed(0)
+    fakes = (FakeEncoder(), FakeUNet())
+    monkeypatch.setattr("clipself.panoptic.generators.own.load_diffusion", lambda name, device: fakes)
+    annotations, images = write_world(tmp_path / "world", count=4)
+    save_clip(tiny_openai_clip(layers=2), tmp_path / "clip")
+    before = [parameter.clone() for fake in fakes for parameter in fake.parameters()]
+    out = train_panoptic(
+        annotations=annotations, images=images, out=tmp_path / "run", model=str(tmp_path / "clip"), max_steps=2,
+        batch_size=2, workers=0, device="cpu", precision="fp32", loss={"num_points": 16},
+        generator={
+            "features": "diffusion:some/model", "image_size": 64, "channels": 32, "pixel_layers": 1, "layers": 1,
+            "hidden": 16, "pixel_hidden": 16, "queries": 4, "heads": 2, "templates": "simple",
+        },
+    ).out  # fmt: skip
+    assert all(map(torch.equal, before, [parameter for fake in fakes for parameter in fake.parameters()]))
+    saved = load_file(out / "mask_model.safetensors")
+    assert {name.split(".")[1] for name in saved if name.startswith("pyramid")} == {"diffusion"}
+    assert not any("down_blocks" in name for name in saved)
+    generator = load_own_masks(out)
+    found = generator(draw_world(0)[0], file="", names=["red box", "sky"])
+    assert found.masks_QYX.shape == (4, 16, 16)
+    assert generator.features.step == 32
+    pixels = generator.features.read(generator.clip.preprocess(Image.new("RGB", (32, 32), "white"), size=32)[None])[0]
+    torch.testing.assert_close(pixels, torch.ones(1, 3, 32, 32))
+    with pytest.raises(ValueError, match="unknown kind of features 'difusion'"):
+        open_features(OwnMasksSettings(features="difusion:x"), generator.clip)

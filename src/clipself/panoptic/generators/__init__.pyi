@@ -4,6 +4,7 @@ from .fcclip import FcClipHeads as FcClipHeads
 from .files import FileMasks as FileMasks
 from .mask_set import MaskGenerator as MaskGenerator
 from .mask_set import MaskSet as MaskSet
+from .own import FEATURES as FEATURES
 from .own import OwnMasks as OwnMasks
 from .own import build_mask_model as build_mask_model
 from .own import load_own_masks as load_own_masks
@@ -14,6 +15,7 @@ from .transformers import TransformersMasks as TransformersMasks
 from .transformers import load_transformers_masks as load_transformers_masks
 
 __all__ = [
+    "FEATURES",
     "GENERATORS",
     "DiffusionPyramid",
     "FcClipHeads",

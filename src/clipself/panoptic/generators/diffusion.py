@@ -1,7 +1,7 @@
 """Features of a frozen text-to-image diffusion model as a pyramid for mask decoders: the adapter that ODISE needs."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -101,10 +101,35 @@ def outputs_of(blocks: list[nn.Module]) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
+def load_diffusion(checkpoint: str, *, device: str | torch.device = "cpu") -> tuple[Any, Any]:
+    """Encoder of latents and U-Net of a checkpoint in diffusers' layout, with the folders `vae` and `unet`.
+
+    Args:
+        checkpoint: Hub name or folder.
+        device: Where they go.
+
+    Raises:
+        ImportError: diffusers is not installed.
+        ValueError: There is no such checkpoint.
+    """
+    try:
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+    except ImportError as error:
+        raise ImportError("a diffusion backbone needs the extra: pip install 'clipself[diffusion]'") from error
+    try:
+        vae = AutoencoderKL.from_pretrained(checkpoint, subfolder="vae")
+        unet = UNet2DConditionModel.from_pretrained(checkpoint, subfolder="unet")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"diffusers finds no model at {checkpoint!r} ({error}); pass a folder or a hub name"
+        ) from error
+    return vae.to(device), unet.to(device)
+
+
 def load_diffusion_pyramid(
     checkpoint: str, *, channels: int = 256, device: str | torch.device = "cpu"
 ) -> DiffusionPyramid:
-    """A pyramid on a checkpoint in diffusers' layout, with the folders `vae` and `unet`.
+    """A new pyramid on a checkpoint in diffusers' layout.
 
     Args:
         checkpoint: Hub name or folder.
@@ -113,11 +138,50 @@ def load_diffusion_pyramid(
 
     Raises:
         ImportError: diffusers is not installed.
+        ValueError: There is no such checkpoint.
     """
-    try:
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-    except ImportError as error:
-        raise ImportError("a diffusion backbone needs the extra: pip install 'clipself[diffusion]'") from error
-    vae = AutoencoderKL.from_pretrained(checkpoint, subfolder="vae").to(device)
-    unet = UNet2DConditionModel.from_pretrained(checkpoint, subfolder="unet").to(device)
-    return DiffusionPyramid(vae, unet, channels=channels).to(device)
+    return DiffusionPyramid(*load_diffusion(checkpoint, device=device), channels=channels).to(device)
+
+
+class DiffusionFeatures:
+    """A frozen diffusion model as what mask decoders stand on; the CLIP gives the names alone.
+
+    Args:
+        vae: `diffusers.AutoencoderKL`.
+        unet: `diffusers.UNet2DConditionModel`.
+        mean: By which the images were normalised.
+        std: Likewise.
+    """
+
+    step: Final = max(STRIDES)
+
+    def __init__(self, vae: Any, unet: Any, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._models = (vae, unet)
+        self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+
+    def read(self, images_B3HW: Tensor) -> list[Tensor]:
+        """The images in [-1, 1]; blocks are read where the pyramid is made of them."""
+        return [2 * (images_B3HW * self.std.to(images_B3HW) + self.mean.to(images_B3HW)) - 1]
+
+    def new_pyramid(self, channels: int) -> "PixelPyramid":
+        """The part that learns."""
+        return PixelPyramid(DiffusionPyramid(*self._models, channels=channels))
+
+
+class PixelPyramid(nn.Module):
+    """A pyramid on pixels where decoders hand over what was read, which are the pixels.
+
+    Args:
+        diffusion: The pyramid.
+    """
+
+    def __init__(self, diffusion: DiffusionPyramid) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+        self.widths = tuple(int(one[0].out_channels) for one in diffusion.project)  # type: ignore[index]
+
+    def forward(self, read: Sequence[Tensor], images_B3HW: Tensor) -> list[Tensor]:
+        """What `DiffusionFeatures.read` gave -> four levels, finest first."""
+        del images_B3HW
+        levels: list[Tensor] = self.diffusion(read[0])
+        return levels

@@ -1,9 +1,9 @@
 """Our own mask generator: FC-CLIP's decoders on a frozen CLIP, whose taps are rescaled to a pyramid."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 from PIL import Image
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.backbones.text import embed_names
+from clipself.choices import pick
 from clipself.layers.pyramid import picture_pyramid_of
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.patches import fit_longest
+from clipself.panoptic.generators.diffusion import DiffusionFeatures, load_diffusion
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.panoptic.settings import OwnMasksSettings
@@ -38,18 +40,75 @@ STEP: Final = 2
 """Sides of the input are multiples of this many patches, so that the coarsest level is half a grid."""
 
 
+class Features(Protocol):
+    """What the decoders stand on: frozen, and outside of what is saved."""
+
+    @property
+    def step(self) -> int:
+        """Sides of the input are multiples of this, in pixels."""
+
+    def read(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Normalised images -> what a pyramid is made of."""
+
+    def new_pyramid(self, channels: int) -> nn.Module:
+        """The part that learns to make one, with its `widths`; called with what was read and the images."""
+
+
+class ClipFeatures:
+    """Taps of the CLIP.
+
+    Args:
+        clip: Frozen.
+        taps: Blocks or stages that are read.
+    """
+
+    def __init__(self, clip: DenseCLIP, taps: Sequence[int]) -> None:
+        self.clip, self.taps, self.step = clip, tuple(taps), STEP * clip.patch_size
+
+    def read(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Maps (B, C, Y, X) of the taps."""
+        return list(self.clip.taps(images_B3HW, self.taps, readout="qk"))
+
+    def new_pyramid(self, channels: int) -> nn.Module:
+        """Stages as they are, or taps of one stride rescaled."""
+        stages = [self.clip.trunk.stages[index] for index in self.taps]
+        return picture_pyramid_of([(stage.width, stage.stride) for stage in stages], channels=channels)
+
+
+def _open_diffusion(name: str, clip: DenseCLIP) -> DiffusionFeatures:
+    vae, unet = load_diffusion(name, device=clip.device)
+    return DiffusionFeatures(vae, unet, mean=clip.image_mean, std=clip.image_std)
+
+
+FEATURES: Final[Mapping[str, Callable[[str, DenseCLIP], Features]]] = {"diffusion": _open_diffusion}
+"""Kind of features beside "clip" -> how "KIND:NAME" is opened."""
+
+
+def open_features(settings: OwnMasksSettings, clip: DenseCLIP) -> Features:
+    """What the settings name.
+
+    Raises:
+        ValueError: There is no such kind, or the taps do not fit the CLIP.
+        ImportError: An optional package is missing.
+    """
+    kind, _, name = settings.features.partition(":")
+    if kind == "clip" and not name:
+        return ClipFeatures(clip, taps_of(settings, clip))
+    return pick(FEATURES, kind, what="kind of features")(name, clip)
+
+
 class MaskModel(nn.Module):
     """Pyramid and heads: everything that learns. The CLIP stays outside, frozen.
 
     Args:
         config: Shape.
-        stages: Width and stride of each tap that is read.
+        pyramid: Of what the decoders stand on.
         embed_dim: Width of the CLIP's joint space.
     """
 
-    def __init__(self, config: OwnMasksSettings, *, stages: Sequence[tuple[int, int]], embed_dim: int) -> None:
+    def __init__(self, config: OwnMasksSettings, *, pyramid: Any, embed_dim: int) -> None:
         super().__init__()
-        self.pyramid = picture_pyramid_of(stages, channels=config.channels)
+        self.pyramid = pyramid
         self.heads = FcClipHeads(
             in_channels=self.pyramid.widths,
             embed_dim=embed_dim,
@@ -82,21 +141,28 @@ class OwnMasks:
         clip: The frozen CLIP that they were trained on.
         config: Shape.
         trained_names: Names seen in training.
+        features: What the decoders stand on; opened by the settings if not given.
     """
 
     def __init__(
-        self, model: MaskModel, clip: DenseCLIP, config: OwnMasksSettings, *, trained_names: Sequence[str]
+        self,
+        model: MaskModel,
+        clip: DenseCLIP,
+        config: OwnMasksSettings,
+        *,
+        trained_names: Sequence[str],
+        features: Features | None = None,
     ) -> None:
         self.model, self.clip, self.config = model.to(clip.device).eval(), clip, config
         self.trained_names = tuple(trained_names)
-        self.taps = taps_of(config, clip)
+        self.features = features or open_features(config, clip)
         self._text: tuple[tuple[str, ...], TextRows] | None = None
 
     @torch.no_grad()
     def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
         """Predicts masks with class scores of any names."""
         image = self.clip.preprocess(picture, size=self.fit(picture))[None]
-        masks_1QYX, embeddings_1QD = self.model.find(image, self.clip.taps(image, self.taps, readout="qk"))
+        masks_1QYX, embeddings_1QD = self.model.find(image, self.features.read(image))
         return self._score(masks_1QYX[0], embeddings_1QD, names)
 
     @torch.no_grad()
@@ -110,8 +176,8 @@ class OwnMasks:
 
     def fit(self, picture: Image.Image) -> tuple[int, int]:
         """Height and width at which a picture goes in: no padding, the aspect kept up to two patches."""
-        step = STEP * self.clip.patch_size
-        return fit_longest((picture.height, picture.width), longest=self.config.image_size, patch=step)
+        size = (picture.height, picture.width)
+        return fit_longest(size, longest=self.config.image_size, patch=self.features.step)
 
     def _rows(self, names: Sequence[str]) -> TextRows:
         """Embedded names; kept for as long as the same names are asked for."""
@@ -136,10 +202,10 @@ def taps_of(config: OwnMasksSettings, clip: DenseCLIP) -> tuple[int, ...]:
     return taps
 
 
-def build_mask_model(config: OwnMasksSettings, clip: DenseCLIP) -> MaskModel:
-    """A new model for a CLIP."""
-    stages = [clip.trunk.stages[index] for index in taps_of(config, clip)]
-    return MaskModel(config, stages=[(stage.width, stage.stride) for stage in stages], embed_dim=clip.embed_dim)
+def build_mask_model(config: OwnMasksSettings, clip: DenseCLIP, *, features: Features | None = None) -> MaskModel:
+    """A new model for a CLIP and what the decoders stand on, which the settings name if it is not given."""
+    features = features or open_features(config, clip)
+    return MaskModel(config, pyramid=features.new_pyramid(config.channels), embed_dim=clip.embed_dim)
 
 
 def save_own_masks(
@@ -187,6 +253,8 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
     heads = load_heads(folder, MASK_MODEL, device=device)
     config, names = heads.settings(OwnMasksSettings), heads.names()
     heads.build(lambda: load_templates(config.templates))
-    model = heads.build(lambda: build_mask_model(config, heads.clip))
+    frozen = None if config.features == "clip" else open_features(config, heads.clip)  # larger than what is saved
+    features = frozen or heads.build(lambda: open_features(config, heads.clip))
+    model = heads.build(lambda: build_mask_model(config, heads.clip, features=features))
     heads.fill(model)
-    return OwnMasks(model, heads.clip, config, trained_names=names)
+    return OwnMasks(model, heads.clip, config, trained_names=names, features=features)
