@@ -95,6 +95,20 @@ def test_a_folder_without_weights_is_said(folder: Path) -> None:
         load_clip(folder)
 
 
+def test_byte_pairs_that_are_not_the_models_are_said(tmp_path: Path) -> None:
+    folder = save_clip(load_clip("clipself-mini"), tmp_path / "m")
+    whole = (folder / "merges.txt.gz").read_bytes()
+    for spoiled in (whole[: len(whole) // 2], b"", whole[:200] + b"x" * 50 + whole[250:]):
+        (folder / "merges.txt.gz").write_bytes(spoiled)
+        with pytest.raises(
+            ValueError, match=r"config\.json describes no CLIP .*(is no list of byte pairs|knows \d+ tokens)"
+        ):
+            load_clip(folder)
+    edit(folder, "model_cfg.text_cfg.tokenizer_kwargs", None)
+    with pytest.raises(ValueError, match="the tokenizer knows 49408 tokens and the text tower embeds 8514"):
+        load_clip(folder)
+
+
 STOCK = """
 import sys, open_clip, torch
 import clipself.backbones.mini_tower

@@ -1,6 +1,7 @@
 """Which architectures there are: names, configurations, and what of them is refused."""
 
 import re
+import zlib
 from collections.abc import Mapping
 from copy import deepcopy
 from difflib import get_close_matches
@@ -87,9 +88,23 @@ def merges_of(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Path | Non
 
 
 def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> SimpleTokenizer:
-    """open_clip's byte-pair tokenizer; a merges file named by the configuration lies in the model's folder."""
+    """open_clip's byte-pair tokenizer; a merges file named by the configuration lies in the model's folder.
+
+    Raises:
+        ValueError: The merges are damaged, or other tokens come out of them than the text tower embeds.
+    """
     options = dict(text_cfg.get("tokenizer_kwargs") or {})
     merges = merges_of(text_cfg, folder=folder)
     if merges is not None:
         options["bpe_path"] = str(merges)
-    return SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **options)
+    try:
+        tokenizer = SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **options)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{merges} is no list of byte pairs ({error}); copy it again") from error
+    embedded = text_cfg.get("vocab_size", tokenizer.vocab_size)
+    if tokenizer.vocab_size != embedded:
+        raise ValueError(
+            f"the tokenizer knows {tokenizer.vocab_size} tokens and the text tower embeds {embedded}; the "
+            "configuration must name the model's own byte pairs, and the file be whole"
+        )
+    return tokenizer
