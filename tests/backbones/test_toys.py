@@ -18,15 +18,16 @@ from clipself.backbones.loading import load_clip
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.distillation.train import distill
-from clipself.panoptic.generators.own import OwnMasksSettings, build_mask_model, taps_of
+from clipself.panoptic.generators.own import build_mask_model, taps_of
+from clipself.panoptic.settings import OwnMasksSettings
 from clipself.segmentation.catseg.model import catseg_settings
 from clipself.segmentation.san.model import san_settings
 
 
 @pytest.fixture(autouse=True)
 def _one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(dense_clip.TRUNKS, ToyConv, ToyConvTrunk)  # type: ignore[arg-type]
-    monkeypatch.setitem(readouts.READOUTS, "mean-values", MEAN_VALUES)  # type: ignore[arg-type]
+    monkeypatch.setitem(dense_clip.TRUNKS, ToyConv, ToyConvTrunk)
+    monkeypatch.setitem(readouts.READOUTS, "mean-values", MEAN_VALUES)
 
 
 def images_of(rows: int, cols: int) -> torch.Tensor:
@@ -92,7 +93,7 @@ def test_what_needs_blocks_or_four_levels_refuses_a_toy_in_words() -> None:
     clip = toy_conv_clip()
     for name, ask in (("CAT-Seg", catseg_settings), ("SAN", san_settings)):
         with pytest.raises(ValueError, match=rf"{name} needs .* class token.*strides 4, 8, 16 and pools by mean"):
-            ask(clip)  # type: ignore[operator]
+            ask(clip)
     with pytest.raises(ValueError, match=r"expected four levels \(strides 4, 8, 16, 32\)"):
         build_mask_model(OwnMasksSettings(), clip)
 

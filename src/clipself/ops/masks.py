@@ -50,3 +50,18 @@ def resize_masks_to_grid(masks_RHW: Tensor, *, grid: int, antialias: bool = Fals
         resized = F.interpolate(mask_HW[None, None].float(), size=(rows, cols), mode="bicubic", antialias=antialias)
         on_grid[index, :rows, :cols] = resized[0, 0] > 0
     return on_grid
+
+
+def class_scores(classes_QK: Tensor, masks_QHW: Tensor) -> Tensor:
+    """Masks and their classes as scores of every class at every pixel: each mask weighted by its class probabilities.
+
+    Source: MaskFormer (arXiv:2107.06278), Sec. 3.4.
+
+    Args:
+        classes_QK: Class probabilities of each mask; a batch may stand ahead, here and in the masks.
+        masks_QHW: Mask probabilities.
+
+    Returns:
+        Sums over the masks (K, H, W).
+    """
+    return torch.einsum("...qk,...qhw->...khw", classes_QK, masks_QHW)

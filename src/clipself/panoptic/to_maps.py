@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.ops.axes import pieces
+from clipself.ops.masks import class_scores
 from clipself.panoptic.settings import Rules
 from clipself.structures import Panoptic, PanopticSegment
 
@@ -69,7 +70,7 @@ def semantic_map(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
         (K, H, W): sum over the masks of class probability times mask probability.
     """
     probabilities = log_scores_QK1.softmax(-1)[:, :-1]
-    return torch.einsum("qk,qhw->khw", probabilities, masks_QHW.sigmoid())
+    return class_scores(probabilities, masks_QHW.sigmoid())
 
 
 def semantic_labels(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from clipself.backbones.transformer import TransformerTrunk, require_blocks
 from clipself.backbones.trunk import ClipReading, Tokens, join_heads
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.axes import unfold_axis
+from clipself.ops.masks import class_scores
 from clipself.segmentation.learning import decay_apart, norms_of
 from clipself.segmentation.san.settings import SanSettings, SideSettings
 from clipself.segmentation.san.side_adapter import Proposals, SideAdapter
@@ -202,13 +203,10 @@ def look(trunk: TransformerTrunk, block: nn.Module, copies_BQC: Tensor, tokens: 
 
 
 def semantic_scores(predictions: MaskPredictions, *, size: tuple[int, int]) -> Tensor:
-    """Class scores (B, T, H, W): the masks weighted by their class probabilities, background dropped after the softmax.
-
-    Source: MaskFormer (arXiv:2107.06278), Sec. 3.4.
-    """
+    """Class scores (B, T, H, W) of `class_scores`, background dropped after the softmax."""
     masks = F.interpolate(predictions.masks_BQYX, size=size, mode="bilinear", align_corners=False).sigmoid()
     classes = predictions.logits_BQK.softmax(-1)[..., :-1]
-    return torch.einsum("bqt,bqhw->bthw", classes, masks)
+    return class_scores(classes, masks)
 
 
 def complete(settings: SanSettings, clip: DenseCLIP) -> SanSettings:

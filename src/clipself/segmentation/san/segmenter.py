@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clipself.data.semantic_training import to_pixels
 from clipself.ops.axes import pieces
+from clipself.ops.masks import class_scores
 from clipself.segmentation.san.model import San
 from clipself.segmentation.segmenter import SIZE_DIVISOR, Inference, ReadingSegmenter, resize_shortest
 
@@ -67,7 +68,7 @@ class SanSegmenter(ReadingSegmenter[MaskReading]):
             total = torch.zeros(part_Qk.shape[1], *size, device=cut.device)
             first = 0
             for masks_qHW in soft or (_enlarge(part, size) for part in parts):
-                total += torch.einsum("qk,qhw->khw", part_Qk[first : first + len(masks_qHW)], masks_qHW)
+                total += class_scores(part_Qk[first : first + len(masks_qHW)], masks_qHW)
                 first += len(masks_qHW)
             yield total
 
