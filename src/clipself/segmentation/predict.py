@@ -45,7 +45,9 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
         for picture, image in folder.read():
             with folder.attempt(picture):
                 found = segmenter.segment(image)
-                panel = draw_panels(image, {"segments": found.labels_HW}, found.names, height=min(480, image.height))
+                panel = draw_panels(
+                    image, {"segments": found.labels_HW}, found.names, height=min(480, max(120, image.height))
+                )
                 folder.add(
                     picture, image, panel, found={"classes": shares(found)},
                     rows=to_coco(found, image_id=folder.number), labels_HW=found.labels_HW.numpy(),
