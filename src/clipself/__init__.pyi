@@ -1,6 +1,8 @@
 from .backbones.dense_clip import DenseCLIP as DenseCLIP
 from .backbones.loading import load_clip as load_clip
 from .conformance.run import parity as parity
+from .detection.detector import Detector as Detector
+from .detection.train import train_detector as train_detector
 from .distillation.train import distill as distill
 from .panoptic.segmenter import PanopticSegmenter as PanopticSegmenter
 from .panoptic.train import train_panoptic as train_panoptic
@@ -15,6 +17,7 @@ __version__: str
 
 __all__ = [
     "DenseCLIP",
+    "Detector",
     "PanopticSegmenter",
     "blend",
     "convert",
@@ -25,5 +28,6 @@ __all__ = [
     "quickstart",
     "show_kmeans",
     "show_query",
+    "train_detector",
     "train_panoptic",
 ]

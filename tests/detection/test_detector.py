@@ -15,7 +15,15 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.data import CocoDetection
-from clipself.detection import Detector, evaluate_detector, predict_images, to_coco, to_pipeline, to_supervision
+from clipself.detection import (
+    Detector,
+    annotate,
+    evaluate_detector,
+    predict_images,
+    to_coco,
+    to_pipeline,
+    to_supervision,
+)
 from clipself.detection.checkpoint import save_detector
 from clipself.detection.detector import paste_masks
 from clipself.detection.detectors.owlvit import OwlDetector
@@ -250,6 +258,50 @@ def test_prediction_draws_and_writes(world: Path) -> None:
     held = COCO(str(result.coco))
     assert [row["name"] for row in held.loadCats(held.getCatIds())] == ["cat", "unicorn"]
     assert len(held.dataset["annotations"]) == sum(map(len, result.found)) > 0
+
+
+def test_prediction_passes_over_broken_pictures_and_keeps_pictures_of_one_name_apart(world: Path) -> None:
+    photos = world / "photos"
+    for folder in ("a", "b"):
+        (photos / folder).mkdir(parents=True)
+        Image.open(world / "pictures" / "0.png").save(photos / folder / "cat.png")
+    Image.open(world / "pictures" / "1.png").convert("CMYK").save(photos / "cat.jpg")
+    (photos / "a" / "broken.png").write_bytes((photos / "a" / "cat.png").read_bytes()[:60])
+    (world / "names.txt").write_bytes("\ufeffcat\nkite\n".encode())
+    given: dict[str, Any] = {"checkpoint": str(world / "detector"), "threshold": 0.0, "device": "cpu"}
+    result = predict_images(
+        images=str(photos), names=[str(world / "names.txt"), "dog, bird"], out=world / "out", **given
+    )
+    drawn = {str(path.relative_to(world / "out" / "pictures")) for path in result.pictures}
+    assert drawn == {"a/cat.png", "b/cat.png", "cat.png"}
+    held = json.loads(result.results.read_text())
+    assert held["names"] == ["cat", "kite", "dog", "bird"]
+    assert (held["listed"], held["read"]) == (4, 3)
+    (left_out,) = held["left_out"]
+    assert "broken.png" in left_out["image"]
+    first = held["images"][0]
+    assert [one["name"] for one in first["detections"]] == [one.name for one in result.found[0]]
+    coco = json.loads(result.coco.read_text())
+    assert {row["file_name"] for row in coco["images"]} == {"a/cat.png", "b/cat.png", "cat.jpg"}
+    assert len({row["id"] for row in coco["annotations"]}) == len(coco["annotations"]) > 0
+    assert set(coco["annotations"][0]) >= {"id", "image_id", "category_id", "bbox", "score", "area", "iscrowd"}
+    with pytest.raises(ValueError, match="more than once"):
+        predict_images(images=str(photos), names=("Hot_dog", "hot dog"), out=world / "other", **given)
+    assert not (world / "other").exists()
+
+
+def test_arrays_and_tensors_are_pictures_too(world: Path) -> None:
+    detector = Detector.from_checkpoint(world / "detector", device="cpu")
+    path = world / "pictures" / "1.png"
+    array = np.asarray(Image.open(path).convert("RGB"))
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    by_path, by_array, by_tensor = detector.predict([path, array, tensor])
+    assert torch.equal(by_path.boxes, by_array.boxes)
+    assert torch.equal(by_path.scores, by_tensor.scores)
+    (alone,) = detector.predict(array)
+    assert torch.equal(alone.scores, by_path.scores)
+    drawn = annotate(Image.fromarray(array), by_path.above(float(by_path.scores[0])), known=["cat"])
+    assert drawn.size == (80, 48)
 
 
 def test_boxes_are_drawn_in_their_colour_over_their_mask() -> None:

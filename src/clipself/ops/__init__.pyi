@@ -1,7 +1,6 @@
 from .anchors import grid_anchors as grid_anchors
 from .axes import pieces as pieces
 from .axes import unfold_axis as unfold_axis
-from .boxes import box_areas as box_areas
 from .boxes import check_boxes as check_boxes
 from .boxes import clip_boxes as clip_boxes
 from .boxes import denormalize_boxes as denormalize_boxes
@@ -29,7 +28,6 @@ from .windows import merge_windows as merge_windows
 from .windows import place_windows as place_windows
 
 __all__ = [
-    "box_areas",
     "check_boxes",
     "clip_boxes",
     "cut_windows",

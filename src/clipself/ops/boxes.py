@@ -24,11 +24,6 @@ def denormalize_boxes(boxes_norm: Tensor, *, size: tuple[int, int]) -> Tensor:
     return boxes_norm * _limits(boxes_norm, size)
 
 
-def box_areas(boxes: Tensor) -> Tensor:
-    """Width times height (...,) in squared units of the boxes."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
 def enlarge_boxes(boxes: Tensor, *, factor: float = 1.5, size: tuple[int, int]) -> Tensor:
     """Scales boxes (..., 4) in pixels about their centres and clips them; see `enlarge_boxes_xywh`."""
     return enlarge_boxes_xywh(xyxy_to_xywh(boxes), factor=factor, size=size)

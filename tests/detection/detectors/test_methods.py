@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -206,8 +207,27 @@ def test_bags_hold_neighbours_within_the_image() -> None:
     assert len(bags.sizes) == 4
     assert bags.images == [0, 0, 1, 1]
     assert sum(bags.sizes) == sum(map(len, bags.boxes))
+    sizes = iter(bags.sizes)
     for boxes, enclosing in zip(bags.boxes, bags.around, strict=True):
-        assert (boxes[:, :2].amin(0) >= enclosing[:, :2].amin(0)).all()
+        rows = boxes.tolist()
+        for around_bag in enclosing.tolist():
+            bag, rows = rows[: (size := next(sizes))], rows[size:]
+            corners = zip(*bag, strict=True)  # left, top, right and bottom edges of the boxes of one bag
+            assert around_bag == [edge(side) for edge, side in zip((min, min, max, max), corners, strict=True)]
+        assert not rows
+
+
+def test_bags_and_dropped_words_follow_from_the_picture_and_not_from_its_neighbours() -> None:
+    detector, batch = build("baron"), tiny_batch(BOXES, LABELS)
+    both, step = draw_bags(seen_by(detector, batch), step_for(batch), most=2, longest=4), step_for(batch)
+    alone = replace(
+        batch, images_B3HW=batch.images_B3HW[1:], sizes=batch.sizes[1:], boxes=batch.boxes[1:], labels=batch.labels[1:],
+        names=batch.names[1:],
+    )  # fmt: skip
+    one = draw_bags(seen_by(detector, alone), step, most=2, longest=4)
+    torch.testing.assert_close(one.boxes[0], both.boxes[1], atol=1e-3, rtol=1e-4)
+    assert torch.equal(one.kept_RL(step, 3), both.kept_RL(step, 3)[len(both.boxes[0]) :])
+    assert bool(one.kept_RL(step, 3)[:, 0].all())
 
 
 class FakeOwl(torch.nn.Module):
