@@ -173,6 +173,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "fvit": _detector("fvit", **_TWO_STAGE),
     "fvit-batch-norm": _detector("fvit", **{**_TWO_STAGE, "norm": "batch"}, whole_batches=True),
+    "fvit-masks": _detector("fvit", **{**_TWO_STAGE, "norm": "batch"}, mask_convs=1, whole_batches=True),
     "fvlm": _detector("fvlm", **_TWO_STAGE, recipe="small-fvlm"),
     "vild": _detector("vild", **_TWO_STAGE, recipe="small-vild", distill_regions=3),
     "baron": _detector("baron", **_TWO_STAGE, recipe="small-baron", words=2, whole_batches=True),
