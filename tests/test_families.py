@@ -80,11 +80,14 @@ def test_it_learns_and_a_rerun_is_bit_equal_whatever_the_workers(name: str, whol
 
 
 @families
-def test_killed_and_resumed_equals_unbroken(name: str, whole: dict[str, Path]) -> None:
-    out = Path.cwd() / f"{name}-broken"
+def test_killed_and_resumed_by_the_folder_alone_equals_unbroken(
+    name: str, whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, straight = Path.cwd() / f"{name}-broken", unbroken(name, whole)
     break_run(name, out, 3)
-    FAMILIES[name].train(out, resume=True)
-    assert losses(out) == losses(unbroken(name, whole))
+    monkeypatch.chdir(tmp_path)  # from anywhere
+    FAMILIES[name].resume(out)
+    assert losses(out) == losses(straight)
     assert farthest(FAMILIES[name], out, unbroken(name, whole)) == 0.0
 
 

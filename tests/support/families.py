@@ -62,6 +62,11 @@ class Family:
         settings = {**self.required, **COMMON, **self.options, **changes}
         return function(out=out, recipe=self.recipe, **settings)
 
+    def resume(self, out: Path) -> TrainResult:
+        """Goes on with a run of which only the folder is known."""
+        function: Callable[..., TrainResult] = getattr(import_module(self.module), self.function)
+        return function(out=out, resume=True)
+
     def weights_of(self, out: Path) -> dict[str, Tensor]:
         """Everything that was saved, by file and name."""
         return {f"{file}/{name}": value for file in self.weights for name, value in load_file(out / file).items()}

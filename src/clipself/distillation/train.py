@@ -1,5 +1,6 @@
 """The main job: from a CLIP and a folder of images to refined weights."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class DistillTask(Task[DistillBatch]):
 
     def data(self) -> TrainingData:
         """Images with their regions and crops."""
-        names = [str(path) for path in self.dataset.source.paths]
+        names = [os.path.relpath(path, self.config.data) for path in self.dataset.source.paths]
         return TrainingData(dataset=self.dataset, collate=self.dataset.collate, names=names)
 
     def counts(self, batch: DistillBatch) -> dict[str, float]:
