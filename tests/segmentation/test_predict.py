@@ -13,7 +13,6 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.data.images import read_index_map
-from clipself.segmentation.config import SegmentationPredictConfig
 from clipself.segmentation.predict import open_segmenter, predict_segments
 from clipself.segmentation.results import to_coco, to_pipeline, to_supervision
 from clipself.segmentation.training_free.segmenter import TrainingFree
@@ -65,15 +64,9 @@ def test_the_readout_is_what_the_model_was_refined_with(
 ) -> None:
     monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
     save_clip(tiny_openai_clip(), tmp_path / "clip", card=card)
-    config = SegmentationPredictConfig(
-        images=(Path("x"),),
-        model=str(tmp_path / "clip"),
-        names=("cat",),
-        readout=given,
-        templates="simple",
-        device="cpu",
+    segmenter = open_segmenter(
+        model=str(tmp_path / "clip"), names="cat", readout=given, templates="simple", device="cpu"
     )
-    segmenter = open_segmenter(config)
     assert isinstance(segmenter, TrainingFree)
     assert segmenter.settings.readout == used
 

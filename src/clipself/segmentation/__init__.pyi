@@ -15,6 +15,7 @@ from .config import SegmentationTableConfig as SegmentationTableConfig
 from .config import SegmentationTrainConfig as SegmentationTrainConfig
 from .evaluate import evaluate_segmenters as evaluate_segmenters
 from .evaluate import score_segmenter as score_segmenter
+from .predict import open_segmenter as open_segmenter
 from .predict import predict_segments as predict_segments
 from .recipes import SEGMENT_RECIPES as SEGMENT_RECIPES
 from .recipes import segment_recipe as segment_recipe
@@ -61,6 +62,7 @@ __all__ = [
     "catseg_settings",
     "evaluate_segmenters",
     "load_segmenter",
+    "open_segmenter",
     "predict_segments",
     "read_catseg",
     "read_san",

@@ -18,7 +18,7 @@ from clipself.segmentation.segmenters import segmenter_of
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.structures import Segmentation
-from clipself.text.names import parse_names
+from clipself.text.names import Names, parse_names
 from clipself.viz.segments import draw_panels
 
 
@@ -40,7 +40,11 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
         FileNotFoundError: A file is missing.
     """
     config = resolve(SegmentationPredictConfig, None, config, **options)
-    listed, segmenter = find_pictures(config.images), open_segmenter(config)
+    listed = find_pictures(config.images)
+    segmenter = open_segmenter(
+        config.checkpoint, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
+        names=config.names, readout=config.readout, templates=config.templates, device=config.device,
+    )  # fmt: skip
     with PredictionFolder(config.out, listed, segmenter.names) as folder:
         for picture, image in folder.read():
             with folder.attempt(picture):
@@ -62,23 +66,41 @@ def shares(found: Segmentation) -> list[dict[str, Any]]:
     ]
 
 
-def open_segmenter(config: SegmentationPredictConfig) -> Segmenter:
-    """The trained segmenter of a folder, or a CLIP that is read without training.
+def open_segmenter(
+    checkpoint: str | Path | None = None,
+    *,
+    model: str = "clipself-mini",
+    pretrained: str | None = None,
+    text_from: str | None = None,
+    names: Names = (),
+    readout: str | None = None,
+    templates: str = "imagenet",
+    device: str = "auto",
+) -> Segmenter:
+    """The trained segmenter of a folder; without one, a CLIP that is read without training.
+
+    Args:
+        checkpoint: Folder that `train_segmenter` has written.
+        model: Without a checkpoint: open_clip name, "clipself-mini", or an export folder.
+        pretrained: open_clip tag or checkpoint file for a named model.
+        text_from: Release whose text tower is taken where a checkpoint has none.
+        names: Classes, as `parse_names` takes them; those of training if not given.
+        readout: Without a checkpoint: what the model was refined with, else "value", if not given.
+        templates: Without a checkpoint: sentences around the names.
+        device: cpu, cuda, mps, or auto for the best there is.
 
     Raises:
-        ValueError: There are no names.
+        ValueError: There are no names, or a model does not fit.
         FileNotFoundError: The folder or its CLIP is missing.
     """
-    device = pick_device(config.device)
-    names: Sequence[str] = parse_names(config.names).names if config.names else ()
-    checkpoint = config.checkpoint
-    if checkpoint is None and SEGMENTER.is_in(config.model):  # how earlier versions named a trained folder
-        checkpoint = Path(config.model)
+    wanted: Sequence[str] = parse_names(names).names if names else ()
+    if checkpoint is None and SEGMENTER.is_in(model):  # how earlier versions named a trained folder
+        checkpoint = model
     if checkpoint is not None:
-        model, card = load_segmenter(checkpoint, device=device)
-        return segmenter_of(model, names or card["names"], crop=card["crop"])
-    if not names:
-        raise ValueError(f"{config.model} was never trained on names; pass some: --names cat dog grass")
-    clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=device)
-    readout = config.readout or refinement_of(config.model).readout or "value"
-    return TrainingFree(clip, names, TrainingFreeSettings(readout=readout, templates=config.templates))
+        trained, card = load_segmenter(checkpoint, device=pick_device(device))
+        return segmenter_of(trained, wanted or card["names"], crop=card["crop"])
+    if not wanted:
+        raise ValueError(f"{model} was never trained on names; pass some: --names cat dog grass")
+    clip = load_clip(model, pretrained, text_from=text_from, device=pick_device(device))
+    settings = TrainingFreeSettings(readout=readout or refinement_of(model).readout or "value", templates=templates)
+    return TrainingFree(clip, wanted, settings)
