@@ -77,17 +77,13 @@ class CocoDetection:
         self._rows = np.concatenate([np.zeros(0, dtype=np.int64), *(groups[place] for place in chosen)])
         self._boxes = self.table.boxes_N4[self._rows].astype(np.float32)
         self._labels = self._ranks()[self.table.category_N[self._rows]].astype(np.int32)
-        if masks and bool((self._kinds() == NO_MASK).any()):
+        if masks and self.table.segments is not None and NO_MASK in self.table.segments.kind_N[self._rows]:
             raise ValueError(f"{self.source} has boxes without masks; train without a mask head (mask_convs=0)")
 
     def _ranks(self) -> NDArray[np.int64]:
         """Label of each class of the file; -1 where it takes no part."""
         rank = {category: label for label, category in enumerate(self.classes.ids)}
         return np.asarray([*(rank.get(one.id, -1) for one in self.table.categories), -1], dtype=np.int64)
-
-    def _kinds(self) -> NDArray[np.int8]:
-        assert self.table.segments is not None
-        return self.table.segments.kind_N[self._rows]
 
     def _wanted(self, *, train: bool) -> NDArray[np.bool_]:
         """Rows that are learned from, or looked for."""

@@ -272,4 +272,5 @@ class _Reader:
                 f"annotations[{int(numbers[first])}] {boxes_N4[first].tolist()} of {image.file} (height, width "
                 f"{image.size}); are x and y, or the pictures, exchanged?"
             )
-        return ~(flat | outside)
+        fit: NDArray[np.bool_] = ~(flat | outside)
+        return fit

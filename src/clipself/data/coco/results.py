@@ -94,6 +94,26 @@ def read_proposals(source: str | Path, images: Sequence[CocoImage]) -> Proposals
     )
 
 
+def read_results(opened: Opened) -> ReadReport:
+    """Looks through a list of results without the pictures that they are for.
+
+    Raises:
+        ValueError: A row holds what cannot be meant; the row is named.
+    """
+    notes, read, pictures = Notes(), 0, set[Any]()
+    for number, row in enumerate(opened.value):
+        box = _read_box(opened.source, number, row)
+        pictures.add(clean_id(row["image_id"]))
+        if box[2] == 0 or box[3] == 0:
+            notes.add(FLAT, f"row {number}")
+        else:
+            read += 1
+    return ReadReport(
+        source=opened.source, kind="results", listed={"pictures": len(pictures), "rows": len(opened.value)},
+        read={"pictures": len(pictures), "rows": read}, remarks=notes.remarks(),
+    )  # fmt: skip
+
+
 def _of_instances(opened: Opened, images: Sequence[CocoImage]) -> Proposals:
     table = read_instances(opened, classes=False)
     place_of = {image.id: number for number, image in enumerate(images)}

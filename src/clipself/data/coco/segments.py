@@ -80,7 +80,7 @@ def find_parts(segmentation: Any, *, depth: int = 0) -> Iterator[list[float]]:
             return
         if dict in kinds:
             raise ValueError('its polygon holds objects such as {"x": ..., "y": ...}; expected [[x0, y0, x1, y1, ...]]')
-        odd = next(one for one in segmentation if type(one) not in (int, float, list, tuple))
+        odd = next((one for one in segmentation if type(one) not in (int, float, list, tuple)), segmentation)
         raise ValueError(f"its polygon holds {shorten(odd)}, expected numbers")
     elif not isinstance(segmentation, list | tuple):
         raise ValueError(f'its "segmentation" holds {shorten(segmentation)}, expected polygons or run lengths')
@@ -191,7 +191,7 @@ class Segments:
     @property
     def has_mask_N(self) -> NDArray[np.bool_]:
         """Rows that can be decoded."""
-        return (self.kind_N == POLYGONS) | (self.kind_N == RUNS)
+        return np.isin(self.kind_N, (POLYGONS, RUNS))
 
     def polygons(self, row: int) -> list[NDArray[np.float64]]:
         """The polygons of a row."""
