@@ -204,3 +204,13 @@ def test_boxes_that_are_not_finite(tmp_path: Path) -> None:
     path = instances(tmp_path, [{"image_id": 1, "category_id": 1, "bbox": [float("nan"), 0, 10, 10]}])
     with pytest.raises(ValueError, match=r"annotations\[0\] \(id 1\): .* is not finite .*, picture 1\.png"):
         CocoDetection(path, tmp_path, split="ov-coco")
+
+
+@pytest.mark.filterwarnings("ignore:DetectionDataset:FutureWarning")
+def test_a_canvas_may_be_told_as_before(tmp_path: Path) -> None:
+    source = CocoDetection(write_blocks(tmp_path, 2), tmp_path / "pictures")
+    told = DetectionDataset(source, preprocess=PLAIN, side=64, seed=4)[(1, 1)]
+    framed = DetectionDataset(source, SquareCanvas(side=64, preprocess=PLAIN, scales=(0.1, 2.0), flip=0.5), seed=4)
+    assert torch.equal(told.image_3HW, framed[(1, 1)].image_3HW)
+    with pytest.raises(TypeError, match="'side' is a setting of the framing"):
+        DetectionDataset(source, framed.framing, side=64)

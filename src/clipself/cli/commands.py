@@ -168,6 +168,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="cli.options:MasksImportOptions",
         run="cli.jobs:import_masks",
     ),
+    "data check": Command(
+        does="tell what a COCO-like file holds, and what of it cannot be used",
+        settings="cli.options:CheckOptions",
+        run="data.coco.check:check_file",
+    ),
     "data prepare": Command(
         does="convert an official segmentation archive to index maps, with checks",
         settings="cli.options:PrepareOptions",

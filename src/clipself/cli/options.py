@@ -184,6 +184,18 @@ class PrepareOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CheckOptions(Settings):
+    """Tells what a COCO-like file holds, what of it can be used, and what is wrong with it."""
+
+    file: Annotated[Path, Positional]
+    """Instances, LVIS, panoptic, captions, results, proposals or masks; told apart by what it holds."""
+    images: Path | None = None
+    """Folder of its pictures, to look whether they are there and of the listed sizes."""
+    segments: Path | None = None
+    """Folder of the PNGs of a panoptic file; the folder beside it with its name if not given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScenesOptions(Settings):
     """Writes generated scenes with perfect labels as a COCO data set (instances and panoptic)."""
 

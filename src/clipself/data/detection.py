@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,9 +20,10 @@ from clipself.data.coco.splits import SPLITS as SPLITS
 from clipself.data.coco.splits import ClassSplit as ClassSplit
 from clipself.data.coco.splits import split_classes as split_classes
 from clipself.data.images import read_image
-from clipself.data.jitter import SMALLEST_SIDE, Framed, Framing
+from clipself.data.jitter import SMALLEST_SIDE, Framed, Framing, SquareCanvas
 from clipself.data.sources import check_images_exist
 from clipself.ops.boxes import xywh_to_xyxy
+from clipself.renamed import warn_renamed
 from clipself.structures import DetectionBatch
 
 LEAST_IMAGE_SIDE: Final = 32
@@ -179,7 +180,20 @@ class DetectionDataset(Dataset[DetectionSample]):
         views: Number of different jitters of an image; None draws a new one each epoch.
     """
 
-    def __init__(self, source: CocoDetection, framing: Framing, *, seed: int = 0, views: int | None = None) -> None:
+    def __init__(
+        self,
+        source: CocoDetection,
+        framing: Framing | None = None,
+        *,
+        seed: int = 0,
+        views: int | None = None,
+        **canvas: Any,
+    ) -> None:
+        if framing is None:  # preprocess, side, scales and flip stood here themselves
+            framing = SquareCanvas(**{"scales": (0.1, 2.0), "flip": 0.5, **canvas})
+            warn_renamed("DetectionDataset(source, preprocess=, side=)", "DetectionDataset(source, SquareCanvas(...))")
+        elif canvas:
+            raise TypeError(f"{next(iter(canvas))!r} is a setting of the framing, not of the data set")
         self.source, self.framing, self.seed, self.views = source, framing, seed, views
 
     def __len__(self) -> int:

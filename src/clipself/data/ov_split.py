@@ -42,7 +42,7 @@ def write_split(
         ValueError: The file is not of that form or names do not fit.
     """
     held = open_coco(annotations)
-    table = read_instances(held)
+    table = read_instances(held, masks=True)
     table.report.tell()
     classes = split_classes(table.categories, split=split, base=base, novel=novel)
     wanted = set(classes.groups()["base" if train else "all"])

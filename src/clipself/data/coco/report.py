@@ -55,6 +55,13 @@ class ReadReport:
         noticed = "".join(f"; {remark}" for remark in self.remarks)
         return f"{Path(self.source).name} ({self.kind}): {counts}{noticed}"
 
+    def to_table(self) -> str:
+        """Counts and remarks, a line each."""
+        width = max(len(part) for part in self.listed)
+        lines = [f"{part:<{width}}  {self.read.get(part, 0)} of {count}" for part, count in self.listed.items()]
+        noticed = [f"noticed: {remark}" for remark in self.remarks] or ["nothing to remark"]
+        return "\n".join([f"{self.source}: {self.kind}", *lines, *noticed])
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the JSON of an evaluation."""
         return {
