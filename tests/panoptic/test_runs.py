@@ -17,6 +17,7 @@ from clipself.cli.main import main
 from clipself.data.images import read_index_map, read_segment_ids
 from clipself.data.panoptic import PanopticFile
 from clipself.metrics.panoptic_quality import PanopticQuality
+from clipself.ops.run_lengths import encode_mask
 from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.evaluate import evaluate_panoptic
 from clipself.panoptic.generators.own import build_mask_model, load_own_masks, taps_of
@@ -118,6 +119,36 @@ def test_evaluate_writes_what_cocos_tools_read(trained: Path, place: Path) -> No
         assert [one["area"] for one in row["segments_info"]] == [int((ids == one).sum()) for one in found]
         meter.update(ids, found, truth.ids_HW, truth.segments)
     assert meter.compute().overall.pq == pytest.approx(generator["quality"]["overall"]["pq"])
+
+
+def test_evaluation_says_what_it_read_of_what_is_listed(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations, images = write_world(tmp_path / "world", count=3, void=False)
+    held = json.loads(annotations.read_text())
+    held["categories"].append({"id": 9, "name": "unicorn", "isthing": 1})
+    annotations.write_text(json.dumps(held))
+    rows = [{"file_name": held["images"][0]["file_name"], "segmentation": encode_mask(draw_world(0)[1] == 7)}]
+    (tmp_path / "masks.json").write_text(json.dumps(rows))
+    report = evaluate_panoptic(
+        annotations=annotations, images=images, masks=tmp_path / "masks.json", model=str(place / "clip"), limit=2,
+        out=tmp_path / "out", pictures=0, **LOOK,
+    )  # fmt: skip
+    assert (report.images, report.listed, report.without_masks, report.without_truth) == (2, 3, 1, ("unicorn",))
+    said = capsys.readouterr().out
+    for line in (
+        "2 of 3 pictures, 3 of 4 names occur there",
+        "no segment of unicorn",
+        "1 of these pictures have no mask",
+    ):
+        assert line in said
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["without_truth"] == ["unicorn"]
+    rows[0]["file_name"] = "elsewhere/another.png"
+    (tmp_path / "masks.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r"no picture has masks, of 3 such as .*; were they made for others"):
+        evaluate_panoptic(
+            annotations=annotations, images=images, masks=tmp_path / "masks.json", model=str(place / "clip"), **LOOK
+        )
 
 
 def predict_words(trained: Path, place: Path, out: str) -> list[str]:
