@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from clipself.cli.main import main
-from clipself.cli.terminal import log_to_terminal, printable
+from clipself.cli.terminal import log_to_terminal
+from clipself.text.printable import printable
 
 
 @pytest.mark.parametrize(

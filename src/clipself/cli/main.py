@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from clipself.cli.commands import COMMANDS, Command, find
-from clipself.cli.terminal import log_to_terminal, printable
+from clipself.cli.terminal import log_to_terminal
+from clipself.text.printable import printable
 
 FAULTS: Final = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 """What users can cause and mend; anything else is a defect of this package and keeps its traceback."""
@@ -97,7 +98,7 @@ def run_command(name: str, words: Sequence[str]) -> int:
         return result
     is_main = os.environ.get("RANK", "0") == "0"  # a result is told once, however many processes there are
     if is_main and result is not None and command.show is not None:
-        print(_text_of(result, command))
+        print(printable(_text_of(result, command)))
     return 0
 
 

@@ -1,17 +1,9 @@
-"""Words on the terminal: names out of other people's files cannot move its cursor, and log lines go where errors go."""
+"""Log lines go where errors go, and cannot command the terminal."""
 
 import logging
-import re
 import sys
-from typing import Final
 
-CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but for tab and new line, and the marks that turn the direction of writing."""
-
-
-def printable(text: str) -> str:
-    r"""A text whose control characters are spelled out: the escape character becomes `\x1b`."""
-    return CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+from clipself.text.printable import printable
 
 
 class TerminalHandler(logging.Handler):

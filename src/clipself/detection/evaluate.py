@@ -20,6 +20,7 @@ from clipself.engine.resolve import resolve
 from clipself.files import read_json, write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
+from clipself.text.printable import printable
 from clipself.text.templates import spoken_name
 from clipself.text.vocabulary import load_vocabulary
 
@@ -116,7 +117,7 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
         reports.append(report)
     if len(reports[0].without_truth) == len(reports[0].per_class):
         raise ValueError(f"{data.source}: nothing is labelled in the {reports[0].images} images that were looked at")
-    print(compare_reports(reports))
+    print(printable(compare_reports(reports)))
     if config.out is not None:
         for report, suffix in zip(reports, ("", *(f"_{place}" for place in range(1, len(reports)))), strict=True):
             write_text(config.out / f"results{suffix}.json", json.dumps(list(report.results)))

@@ -24,6 +24,7 @@ from clipself.panoptic.mixture import MIXTURES, mix_scores, seen_by
 from clipself.panoptic.report import PanopticReport
 from clipself.panoptic.settings import Rules
 from clipself.panoptic.to_maps import finish, resize_masks
+from clipself.text.printable import printable
 
 
 def evaluate_panoptic(
@@ -60,7 +61,7 @@ def evaluate_panoptic(
         generator, judges, data, scores=config.scores, rules=config.rules, limit=config.limit, folder=folder,
         settings=plain_values(config),
     )  # fmt: skip
-    print(report.to_table())
+    print(printable(report.to_table()))
     if folder is not None:
         folder.close()
         report.write(folder.folder / "scores.json")

@@ -18,6 +18,7 @@ from clipself.segmentation.config import SegmentationEvaluateConfig
 from clipself.segmentation.report import SegmentationReport, compare_reports
 from clipself.segmentation.segmenter import Inference, Segmenter
 from clipself.segmentation.segmenters import segmenter_of
+from clipself.text.printable import printable
 from clipself.viz.segments import draw_panels, write_picture
 
 
@@ -52,8 +53,8 @@ def evaluate_segmenters(
         if out is not None:
             report.write(out / "scores.json")
         if config.per_class:
-            print(report.to_table(classes=True))
-    print(compare_reports(reports))
+            print(printable(report.to_table(classes=True)))
+    print(printable(compare_reports(reports)))
     return reports
 
 

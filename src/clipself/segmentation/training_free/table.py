@@ -13,6 +13,7 @@ from clipself.segmentation.evaluate import score_segmenter, split_groups
 from clipself.segmentation.report import SegmentationReport, compare_reports
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
+from clipself.text.printable import printable
 from clipself.text.vocabulary import load_vocabulary
 
 
@@ -56,5 +57,5 @@ def training_free_table(config: SegmentationTableConfig | None = None, /, **opti
             reports.append(report)
             if out is not None:
                 report.write(out / "scores.json")
-    print(compare_reports(reports))
+    print(printable(compare_reports(reports)))
     return reports
