@@ -76,6 +76,15 @@ def test_naclip_at_any_width_of_its_window(tmp_path: Path, std: float) -> None:
     assert failed == {"naclip", "neighbour_only_reduced"}
 
 
+def test_the_grid_of_the_positions_is_told_by_the_note(tmp_path: Path) -> None:
+    manifest = json.loads((GOLDEN / "training_free_readouts.json").read_text())
+    manifest["note"] = manifest["note"].replace("(grid + 0.1)", "(grid + 0.5)")
+    (tmp_path / "training_free_readouts.json").write_text(json.dumps(manifest))
+    (tmp_path / "training_free_readouts.npz").write_bytes((GOLDEN / "training_free_readouts.npz").read_bytes())
+    (report,) = parity([tmp_path / "training_free_readouts.json"], quiet=True)
+    assert not any(check.passed for check in report.checks)  # every number was made at the other offset
+
+
 def test_a_constant_that_the_manifest_lacks_is_named(tmp_path: Path) -> None:
     manifest = json.loads((GOLDEN / "training_free_readouts.json").read_text())
     del manifest["config"]["proxy_beta"]

@@ -40,3 +40,14 @@ def test_scale_factor_shifts_the_sample_points_a_little() -> None:
 def test_a_table_of_another_grid_is_refused() -> None:
     with pytest.raises(ValueError, match=r"does not hold a class token and a 4 x 4 grid \(17 rows\)"):
         resize_position_table(torch.zeros(16, 2), native_grid=(4, 4), grid=(2, 2))
+
+
+def test_the_offset_of_the_scale_factor() -> None:
+    table = torch.randn(1 + 16, 3, generator=torch.Generator().manual_seed(0))
+    by_size = resize_position_table(table, native_grid=(4, 4), grid=(8, 8))
+    exact, shifted = (
+        resize_position_table(table, native_grid=(4, 4), grid=(8, 8), by="scale_factor", offset=offset)
+        for offset in (0.0, 0.1)
+    )
+    torch.testing.assert_close(exact, by_size)
+    assert (shifted - by_size).abs().max() > 1e-3

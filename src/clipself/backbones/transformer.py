@@ -25,7 +25,8 @@ class TransformerTrunk(Trunk):
         blocks: The stock blocks.
         num_heads: Heads of their attention.
         head_dim: Width of a head.
-        resize_positions_by: See `resize_position_table`.
+        resize_positions_by: See `resize_position_table`, as for the next.
+        position_offset: In patches.
     """
 
     has_class_token = True
@@ -38,6 +39,7 @@ class TransformerTrunk(Trunk):
     def __init__(self) -> None:
         super().__init__()
         self.resize_positions_by: Literal["size", "scale_factor"] = "size"
+        self.position_offset = 0.1
 
     # --- what a family says
 
@@ -134,7 +136,13 @@ class TransformerTrunk(Trunk):
 
     def positions(self, table_NC: Tensor, grid: tuple[int, int]) -> Tensor:
         """The tower's position table (1 + P, C) on another grid."""
-        return resize_position_table(table_NC, native_grid=self.native_grid, grid=grid, by=self.resize_positions_by)
+        return resize_position_table(
+            table_NC,
+            native_grid=self.native_grid,
+            grid=grid,
+            by=self.resize_positions_by,
+            offset=self.position_offset,
+        )
 
     def forward_blocks(self, tokens: Tokens, blocks: Sequence[nn.Module]) -> Tokens:
         """Runs stock blocks one after another, recomputing activations in the backward pass where asked to."""

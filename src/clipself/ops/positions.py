@@ -13,6 +13,7 @@ def resize_position_table(
     native_grid: tuple[int, int],
     grid: tuple[int, int],
     by: Literal["size", "scale_factor"] = "size",
+    offset: float = 0.1,
 ) -> Tensor:
     """Resamples a position table to another grid; the class token's row is copied.
 
@@ -23,8 +24,9 @@ def resize_position_table(
         table_NC: Table (1 + P, C), class token first.
         native_grid: Rows and columns of the table's own grid, P = rows * columns.
         grid: Rows and columns wanted.
-        by: "size" asks for the target size; "scale_factor" passes (grid + 0.1) / native to the sampler, as the
+        by: "size" asks for the target size; "scale_factor" passes (grid + offset) / native to the sampler, as the
             training-free projects do, which shifts the sample points slightly.
+        offset: Of "scale_factor", in patches.
 
     Returns:
         Table (1 + rows * columns, C) in the dtype of the input.
@@ -45,7 +47,7 @@ def resize_position_table(
     if by == "size":
         resized = F.interpolate(map_1CYX, size=grid, mode="bicubic", align_corners=False, antialias=False)
     else:
-        factors = ((grid[0] + 0.1) / rows, (grid[1] + 0.1) / cols)
+        factors = ((grid[0] + offset) / rows, (grid[1] + offset) / cols)
         resized = F.interpolate(
             map_1CYX, scale_factor=factors, mode="bicubic", align_corners=False, recompute_scale_factor=False
         )
