@@ -127,7 +127,7 @@ class DetectionPredictConfig(Settings):
     names: tuple[str, ...] = ()
     """What to look for: words, a text file or a packaged vocabulary; the names of training if not given."""
     out: Path = Path("detections")
-    """Folder for annotated pictures and detections.json."""
+    """Folder for drawings (`pictures/`), `results.json` and `coco.json`."""
     threshold: float = 0.1
     """Least score."""
     colours: Literal["novel", "class"] = "novel"
