@@ -13,6 +13,7 @@ from tests.support.tiny import tiny_openai_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 
 from clipself.backbones.export import save_clip
+from clipself.data.coco.splits import SPLITS
 from clipself.detection import evaluate_detector, predict_images, train_detector, write_proposals
 from clipself.detection.config import DetectionEvaluateConfig, DetectionTrainConfig
 from clipself.detection.detector import Detector, open_detector
@@ -21,6 +22,7 @@ from clipself.detection.detectors.table import DETECTORS, change_method, make_se
 from clipself.detection.detectors.two_stage.fusion import FUSIONS
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import learned_state, running_statistics
+from clipself.engine.optim import SCHEDULES
 from clipself.layers.norms import NORMS
 
 
@@ -96,6 +98,9 @@ def test_another_method_takes_over_what_both_know() -> None:
         pytest.param(TwoStageSettings, "fusion", FUSIONS, id="fusion"),
         pytest.param(TwoStageSettings, "norm", NORMS, id="norm"),
         pytest.param(DetectionEvaluateConfig, "fusion", FUSIONS, id="fusion-of-evaluation"),
+        pytest.param(DetectionEvaluateConfig, "split", SPLITS, id="split-of-evaluation"),
+        pytest.param(DetectionTrainConfig, "split", SPLITS, id="split-of-training"),
+        pytest.param(DetectionTrainConfig, "schedule", SCHEDULES, id="schedule"),
     ],
 )
 def test_choices_are_those_of_their_table(owner: type, field: str, table: Any) -> None:

@@ -1,5 +1,6 @@
 """Whole runs of tiny detectors: they learn, and are equal however they are cut, killed, resumed or spread."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 from tests.support.detection import BASE, NAMES, tiny_settings, write_blocks
 from tests.support.processes import in_two_processes
-from tests.support.tiny import tiny_openai_clip
+from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
@@ -95,6 +97,42 @@ def test_workers_and_a_feature_cache_change_nothing_but_the_work(settings: dict[
     losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("plain", "filled")]
     assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-3)  # the store is float16
     assert losses[0] == pytest.approx(losses[1], abs=0.1)  # from then on a proposal may change places with its equal
+
+
+@pytest.mark.parametrize("change", ["turned in place", "other novel class", "with empty images"])
+def test_a_feature_cache_is_never_that_of_other_pictures(settings: dict[str, Any], tmp_path: Path, change: str) -> None:
+    """The same folder of taps, filled for other pictures of the same number, changes nothing."""
+    settings |= {"views": 1, "max_steps": 3, "save_every": 0}
+    train_detector(out=tmp_path / "first", feature_cache=tmp_path / "taps", **settings)
+    if change == "turned in place":
+        for path in sorted((tmp_path / "pictures").iterdir()):
+            Image.open(path).transpose(Image.Transpose.ROTATE_180).save(path)
+    elif change == "other novel class":
+        (tmp_path / "novel.txt").write_text("cat\n")
+    else:
+        settings["keep_empty"] = True
+    train_detector(out=tmp_path / "fresh", feature_cache=tmp_path / "other-taps", **settings)
+    train_detector(out=tmp_path / "again", feature_cache=tmp_path / "taps", **settings)
+    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("first", "fresh", "again")]
+    assert losses[1] == losses[2]
+    assert losses[0] != losses[1] or change == "with empty images"
+
+
+def test_a_feature_cache_that_does_not_fit_on_the_disk_is_refused_when_it_is_made(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, start: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match=r"no space left for the 0 MiB of .*taps-\w+\.f16"):
+        train_detector(out=tmp_path / "run", feature_cache=tmp_path / "taps", **{**settings, "views": 1})
+
+
+def test_a_feature_cache_of_a_pyramid_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    settings["model"] = str(save_clip(tiny_resnet_clip(), tmp_path / "resnet"))
+    with pytest.raises(ValueError, match="feature_cache holds taps of one size"):
+        train_detector(out=tmp_path / "run", feature_cache=tmp_path / "taps", **{**settings, "views": 1})
 
 
 def _train(settings: dict[str, Any], out: Path) -> None:
