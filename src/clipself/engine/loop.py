@@ -64,6 +64,7 @@ class Loop(Generic[B]):
         config: The run's settings.
         world: This process among its peers.
         log: Where records go.
+        learning: The parameters that learn, in the model's order.
         optimizer: Over the task's parameter groups.
         precision: Number format.
         total_steps: Optimizer steps of the whole run.
@@ -76,6 +77,7 @@ class Loop(Generic[B]):
     config: RunConfig
     world: World
     log: RunLog
+    learning: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
     precision: Precision
     total_steps: int
@@ -163,7 +165,7 @@ class Loop(Generic[B]):
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         limit = self.config.clip_norm if self.config.clip_norm is not None else float("inf")
-        norm = float(nn.utils.clip_grad_norm_(learning_of(self.task), limit))
+        norm = float(nn.utils.clip_grad_norm_(self.learning, limit))
         # Float16's scaler skips such a step by itself and lowers the scale.
         if not torch.isfinite(torch.tensor(norm)) and not (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE):
             self._refuse("norm of the gradients", norm, number, micro)
@@ -180,7 +182,7 @@ class Loop(Generic[B]):
         )
 
     def _check_weights(self, done: int) -> None:
-        held = [*learning_of(self.task), *(tensor for tensor in self.task.kept() if tensor.is_floating_point())]
+        held = [*self.learning, *(tensor for tensor in self.task.kept() if tensor.is_floating_point())]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in held):
             raise FloatingPointError(
                 f"the weights are not finite after {done} steps and are not saved; {self._kept()}: lower the learning "
@@ -210,7 +212,7 @@ def _plain(count: float) -> int | float:
     return int(count) if count.is_integer() else count
 
 
-def learning_of(task: Task[Any]) -> list[nn.Parameter]:
-    """The parameters that learn, in the model's order."""
-    chosen = {id(parameter) for group in task.parameter_groups() for parameter in group["params"]}
-    return [parameter for parameter in task.model.parameters() if id(parameter) in chosen]
+def learning_of(model: nn.Module, groups: Sequence[Mapping[str, Any]]) -> list[nn.Parameter]:
+    """The parameters of an optimizer's groups, in the model's order."""
+    chosen = {id(parameter) for group in groups for parameter in group["params"]}
+    return [parameter for parameter in model.parameters() if id(parameter) in chosen]

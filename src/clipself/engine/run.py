@@ -1,18 +1,15 @@
 """One run, for every kind of training: opened, resumed or begun anew, trained, saved."""
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from clipself.backbones.devices import pick_device
-from clipself.engine.checkpoint import save_state
-from clipself.engine.config import RunConfig, flat
+from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World, join_world
 from clipself.engine.folder import RunFolder, open_folder
 from clipself.engine.loader import load_batches
@@ -22,24 +19,12 @@ from clipself.engine.optim import SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
 from clipself.engine.result import TrainResult, measure
 from clipself.engine.sampler import EpochSampler
+from clipself.engine.state import Phase, StateKeeper
 from clipself.engine.task import Task, digest_of
 from clipself.files import write_json
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Phase:
-    """Steps under one schedule: the whole run, or what a longer continuation adds.
-
-    Attributes:
-        start: Steps made ahead of it.
-        end: Steps made at its end.
-    """
-
-    start: int
-    end: int
 
 
 def train(task_type: Callable[[C, World], Task[Any]], config: C) -> TrainResult:
@@ -83,11 +68,13 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
     optimizer = torch.optim.AdamW(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
+    learning = learning_of(task.model, groups)
     precision = make_precision(config.precision, world.device)
     per_epoch = max(1, len(data) // (config.batch_size * world.size * config.accumulate))
     total = config.max_steps or max(1, round(config.epochs * per_epoch))
     identity = {"processes": world.size, "images": f"{len(data)} with digest {digest_of(data.names)}"}
-    keeper = StateKeeper(task, config, folder, optimizer, precision.scaler, {**identity, **task.identity()})
+    facts = {**identity, **task.identity()}
+    keeper = StateKeeper(task, config, folder, learning, optimizer, precision.scaler, facts)
     start, phase = keeper.take_up(total) if config.resume else (0, Phase(start=0, end=total))
     sampler = EpochSampler(
         len(data), batch_size=config.batch_size, rank=world.rank, world_size=world.size, seed=config.seed,
@@ -100,9 +87,9 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
         if world.is_main:
             log.info("%s", task.describe(len(data), total))
         loop: Loop[Any] = Loop(
-            task=task, config=config, world=world, log=run_log, optimizer=optimizer, precision=precision,
-            total_steps=total, rate=rate_of(config, phase, per_epoch), save=partial(keeper.save, phase),
-            state_path=folder.state_path,
+            task=task, config=config, world=world, log=run_log, learning=learning, optimizer=optimizer,
+            precision=precision, total_steps=total, rate=rate_of(config, phase, per_epoch),
+            save=partial(keeper.save, phase), state_path=folder.state_path,
         )  # fmt: skip
         loop.run(load_batches(data, sampler, workers=config.workers, device=world.device), start_step=start)
         return _finish(task, config, world, total)
@@ -133,98 +120,3 @@ def rate_of(config: RunConfig, phase: Phase, per_epoch: int) -> Callable[[int], 
         return schedule(step - phase.start, lr=config.lr, warmup_steps=warmup, total_steps=length)
 
     return rate
-
-
-class StateKeeper:
-    """Writes the training state and takes it up again; only what learns, and what it carries along, is in it.
-
-    Args:
-        task: What is trained.
-        config: The run's settings.
-        folder: Where the state lies.
-        optimizer: Of the run.
-        scaler: Of float16; switched off otherwise.
-        identity: Facts beyond settings that a continuation must share.
-    """
-
-    def __init__(
-        self, task: Task[Any], config: RunConfig, folder: RunFolder, optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler, identity: Mapping[str, Any],
-    ) -> None:  # fmt: skip
-        self.task, self.folder, self.optimizer, self.scaler = task, folder, optimizer, scaler
-        self.facts = {"settings": config.compared(), "identity": {name: str(fact) for name, fact in identity.items()}}
-
-    def save(self, phase: Phase, step: int) -> None:
-        """Writes the state after so many steps."""
-        self.task.flush()
-        if not self.folder.world.is_main:
-            return
-        save_state(
-            self.folder.state_path,
-            {
-                "step": step,
-                "phase": [phase.start, phase.end],
-                **self.facts,
-                "learning": [parameter.detach().cpu() for parameter in learning_of(self.task)],
-                "kept": [tensor.detach().cpu().clone() for tensor in self.task.kept()],
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-            },
-        )
-
-    def take_up(self, total: int) -> tuple[int, Phase]:
-        """Brings back the state of an earlier run, if it came to save one.
-
-        Args:
-            total: Steps that the run shall have in all.
-
-        Returns:
-            Steps already made, and the phase that they stand in.
-
-        Raises:
-            FileNotFoundError: There is no run.
-            ValueError: The state belongs to a run with other settings, or is further than this one shall go.
-        """
-        state = self.folder.state_to_resume()
-        if state is None:
-            return 0, Phase(start=0, end=total)
-        self._compare(state)
-        step, phase = int(state["step"]), Phase(start=state["phase"][0], end=state["phase"][1])
-        if total < phase.end:
-            raise ValueError(
-                f"the run in {self.folder.out} was to have {phase.end} steps and has made {step}; {total} are fewer: a "
-                "run can be lengthened, not shortened"
-            )
-        if total > phase.end:
-            phase = Phase(start=step, end=total)
-            if self.folder.world.is_main:
-                log.info("a new phase: steps %d to %d, with a warm-up and a schedule of its own", step + 1, total)
-        with torch.no_grad():
-            for parameter, kept in zip(learning_of(self.task), state["learning"], strict=True):
-                parameter.copy_(kept)
-            for tensor, kept in zip(self.task.kept(), state["kept"], strict=True):
-                tensor.copy_(kept)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        return step, phase
-
-    def _compare(self, state: Mapping[str, Any]) -> None:
-        differing = []
-        for kind, facts in self.facts.items():
-            then, now = flat(state[kind]), flat(facts)
-            differing += [
-                f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
-                for name in sorted(then.keys() | now.keys())
-                if not _equal(then.get(name), now.get(name))
-            ]
-        if differing:
-            raise ValueError(
-                f"{self.folder.state_path} belongs to a run with other settings: {'; '.join(differing)}; leave out "
-                "what differs to go on with that run, or choose another folder"
-            )
-
-
-def _equal(one: Any, two: Any) -> bool:
-    if isinstance(one, float) and isinstance(two, float) and math.isnan(one):
-        return math.isnan(two)
-    return bool(one == two)
