@@ -1,11 +1,12 @@
 """A released checkpoint becomes a folder that computes what the released model computes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tests.segmentation.catseg.test_catseg import published_state as published_catseg
-from tests.segmentation.catseg.test_catseg import tiny_catseg
+from tests.support.segmentation import tiny_catseg
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.cli.main import main
@@ -24,6 +25,7 @@ def test_catseg_comes_back_with_its_own_numbers(tmp_path: Path) -> None:
     folder = import_segmenter(
         tmp_path / "model_final.pth", tmp_path / "out", method="catseg", names=NAMES, crop=192, heads=2
     )
+    model: Any
     model, card = load_segmenter(folder)
     released = read_catseg(state, source="file", heads=2)
     images, texts = torch.randn(1, 3, 192, 192), released.embed_names(["cat", "a dog"])

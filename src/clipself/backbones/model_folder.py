@@ -23,6 +23,10 @@ HUB_CONFIG: Final = "config.json"
 CARD_NAME: Final = "model_card.json"
 VOCABULARY: Final = 49408
 """Tokens of CLIP's byte pairs."""
+COUNTS: Final = frozenset(
+    {"embed_dim", "image_size", "patch_size", "layers", "width", "heads", "head_width", "vocab_size", "context_length"}
+)
+"""What a configuration counts; ResNets and images that are not square have lists of such numbers."""
 LARGEST: Final = 10**6
 LONGEST_TEXT: Final = 4096
 """Bounds of what a configuration may say; far beyond any model."""
@@ -74,8 +78,7 @@ def read_model_folder(folder: Path, *, name: str) -> ModelFolder:
         return read_hub_folder(folder, name=name)
     path = folder / CONFIG_NAME
     held = read_card(path)
-    model_cfg = held.get("model_cfg")
-    _check_config(model_cfg, path)
+    model_cfg = _checked(held.get("model_cfg"), path)
     weights = _weights_of(folder, path)
     card = read_card(folder / CARD_NAME) if (folder / CARD_NAME).is_file() else {}
     for key in ("name", "image_tower", "text_tower"):
@@ -105,7 +108,7 @@ def _weights_of(folder: Path, config: Path) -> Path:
         ) from None
 
 
-def _check_config(model_cfg: Any, path: Path) -> None:
+def _checked(model_cfg: Any, path: Path) -> dict[str, Any]:
     if not isinstance(model_cfg, dict):
         raise ValueError(f"{path}: model_cfg is {repr(model_cfg)[:60]}, expected a table; was it edited?")
     for key in ("vision_cfg", "text_cfg"):
@@ -115,11 +118,13 @@ def _check_config(model_cfg: Any, path: Path) -> None:
         for key, value in where.items():
             if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST):
                 raise ValueError(f"{path}: {key} is {value}, far beyond any model")
-    if model_cfg["text_cfg"].get("context_length", 77) in range(LONGEST_TEXT + 1):
-        return
-    raise ValueError(
-        f"{path}: context_length is {repr(model_cfg['text_cfg']['context_length'])[:60]}, no text's length"
-    )
+            counts = value if isinstance(value, list) else [value]
+            if key in COUNTS and not all(type(count) is int and count > 0 for count in counts):
+                raise ValueError(f"{path}: {key} is {repr(value)[:60]}, expected a whole number above 0")
+    length = model_cfg["text_cfg"].get("context_length", 77)
+    if length not in range(LONGEST_TEXT + 1):
+        raise ValueError(f"{path}: context_length is {repr(length)[:60]}, no text's length")
+    return model_cfg
 
 
 def normalisation(
@@ -134,7 +139,7 @@ def normalisation(
         raise ValueError(f"{path}: the preprocessing is {repr(held)[:60]}, expected a table; was it edited?")
     found = []
     for key, default in zip(keys, (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD), strict=True):
-        numbers = held.get(key) if held.get(key) is not None else default
+        numbers: Any = held.get(key) if held.get(key) is not None else default
         plain = isinstance(numbers, list | tuple) and len(numbers) == 3
         if not plain or not all(isinstance(n, int | float) and 0 <= n < LARGEST and math.isfinite(n) for n in numbers):
             raise ValueError(f"{path}: {key} is {repr(numbers)[:60]}, expected three numbers")
