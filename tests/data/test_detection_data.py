@@ -54,7 +54,7 @@ def test_splits_of_ones_own(tmp_path: Path) -> None:
     assert split_classes(rows, base=tmp_path / "base.txt").names == ("dog",)
     for wrong, message in (
         ({"base": ["cow"]}, "the base name 'cow' is not a category of the file"),
-        ({"base": ["cat"], "novel": ["cat"]}, "'cat' is listed as base and as novel"),
+        ({"base": ["cat"], "novel": ["cat"]}, "'cat' of the file is listed as base and as novel"),
         ({"novel": list(NAMES)}, "no class is left to train on"),
         ({"split": "ov-voc"}, "unknown split 'ov-voc', expected one of"),
     ):

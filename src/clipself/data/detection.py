@@ -65,7 +65,9 @@ class CocoDetection:
         self.table = read_instances(annotations, masks=masks or not train)
         """All rows of the file, checked."""
         self.source, self.report = self.table.source, self.table.report.tell()
-        self.classes = split_classes(self.table.categories, split=split, base=base, novel=novel, train=train)
+        self.classes = split_classes(
+            self.table.categories, split=split, base=base, novel=novel, train=train, source=self.source
+        )
         self.masks = masks
         groups = self.table.rows_by_image(self._wanted(train=train))
         chosen = self._images(groups, train=train, keep_empty=keep_empty, published=split == "ov-coco")

@@ -44,7 +44,7 @@ def write_split(
     held = open_coco(annotations)
     table = read_instances(held, masks=True)
     table.report.tell()
-    classes = split_classes(table.categories, split=split, base=base, novel=novel)
+    classes = split_classes(table.categories, split=split, base=base, novel=novel, source=table.source)
     wanted = set(classes.groups()["base" if train else "all"])
     chosen = np.asarray([one.id in wanted for one in table.categories], dtype=bool)
     rows = np.flatnonzero(chosen[table.category_N]) if len(table) else np.zeros(0, dtype=np.int64)

@@ -135,7 +135,7 @@ class ScenePanoptic:
     def __init__(self, maker: SceneMaker, count: int) -> None:
         self.maker, self.count = maker, count
         self.class_names = list(CLASSES)
-        self.class_ids = list(range(1, len(CLASSES) + 1))
+        self.class_ids: list[Id] = list(range(1, len(CLASSES) + 1))
         self.class_is_thing = [name in THINGS for name in CLASSES]
 
     def __len__(self) -> int:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from clipself.choices import pick
+from clipself.data.coco.context import ContextFile
 from clipself.data.images import IGNORED, IGNORED_16, read_image, read_index_map, size_of, write_index_map
 from clipself.data.semantic import CARD, describe_set
-from clipself.data.sources import read_json
 from clipself.files import write_text
 from clipself.text.vocabulary import load_vocabulary
 
@@ -264,26 +264,16 @@ def _full_names(path: Path) -> dict[int, str]:
 
 def pascal_context_59(root: Path) -> Archive:
     """PASCAL Context 59: VOC2010 with `trainval_merged.json`; later annotations of a picture lie on top."""
-    held = read_json(root / "trainval_merged.json")
+    held = ContextFile(root / "trainval_merged.json")
     rank = {number: place for place, number in enumerate(CONTEXT_IDS)}
-    pictures = {row["image_id"]: row for row in held["images"] if row["phase"] == "val"}
-    parts: dict[Any, list[Mapping[str, Any]]] = {image_id: [] for image_id in pictures}
-    for row in held["annos_segmentation"]:
-        if row["image_id"] in parts:
-            parts[row["image_id"]].append(row)
-    by_stem = {Path(row["file_name"]).stem: image_id for image_id, row in pictures.items()}
 
     def read(stem: str) -> Map:
-        from clipself.data.labelled import decode_segmentation
-
-        row = pictures[by_stem[stem]]
-        size = (int(row["height"]), int(row["width"]))
-        labels = np.full(size, IGNORED, dtype=np.int64)
-        for part in parts[by_stem[stem]]:
-            labels[decode_segmentation(part["segmentation"], size).numpy()] = rank.get(part["category_id"], IGNORED)
+        labels = np.full(held.size(stem), IGNORED, dtype=np.int64)
+        for category, mask in held.masks(stem):
+            labels[mask] = rank.get(category, IGNORED)
         return labels
 
-    source = Source(images=root / "JPEGImages", stems=sorted(by_stem), read=read, expected=5_105)
+    source = Source(images=root / "JPEGImages", stems=sorted(held.by_stem), read=read, expected=5_105)
     return Archive(names=load_vocabulary("pascal_context_59").names, ignore_label=IGNORED, splits={"val": source})
 
 

@@ -7,7 +7,7 @@ from clipself.ops.boxes import xyxy_to_xywh
 from clipself.structures import Detections
 
 
-def to_coco(found: Detections, *, image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def to_coco(found: Detections, *, image_id: Any, category_ids: Sequence[int | str]) -> list[dict[str, Any]]:
     """Rows of a COCO results file.
 
     Args:

@@ -142,7 +142,7 @@ def judge(place: Path, kind: str, what: str, data: bytes) -> str:
             said = str(error)
         outcomes.append("read" if said is None else "refused")
         if said is not None:
-            assert path.name in said or ".png" in said, f"{what}: names no file: {said}"
+            assert any(name in said for name in (path.name, ".png", "/etc/passwd")), f"{what}: names no file: {said}"
             assert len(said) < 1200, f"{what}: {len(said)} characters"
     return "/".join(sorted(set(outcomes)))
 

@@ -169,7 +169,7 @@ def test_run_lengths_are_those_of_pycocotools() -> None:
         assert size == (height, width)
         np.testing.assert_array_equal(fill_runs(lengths, size), mask)
         rows, cols = np.nonzero(mask)
-        expected = (cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1) if len(rows) else None
+        expected: Any = (cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1) if len(rows) else None
         assert run_bounds(lengths, size) == expected
     with pytest.raises(ValueError, match="a number beyond any picture"):
         expand_counts("o" * 30 + "0")
@@ -256,11 +256,11 @@ def test_segments_that_cannot_be_meant(tmp_path: Path, where: tuple[Any, ...], t
 
 
 def test_published_splits_go_by_ids_and_names_together() -> None:
-    with pytest.raises(ValueError, match=r"its class 1 is 'person', in this file it is 'bicycle'; pass base and novel"):
+    with pytest.raises(ValueError, match=r"its class 1 is 'person', in the file it is 'bicycle'; pass base and novel"):
         split_classes([{"id": 1, "name": "bicycle"}, {"id": 3, "name": "car"}], split="ov-coco")
-    with pytest.raises(ValueError, match=r"'person' is its class 1, in this file it is 1000"):
+    with pytest.raises(ValueError, match=r"'person' is its class 1, in the file it is 1000"):
         split_classes([{"id": 1000, "name": "person"}, {"id": 3, "name": "car"}], split="ov-coco")
-    with pytest.raises(ValueError, match="none of its classes is in this file"):
+    with pytest.raises(ValueError, match="none of its classes is in the file"):
         split_classes([{"id": 900, "name": "thing"}], split="ov-coco")
     few = split_classes([{"id": 17, "name": "Cat"}, {"id": 3, "name": "car"}], split="ov-coco")
     assert (few.base, few.novel) == (["car"], ["Cat"])

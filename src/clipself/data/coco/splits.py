@@ -57,6 +57,7 @@ def split_classes(
     base: Path | str | Iterable[str] | None = None,
     novel: Path | str | Iterable[str] | None = None,
     train: bool = True,
+    source: str = "the file",
 ) -> ClassSplit:
     """Which of a file's classes take part, and which of them training may see; in the order of their ids.
 
@@ -67,6 +68,7 @@ def split_classes(
         base: Names, or a text file of them; with `novel` alone given, all others.
         novel: Names held out; neither given: every class is base.
         train: Whether there must be a base class; a detector may be scored on classes that it never saw.
+        source: The file, for messages.
 
     Raises:
         ValueError: A name is not in the file, is in both lists, the file numbers its classes in another way than the
@@ -74,11 +76,11 @@ def split_classes(
     """
     ordered = _checked(categories)
     if split is not None:
-        kept, flags = _published(ordered, split)
+        kept, flags = _published(ordered, split, source)
     else:
-        kept, flags = _own(ordered, base, novel)
+        kept, flags = _own(ordered, base, novel, source)
     if train and not any(flags):
-        raise ValueError("no class is left to train on; list some names as base")
+        raise ValueError(f"no class is left to train on of {source}; list some names as base")
     return ClassSplit(ids=tuple(one.id for one in kept), names=tuple(one.name for one in kept), is_base=tuple(flags))
 
 
@@ -90,7 +92,7 @@ def _checked(categories: Sequence[Any]) -> Sequence[Category]:
     return read_categories(opened, used, Notes())
 
 
-def _published(ordered: Sequence[Category], split: str) -> tuple[list[Category], list[bool]]:
+def _published(ordered: Sequence[Category], split: str, source: str) -> tuple[list[Category], list[bool]]:
     vocab = load_vocabulary(pick(SPLITS, split, what="split"))
     marked = {number: (name, novel) for number, name, novel in zip(vocab.ids, vocab.names, vocab.is_novel, strict=True)}
     own = {_plain(name): number for number, name in zip(vocab.ids, vocab.names, strict=True)}
@@ -99,13 +101,13 @@ def _published(ordered: Sequence[Category], split: str) -> tuple[list[Category],
         name, _ = marked[int(one.id)]
         if _plain(name) != _plain(one.name):
             raise ValueError(
-                f"the split {split} goes by ids and names: its class {one.id} is {name!r}, in this file it is "
+                f"the split {split} goes by ids and names: its class {one.id} is {name!r}, in {source} it is "
                 f"{one.name!r}; pass base and novel names instead (--base, --novel)"
             )
     moved = next((one for one in ordered if own.get(_plain(one.name), one.id) != one.id), None)
     if moved is not None or not kept:
-        what = "none of its classes is in this file" if moved is None else (
-            f"{moved.name!r} is its class {own[_plain(moved.name)]}, in this file it is {moved.id}"
+        what = f"none of its classes is in {source}" if moved is None else (
+            f"{moved.name!r} is its class {own[_plain(moved.name)]}, in {source} it is {moved.id}"
         )  # fmt: skip
         raise ValueError(
             f"the split {split} goes by ids and names: {what}; pass base and novel names instead (--base, --novel)"
@@ -119,17 +121,20 @@ def _plain(name: str) -> str:
 
 
 def _own(
-    ordered: Sequence[Category], base: Path | str | Iterable[str] | None, novel: Path | str | Iterable[str] | None
+    ordered: Sequence[Category],
+    base: Path | str | Iterable[str] | None,
+    novel: Path | str | Iterable[str] | None,
+    source: str,
 ) -> tuple[list[Category], list[bool]]:
     names = [one.name for one in ordered]
     held_out, seen = _names(novel), _names(base)
     for listed, what in ((held_out, "novel"), (seen, "base")):
         unknown = sorted(set(listed or ()) - set(names))
         if unknown:
-            raise ValueError(f"the {what} name {unknown[0]!r} is not a category of the file; it has {names[:6]} ...")
+            raise ValueError(f"the {what} name {unknown[0]!r} is not a category of {source}; it has {names[:6]} ...")
     both = sorted(set(held_out or ()) & set(seen or ()))
     if both:
-        raise ValueError(f"{both[0]!r} is listed as base and as novel; it can be only one")
+        raise ValueError(f"{both[0]!r} of {source} is listed as base and as novel; it can be only one")
     apart = set(held_out or ())
     wanted = set(seen) | apart if seen is not None else set(names)
     kept = [one for one in ordered if one.name in wanted]
