@@ -153,8 +153,9 @@ class SegmentsBuilder:
     def _check(part: Any, size: tuple[int, int] | None) -> None:
         low, high = min(part), max(part)
         limit = FARTHEST if size is None else REACH * float(max(size))
-        if not (-limit <= low and high <= limit) or sum(part) != sum(part):
-            raise ValueError(f"its polygon reaches from {low:g} to {high:g}, which is far outside or not finite")
+        if not (-limit <= low and high <= limit and sum(part) == sum(part)):
+            reach = f"{shorten(low)} to {shorten(high)}"
+            raise ValueError(f"its polygon reaches from {reach}, which is far outside or not finite")
 
     def build(self) -> "Segments":
         """The columns."""
