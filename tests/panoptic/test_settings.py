@@ -1,12 +1,15 @@
 """Choices in settings are the rows of their tables."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.support.tiny import tiny_openai_clip
 
+from clipself.backbones.export import save_clip
 from clipself.engine.fields import kinds_of
-from clipself.panoptic.judge import WAYS, ClipJudge
+from clipself.panoptic.judge import WAYS, ClipJudge, open_judge
 from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.report import ROW_TITLES
 from clipself.panoptic.settings import JudgeSettings, Scores
@@ -29,3 +32,12 @@ def test_what_cannot_be_meant_is_refused_by_name(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         JudgeSettings(**wrong)
+
+
+def test_a_refined_model_is_read_as_it_was_refined(tmp_path: Path) -> None:
+    save_clip(tiny_openai_clip(), tmp_path / "refined", card={"settings": {"readout": "qq"}})
+    save_clip(tiny_openai_clip(), tmp_path / "plain")
+    chosen = JudgeSettings(readout="kk")
+    names = [open_judge(str(tmp_path / one)).readout for one in ("refined", "plain")]
+    assert names == ["qq", "value"]
+    assert open_judge(str(tmp_path / "refined"), settings=chosen).readout == "kk"

@@ -1,7 +1,6 @@
 """Evaluation: the same masks judged by several CLIPs in several ways, against panoptic labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import torch
 from tqdm import tqdm
 
 from clipself.backbones.devices import pick_device
-from clipself.backbones.loading import load_clip
 from clipself.choices import pick
 from clipself.data.panoptic import PanopticFile, PanopticImages
 from clipself.engine.fields import plain_values
@@ -18,7 +16,7 @@ from clipself.panoptic.config import PanopticEvaluateConfig
 from clipself.panoptic.evaluation_folder import EvaluationFolder, Way
 from clipself.panoptic.generators.mask_set import MaskGenerator
 from clipself.panoptic.generators.table import generator_of, tell_files
-from clipself.panoptic.judge import ClipJudge
+from clipself.panoptic.judge import ClipJudge, open_judge
 from clipself.panoptic.meters import PanopticMeters, covering_masks
 from clipself.panoptic.mixture import MIXTURES, mix_scores, seen_by
 from clipself.panoptic.report import PanopticReport
@@ -46,10 +44,13 @@ def evaluate_panoptic(
     generator = generator_of(config.checkpoint, config.masks, device=device)
     tell_files(generator, list(map(str, data.paths[: config.limit])))
     judges = {
-        model: ClipJudge(
-            load_clip(model, config.pretrained, text_from=config.text_from, device=device),
-            data.class_names,
-            **asdict(config.judge),
+        model: open_judge(
+            model,
+            config.pretrained,
+            text_from=config.text_from,
+            names=data.class_names,
+            settings=config.judge,
+            device=device,
         )
         for model in config.model
     }

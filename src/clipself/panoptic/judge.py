@@ -1,6 +1,7 @@
 """The CLIP's opinion of masks: by pooling its dense map, by cutting masks out, or by ODISE's mask tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Final
 
 import torch
@@ -9,12 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import load_clip
 from clipself.backbones.readouts import find_readout
+from clipself.backbones.refinement import refinement_of
 from clipself.backbones.text import embed_names
 from clipself.choices import pick
 from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mask_tokens import embed_mask_tokens
+from clipself.panoptic.settings import JudgeSettings
 from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import boxes_around, resize_masks
 
@@ -33,7 +37,7 @@ class ClipJudge:
         by: Row of `WAYS`: "masks" pools the dense map (CLIPSelf), "crops" embeds each mask cut out (slow upper bound),
             "tokens" is ODISE's own way.
         image_size: Longest side that the CLIP sees, in pixels; the aspect is kept up to whole patches.
-        readout: How the last block becomes a dense map.
+        readout: How the last block becomes a dense map; "value" if not given.
         templates: Sentences around the names.
 
     Raises:
@@ -47,12 +51,13 @@ class ClipJudge:
         *,
         by: str = "masks",
         image_size: int = 640,
-        readout: str = "value",
+        readout: str | None = None,
         templates: str = "vild",
     ) -> None:
-        self.clip, self.image_size, self.readout, self.by, self.templates = clip, image_size, readout, by, templates
+        self.clip, self.image_size, self.by, self.templates = clip, image_size, by, templates
+        self.readout = readout or "value"
         self._way = pick(WAYS, by, what="way to judge masks")
-        find_readout(readout)
+        find_readout(self.readout)
         if image_size < clip.patch_size:
             raise ValueError(f"image_size={image_size} is smaller than one patch of {clip.patch_size} pixels")
         self.names, self.scale = tuple[str, ...](), scale_of(clip)
@@ -99,6 +104,34 @@ class ClipJudge:
     def fit(self, picture: Image.Image) -> tuple[int, int]:
         """Height and width at which the CLIP sees a picture."""
         return fit_longest((picture.height, picture.width), longest=self.image_size, patch=self.clip.patch_size)
+
+
+def open_judge(
+    model: str,
+    pretrained: str | None = None,
+    *,
+    text_from: str | None = None,
+    names: Sequence[str] | None = None,
+    settings: JudgeSettings | None = None,
+    device: str | torch.device = "cpu",
+) -> ClipJudge:
+    """Loads a CLIP as a judge that reads it as it was refined, unless the settings say otherwise.
+
+    Args:
+        model: open_clip name, "clipself-mini", or an export folder.
+        pretrained: open_clip tag or checkpoint file for a named model.
+        text_from: Release whose text tower is taken where a checkpoint has none.
+        names: One string a class; may come later.
+        settings: How it judges.
+        device: Where it goes.
+
+    Raises:
+        ValueError: The model or a setting does not fit.
+        FileNotFoundError: A file is missing.
+    """
+    settings = settings or JudgeSettings()
+    settings = replace(settings, readout=settings.readout or refinement_of(model).readout)
+    return ClipJudge(load_clip(model, pretrained, text_from=text_from, device=device), names, **asdict(settings))
 
 
 def scale_of(clip: DenseCLIP) -> float:

@@ -1,7 +1,7 @@
 """Pictures and names in; panoptic PNGs, JSON and drawings out."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.backbones.devices import pick_device
-from clipself.backbones.loading import load_clip
 from clipself.data.images import IGNORED, IGNORED_16, FoundPicture, FoundPictures, find_pictures
 from clipself.data.panoptic import PanopticWriter
 from clipself.data.predictions import PredictionFolder
 from clipself.engine.resolve import resolve
 from clipself.panoptic.config import PanopticPredictConfig
 from clipself.panoptic.generators.table import generator_of, tell_files
-from clipself.panoptic.judge import ClipJudge
+from clipself.panoptic.judge import open_judge
 from clipself.panoptic.results import to_coco
 from clipself.panoptic.segmenter import PanopticSegmenter
 from clipself.structures import Panoptic
@@ -73,8 +72,9 @@ def predict_panoptic(
     device = pick_device(config.device)
     generator = generator_of(config.checkpoint, config.masks, device=device)
     tell_files(generator, list(map(str, pictures.paths)))
-    clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=device)
-    judge = ClipJudge(clip, **asdict(config.judge))
+    judge = open_judge(
+        config.model, config.pretrained, text_from=config.text_from, settings=config.judge, device=device
+    )
     segmenter = PanopticSegmenter(generator, judge, vocabulary, scores=config.scores[0], rules=config.rules)
     return write_predictions(segmenter, pictures, config.out)
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
-from clipself.backbones.loading import load_clip
 from clipself.choices import pick
 from clipself.data.images import Picture, read_image
 from clipself.panoptic.generators.mask_set import MaskGenerator, MaskSet
 from clipself.panoptic.generators.table import generator_of
-from clipself.panoptic.judge import ClipJudge
+from clipself.panoptic.judge import ClipJudge, open_judge
 from clipself.panoptic.mixture import MIXTURES, Mixture, mix_scores, seen_by
 from clipself.panoptic.settings import JudgeSettings, Rules, check_sources
 from clipself.panoptic.to_maps import Segmented, finish, resize_masks, to_picture_size, working_size
@@ -108,8 +107,11 @@ class PanopticSegmenter:
         check_sources(checkpoint, masks)
         where = clip.device if isinstance(clip, DenseCLIP) else pick_device(device)
         generator = generator_of(None if checkpoint is None else str(checkpoint), masks, device=where)
-        loaded = clip if isinstance(clip, DenseCLIP) else load_clip(clip, device=where)
-        return cls(generator, ClipJudge(loaded, **asdict(judge or JudgeSettings())), scores=scores, rules=rules)
+        if isinstance(clip, DenseCLIP):
+            opened = ClipJudge(clip, **asdict(judge or JudgeSettings()))
+        else:
+            opened = open_judge(clip, settings=judge, device=where)
+        return cls(generator, opened, scores=scores, rules=rules)
 
     def use(self, names: Names, is_thing: Sequence[bool] | None = None, *, stuff: Names = ()) -> None:
         """Looks for these names from now on; what is known of the current picture stays.

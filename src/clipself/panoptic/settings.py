@@ -85,8 +85,8 @@ class JudgeSettings(Settings):
     """How it sees a mask: pooled from its dense map, cut out of the picture, or by ODISE's mask tokens."""
     image_size: int = 640
     """Longest side that it sees, in pixels; the aspect is kept."""
-    readout: str = "value"
-    """How its last block becomes a dense map."""
+    readout: str | None = None
+    """How its last block becomes a dense map; what the model was refined with, else "value", if not given."""
     templates: str = "vild"
     """Sentences around the names: vild, simple, detection, imagenet, or a text file."""
 
