@@ -123,7 +123,8 @@ def classes_of(found: Panoptic) -> NDArray[np.int64]:
     label_of = np.full(len(found) + 1, IGNORED if len(found.names) <= IGNORED else IGNORED_16, dtype=np.int64)
     for segment in found.segments:
         label_of[segment.id] = segment.label
-    return label_of[found.ids_HW.cpu().numpy()]
+    labels_HW: NDArray[np.int64] = label_of[found.ids_HW.cpu().numpy()]
+    return labels_HW
 
 
 def describe(found: Panoptic) -> list[dict[str, Any]]:

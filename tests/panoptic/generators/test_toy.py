@@ -18,7 +18,7 @@ from clipself.panoptic.segmenter import PanopticSegmenter
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(GENERATORS, "toy", lambda source, device: ColourMasks(source))  # type: ignore[arg-type]
+    monkeypatch.setitem(GENERATORS, "toy", lambda source, device: ColourMasks(source))
     write_world(tmp_path / "world", count=2, void=False)
     save_clip(tiny_openai_clip(), tmp_path / "clip")
     return tmp_path
