@@ -135,6 +135,14 @@ class DetectionPredictConfig(Settings):
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
 
+    def check(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            ValueError: A setting is outside its range.
+        """
+        self.check_not_negative("threshold")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProposalsConfig(Settings):
@@ -154,3 +162,12 @@ class ProposalsConfig(Settings):
     """Least objectness."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
+
+    def check(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            ValueError: A setting is outside its range.
+        """
+        self.check_not_negative("threshold")
+        self.check_counts("most")
