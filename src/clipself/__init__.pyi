@@ -1,12 +1,23 @@
 from .backbones.dense_clip import DenseCLIP as DenseCLIP
 from .backbones.loading import load_clip as load_clip
 from .conformance.run import parity as parity
+from .data.images import read_image as read_image
 from .detection.detector import Detector as Detector
+from .detection.evaluate import evaluate_detector as evaluate_detector
+from .detection.predict import predict_images as predict_images
 from .detection.train import train_detector as train_detector
 from .distillation.train import distill as distill
+from .panoptic.evaluate import evaluate_panoptic as evaluate_panoptic
+from .panoptic.predict import predict_panoptic as predict_panoptic
 from .panoptic.segmenter import PanopticSegmenter as PanopticSegmenter
 from .panoptic.train import train_panoptic as train_panoptic
 from .regions.evaluate import evaluate_regions as evaluate_regions
+from .segmentation.checkpoint import load_segmenter as load_segmenter
+from .segmentation.evaluate import evaluate_segmenters as evaluate_segmenters
+from .segmentation.predict import open_segmenter as open_segmenter
+from .segmentation.predict import predict_segments as predict_segments
+from .segmentation.train import train_segmenter as train_segmenter
+from .segmentation.training_free import TrainingFree as TrainingFree
 from .workflows.quickstart import quickstart as quickstart
 from .workflows.show import show_kmeans as show_kmeans
 from .workflows.show import show_query as show_query
@@ -19,15 +30,26 @@ __all__ = [
     "DenseCLIP",
     "Detector",
     "PanopticSegmenter",
+    "TrainingFree",
     "blend",
     "convert",
     "distill",
+    "evaluate_detector",
+    "evaluate_panoptic",
     "evaluate_regions",
+    "evaluate_segmenters",
     "load_clip",
+    "load_segmenter",
+    "open_segmenter",
     "parity",
+    "predict_images",
+    "predict_panoptic",
+    "predict_segments",
     "quickstart",
+    "read_image",
     "show_kmeans",
     "show_query",
     "train_detector",
     "train_panoptic",
+    "train_segmenter",
 ]

@@ -3,7 +3,7 @@
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import tests.support.families  # noqa: F401 - it registers the toy
@@ -13,17 +13,13 @@ from tests.support.tiny import tiny_openai_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 
 from clipself.backbones.export import save_clip
-from clipself.data.coco.splits import SPLITS
 from clipself.detection import evaluate_detector, predict_images, train_detector, write_proposals
-from clipself.detection.config import DetectionEvaluateConfig, DetectionTrainConfig
+from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detector import Detector, open_detector
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.table import DETECTORS, change_method, make_settings
-from clipself.detection.detectors.two_stage.fusion import FUSIONS
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import learned_state, running_statistics
-from clipself.engine.optim import SCHEDULES
-from clipself.layers.norms import NORMS
 
 
 @pytest.fixture
@@ -90,24 +86,6 @@ def test_another_method_takes_over_what_both_know() -> None:
     )
     with pytest.raises(ValueError, match=r"unknown detection method 'vilt'.*did you mean 'vild'"):
         change_method(small, "vilt")
-
-
-@pytest.mark.parametrize(
-    ("owner", "field", "table"),
-    [
-        pytest.param(TwoStageSettings, "fusion", FUSIONS, id="fusion"),
-        pytest.param(TwoStageSettings, "norm", NORMS, id="norm"),
-        pytest.param(DetectionEvaluateConfig, "fusion", FUSIONS, id="fusion-of-evaluation"),
-        pytest.param(DetectionEvaluateConfig, "split", SPLITS, id="split-of-evaluation"),
-        pytest.param(DetectionTrainConfig, "split", SPLITS, id="split-of-training"),
-        pytest.param(DetectionTrainConfig, "schedule", SCHEDULES, id="schedule"),
-    ],
-)
-def test_choices_are_those_of_their_table(owner: type, field: str, table: Any) -> None:
-    def choices(kind: Any) -> set[Any]:
-        return {leaf for part in get_args(kind) for leaf in ((part,) if isinstance(part, str) else choices(part))}
-
-    assert choices(get_type_hints(owner)[field]) == set(table)
 
 
 def test_every_detector_states_its_choices_as_the_shared_settings_do() -> None:

@@ -12,11 +12,6 @@ PHOTOS: Final = {path.stem: path for path in sorted((Path(__file__).parent / "ph
 """Name -> file."""
 
 
-def photo_folder() -> Path:
-    """The folder of the photographs."""
-    return Path(__file__).parent / "photos"
-
-
 def load_photo(name: str) -> Image.Image:
     """A photograph by name: astronaut, cat, china, coffee, flower or rocket.
 

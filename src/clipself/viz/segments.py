@@ -14,8 +14,6 @@ from clipself.viz.colours import class_colour
 from clipself.viz.lettering import font, shorten
 from clipself.viz.panels import INK, MARGIN, PAPER, lay_out, shrink
 
-UNLABELLED = (0, 0, 0)
-
 
 def draw_segments(image: Image.Image, labels_HW: Tensor, *, classes: int, opacity: float = 0.6) -> Image.Image:
     """The picture with every class in its colour and a line around every segment.

@@ -68,11 +68,6 @@ class Instances:
     def __len__(self) -> int:
         return len(self.image_N)
 
-    @property
-    def is_lvis(self) -> bool:
-        """Whether pictures say which classes were looked for."""
-        return bool(self.images) and self.images[0].negative is not None
-
     def place(self, row: int) -> str:
         """How messages name a row."""
         return place(self.source, "annotations", int(self.row_N[row]))

@@ -1,0 +1,97 @@
+"""Every choice in a setting is a row of its table, in all settings of all commands."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, Final, Literal, get_args, get_origin
+
+import pytest
+
+from clipself.cli.commands import COMMANDS, find
+from clipself.data.coco.splits import SPLITS
+from clipself.detection.detectors.table import DETECTORS
+from clipself.detection.detectors.two_stage.fusion import FUSIONS
+from clipself.detection.recipes import DETECT_RECIPES
+from clipself.engine.fields import kinds_of
+from clipself.engine.optim import SCHEDULES
+from clipself.engine.precision import DTYPES
+from clipself.layers.norms import NORMS
+from clipself.panoptic.judge import WAYS
+from clipself.panoptic.mixture import MIXTURES
+from clipself.segmentation.segmenters import SEGMENTERS
+
+TABLES: Final[Mapping[str, Collection[Any]]] = {
+    "by": WAYS,
+    "fusion": FUSIONS,
+    "method": [name for name, row in SEGMENTERS.items() if row.read is not None],  # what can be imported
+    "norm": NORMS,
+    "precision": ["auto", *DTYPES],
+    "recipe": [name for name in DETECT_RECIPES if name.startswith("ov-") and "fvlm" not in name],  # what is released
+    "schedule": SCHEDULES,
+    "scores": MIXTURES,
+    "split": SPLITS,
+}
+"""Setting -> the table that it chooses from."""
+
+ALONE: Final[Mapping[str, Collection[Any]]] = {
+    "appearance": ["clip", "resnet101"],
+    "background": ["text", "learned"],
+    "colours": ["novel", "class"],
+    "ignored": ["masked", "negative"],
+    "metric": ["auto", "coco", "lvis"],
+    "mode": ["sliding", "whole"],
+    "part": ["train", "val"],
+    "pixels": ["imagenet", "clip"],
+    "regions": ["patches", "proposals"],
+    "release": [1, 2],
+    "synonyms": ["first", "mean"],
+    "train_clip": ["queries-values", "visual-attention", "none"],
+}
+"""Choices between two or three ways of one function, which need no table."""
+
+
+def settings_of_everything() -> list[type]:
+    """Every class of settings, nested ones and those of each method too."""
+    found: list[type] = []
+    waiting = [find(command.settings) for command in COMMANDS.values()]
+    waiting += [row.settings for row in DETECTORS.values()] + [row.settings for row in SEGMENTERS.values()]
+    while waiting:
+        kind = waiting.pop()
+        if kind not in found:
+            found.append(kind)
+            waiting += [leaf for part in kinds_of(kind).values() for leaf in leaves(part) if is_dataclass(leaf)]
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+def leaves(kind: Any) -> Iterator[Any]:
+    """A Literal whole, and everything else without its unions and tuples."""
+    if get_origin(kind) is Literal or not get_args(kind):
+        yield kind
+    else:
+        for part in get_args(kind):
+            yield from leaves(part)
+
+
+def choices_of(kind: type) -> dict[str, tuple[Any, ...]]:
+    return {
+        name: get_args(leaf)
+        for name, annotation in kinds_of(kind).items()
+        for leaf in leaves(annotation)
+        if get_origin(leaf) is Literal
+    }
+
+
+def test_the_walk_reaches_every_family() -> None:
+    names = {kind.__name__ for kind in settings_of_everything()}
+    assert names >= {"DistillConfig", "CatSegSettings", "SanSettings", "JudgeSettings", "BaronSettings", "SplitOptions"}
+
+
+@pytest.mark.parametrize("kind", settings_of_everything(), ids=lambda kind: kind.__name__)
+def test_choices_are_the_rows_of_their_table(kind: type) -> None:
+    for name, choices in choices_of(kind).items():
+        assert name in TABLES or name in ALONE, f"{kind.__name__}.{name} chooses, but from no table"
+        assert set(choices) == set(TABLES.get(name, ALONE.get(name, ()))), f"{kind.__name__}.{name}"
+
+
+def test_no_table_is_listed_for_nothing() -> None:
+    used = {name for kind in settings_of_everything() for name in choices_of(kind)}
+    assert used == {*TABLES, *ALONE}
