@@ -26,8 +26,8 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
+from clipself.backbones.tokens import Tokens, join_heads
 from clipself.backbones.transformer import require_blocks
-from clipself.backbones.trunk import Tokens, join_heads
 from clipself.distillation.clipself import ClipSelf
 from clipself.engine.optim import decay_groups
 from clipself.losses.cosine import cosine_loss

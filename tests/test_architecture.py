@@ -84,11 +84,12 @@ def test_no_import_runs_in_a_circle() -> None:
     needs = {}
     for name, path in paths.items():
         found = {
-            node.module
+            each
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom) and node.module in paths
+            if isinstance(node, ast.ImportFrom)
+            for each in (node.module, *(f"{node.module}.{one.name}" for one in node.names))
         }
-        needs[name] = found - {name}
+        needs[name] = found & set(paths) - {name}
     done: set[str] = set()
     while free := [name for name, needed in needs.items() if name not in done and needed <= done]:
         done.update(free)

@@ -142,7 +142,11 @@ NAMES: Final[Mapping[str, str]] = {
         f"{_SEGMENTATION}.san.{name}": f"{_SEGMENTATION}.san.model.{name}"
         for name in ("BLOCKED", "Head", "format_bias", "look", "pool_bias")
     },
-    "clipself.backbones.dense_clip.to_map": "clipself.backbones.trunk.to_map",
+    **{
+        f"clipself.backbones.{module}.{name}": f"clipself.backbones.tokens.{name}"
+        for module, names in (("dense_clip", ("to_map",)), ("trunk", ("join_heads", "split_heads", "to_map")))
+        for name in names
+    },
     "clipself.detection.DetectorSettings": "clipself.detection.detectors.table.make_settings",
     "clipself.detection.METHODS": "clipself.detection.detectors.table.DETECTORS",
     "clipself.detection.DetectTrainConfig": "clipself.detection.config.DetectionTrainConfig",

@@ -8,8 +8,9 @@ from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat, build_rotary_po
 from timm.models.eva import EvaAttention, EvaBlockPostNorm
 from torch import Tensor, nn
 
+from clipself.backbones.tokens import Tokens, split_heads
 from clipself.backbones.transformer import TransformerTrunk
-from clipself.backbones.trunk import Stage, Tokens, split_heads
+from clipself.backbones.trunk import Stage
 
 
 class EvaTrunk(TransformerTrunk):

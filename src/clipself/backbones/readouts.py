@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.trunk import Tokens, join_heads
+from clipself.backbones.tokens import Tokens, join_heads
 from clipself.choices import pick
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from clipself.backbones.conv import ConvTrunk
 from clipself.backbones.readouts import Readout, ReadoutContext, read_last_block
-from clipself.backbones.trunk import Stage, Tokens, join_heads, split_heads, to_map
+from clipself.backbones.tokens import Tokens, join_heads, split_heads, to_map
+from clipself.backbones.trunk import Stage
 from clipself.ops.positions import resize_position_table
 
 

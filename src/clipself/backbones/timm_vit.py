@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.backbones.tokens import Tokens, split_heads
 from clipself.backbones.transformer import TransformerTrunk
-from clipself.backbones.trunk import Stage, Tokens, split_heads
+from clipself.backbones.trunk import Stage
 
 
 class TimmVitTrunk(TransformerTrunk):

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clipself.backbones.readouts import Readout, ReadoutContext, read_last_block
-from clipself.backbones.trunk import ClipReading, Tokens, Trunk, join_heads, to_map
+from clipself.backbones.tokens import Tokens, join_heads, to_map
+from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.ops.positions import resize_position_table
-
-if TYPE_CHECKING:
-    from clipself.backbones.dense_clip import DenseCLIP
 
 
 class TransformerTrunk(Trunk):
@@ -203,7 +201,17 @@ class TransformerTrunk(Trunk):
         return joined_BNC + self.feed_forward(block, joined_BNC)
 
 
-def require_blocks(clip: "DenseCLIP", purpose: str) -> TransformerTrunk:
+class HasTrunk(Protocol):
+    """What `require_blocks` asks of a CLIP."""
+
+    name: str
+
+    @property
+    def trunk(self) -> Trunk:
+        """The view of its vision tower."""
+
+
+def require_blocks(clip: HasTrunk, purpose: str) -> TransformerTrunk:
     """The trunk of a CLIP, for what runs blocks and class token by itself.
 
     Raises:

@@ -2,16 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections import abc
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
+from clipself.backbones.readouts import Readout
+from clipself.backbones.tokens import Tokens
 from clipself.ops.patches import nearest_whole
 from clipself.renamed import old_names
-
-if TYPE_CHECKING:
-    from clipself.backbones.readouts import Readout
 
 __getattr__ = old_names(__name__)
 
@@ -29,31 +28,6 @@ class Stage:
 
     width: int
     stride: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tokens:
-    """Tokens on their way through the blocks.
-
-    Attributes:
-        tokens: (B, prefix + P, C), class token first where there is one, patches row by row.
-        grid: Rows and columns of the patches, P = rows * columns.
-        rope: Rotary table (P, 2 * head width) of a trunk that has one.
-        prefix: Tokens ahead of the patches.
-    """
-
-    tokens: Tensor
-    grid: tuple[int, int]
-    rope: Tensor | None = None
-    prefix: int = 1
-
-    def with_tokens(self, tokens: Tensor) -> "Tokens":
-        """The same grid and rotary table around other tokens."""
-        return replace(self, tokens=tokens)
-
-    def to_map(self) -> Tensor:
-        """The patches alone, (B, C, Y, X)."""
-        return to_map(self.tokens[:, self.prefix :], self.grid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +99,7 @@ class Trunk(ABC):
         taps: abc.Sequence[int],
         dense: bool,
         pooled: bool,
-        readout: "Readout",
+        readout: Readout,
         guide: Tensor | None = None,
     ) -> ClipReading:
         """One pass; embeddings are not normalised. See `DenseCLIP.read`."""
@@ -161,18 +135,3 @@ class Trunk(ABC):
                 f"resize or pad them to {fit[0]} x {fit[1]}"
             )
         return height // patch, width // patch
-
-
-def to_map(patches_BPC: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, Y * X, C), row by row -> (B, C, Y, X)."""
-    return patches_BPC.mT.reshape(patches_BPC.shape[0], -1, *grid)
-
-
-def split_heads(tokens_BNC: Tensor, num_heads: int) -> Tensor:
-    """(B, N, C) -> (B, h, N, C / h)."""
-    return tokens_BNC.reshape(*tokens_BNC.shape[:2], num_heads, -1).transpose(1, 2)
-
-
-def join_heads(heads_BhND: Tensor) -> Tensor:
-    """(B, h, N, C / h) -> (B, N, C)."""
-    return heads_BhND.transpose(1, 2).flatten(2)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.settings import MethodSettings
+from clipself.detection.detectors.table import make_settings
 from clipself.engine.config import RunConfig, Settings
 
 
@@ -27,7 +27,7 @@ class DetectionTrainConfig(RunConfig):
     """Text file of novel names: their boxes are dropped, their names stay out of the loss."""
     keep_empty: bool = False
     """Whether images without a base box are trained on; published recipes drop them."""
-    detector: MethodSettings = field(default_factory=FViTSettings)
+    detector: MethodSettings = field(default_factory=make_settings)
     """Which detector: its architecture, targets and scoring."""
     scales: tuple[float, float] = (0.1, 2.0)
     """Large-scale jitter; 1 1 turns it off."""

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from clipself.engine.config import RunConfig, Settings
 from clipself.renamed import old_names
-from clipself.segmentation.catseg.settings import CatSegSettings
+from clipself.segmentation.segmenters import make_settings
 from clipself.segmentation.settings import Mode, SegmenterSettings
 
 __getattr__ = old_names(__name__)
@@ -29,7 +29,7 @@ class SegmentationTrainConfig(RunConfig):
     """Text file of the classes to learn from, one a line; pixels of others are ignored. All of them if not given."""
     novel: Path | None = None
     """Text file of the classes that are withheld, one a line; their pixels are ignored."""
-    segmenter: SegmenterSettings = field(default_factory=CatSegSettings)
+    segmenter: SegmenterSettings = field(default_factory=make_settings)
     """Which segmenter: how it is built, what of it learns, by which loss."""
     crop: int = 320
     """Side of the training crops, in pixels."""

@@ -100,6 +100,9 @@ def make_settings(method: str = "catseg", /, **values: Any) -> SegmenterSettings
     return settings
 
 
+SegmenterSettings.make = make_settings
+
+
 def type_of(settings: SegmenterSettings) -> SegmenterType:
     """The row of some settings.
 

@@ -1,8 +1,8 @@
 """What the settings of every segmenter share; free of heavy imports so that `--help` is quick."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from clipself.engine.config import Settings
 
@@ -19,6 +19,8 @@ class SegmenterSettings(Settings):
     None: the model completes it.
     """
 
+    make: ClassVar[Callable[..., Any]]
+    """`segmenters.make_settings`: the table, which knows this class, says it."""
     method: str
     """Which segmenter (`clipself.segmentation.SEGMENTERS`)."""
 
@@ -29,9 +31,8 @@ class SegmenterSettings(Settings):
     @classmethod
     def from_table(cls, values: Mapping[str, Any]) -> "SegmenterSettings":
         """What `to_json` gave, or some settings of the segmenter that `method` names."""
-        from clipself.segmentation.segmenters import make_settings
-
-        return make_settings(**values)
+        made: SegmenterSettings = cls.make(**values)
+        return made
 
     def changed(self, changes: Mapping[str, Any]) -> "SegmenterSettings":
         """Some settings replaced; another `method` begins with its own defaults."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from clipself.backbones.conv import ConvTrunk
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.backbones.loading import build_clip
-from clipself.backbones.trunk import Stage, to_map
+from clipself.backbones.tokens import to_map
+from clipself.backbones.trunk import Stage
 
 STAGES = ((16, 4), (24, 2), (32, 2))
 """Channels of each stage, and how many times coarser than the one ahead."""

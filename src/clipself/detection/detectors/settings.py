@@ -1,8 +1,8 @@
 """What the settings of every detector share; free of heavy imports so that `--help` is quick."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from clipself.engine.config import Settings
 
@@ -15,6 +15,8 @@ class MethodSettings(Settings):
     `field(default=NAME, init=False)`, so that saved settings tell whose they are.
     """
 
+    make: ClassVar[Callable[..., Any]]
+    """`table.make_settings`: the table, which knows this class, says it."""
     method: str
     """Which detector (`clipself.detection.DETECTORS`); its recipe sets the constants that belong to it."""
     templates: str = "detection"
@@ -33,13 +35,10 @@ class MethodSettings(Settings):
     @classmethod
     def from_table(cls, values: Mapping[str, Any]) -> "MethodSettings":
         """What `to_json` gave, or some settings of the detector that `method` names."""
-        from clipself.detection.detectors.table import make_settings
-
-        return make_settings(**values)
+        made: MethodSettings = cls.make(**values)
+        return made
 
     def changed(self, changes: Mapping[str, Any]) -> "MethodSettings":
         """Some settings replaced; another `method` takes over what both detectors know."""
-        from clipself.detection.detectors.table import change_method
-
-        base = change_method(self, changes.get("method", self.method))
-        return type(base).from_table({**base.to_json(), **changes})
+        known = self.from_table({"method": changes.get("method", self.method)}).to_json()
+        return self.from_table({**{name: value for name, value in self.to_json().items() if name in known}, **changes})

@@ -75,16 +75,7 @@ def make_settings(method: str = "fvit", /, **values: Any) -> MethodSettings:
     return settings
 
 
-def change_method(settings: MethodSettings, method: str) -> MethodSettings:
-    """The settings of another detector, with all values that both know; the same where it is the same one.
-
-    Raises:
-        ValueError: There is no such detector.
-    """
-    if method == settings.method:
-        return settings
-    known = {each.name for each in fields(pick(DETECTORS, method, what="detection method").settings) if each.init}
-    return make_settings(method, **{name: value for name, value in settings.to_json().items() if name in known})
+MethodSettings.make = make_settings
 
 
 def build_detector(

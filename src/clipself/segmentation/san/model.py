@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.text import embed_names
+from clipself.backbones.tokens import Tokens, join_heads
 from clipself.backbones.transformer import TransformerTrunk, require_blocks
-from clipself.backbones.trunk import ClipReading, Tokens, join_heads
+from clipself.backbones.trunk import ClipReading
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.axes import unfold_axis
 from clipself.ops.masks import class_scores

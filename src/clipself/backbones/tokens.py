@@ -1,0 +1,45 @@
+"""Tokens on their way through a trunk, and the shapes that attention gives them."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
+    """Tokens on their way through the blocks.
+
+    Attributes:
+        tokens: (B, prefix + P, C), class token first where there is one, patches row by row.
+        grid: Rows and columns of the patches, P = rows * columns.
+        rope: Rotary table (P, 2 * head width) of a trunk that has one.
+        prefix: Tokens ahead of the patches.
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+    rope: Tensor | None = None
+    prefix: int = 1
+
+    def with_tokens(self, tokens: Tensor) -> "Tokens":
+        """The same grid and rotary table around other tokens."""
+        return replace(self, tokens=tokens)
+
+    def to_map(self) -> Tensor:
+        """The patches alone, (B, C, Y, X)."""
+        return to_map(self.tokens[:, self.prefix :], self.grid)
+
+
+def to_map(patches_BPC: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, Y * X, C), row by row -> (B, C, Y, X)."""
+    return patches_BPC.mT.reshape(patches_BPC.shape[0], -1, *grid)
+
+
+def split_heads(tokens_BNC: Tensor, num_heads: int) -> Tensor:
+    """(B, N, C) -> (B, h, N, C / h)."""
+    return tokens_BNC.reshape(*tokens_BNC.shape[:2], num_heads, -1).transpose(1, 2)
+
+
+def join_heads(heads_BhND: Tensor) -> Tensor:
+    """(B, h, N, C / h) -> (B, N, C)."""
+    return heads_BhND.transpose(1, 2).flatten(2)
