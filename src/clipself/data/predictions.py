@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from clipself.data.images import FoundPicture, FoundPictures, read_image, write_index_map
+from clipself.data.images import FoundPicture, FoundPictures, write_index_map
 from clipself.files import write_atomically, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class PredictionFolder:
         for picture in tqdm(self.listed, unit="image", disable=len(self.listed) < 2, leave=False):
             image = None
             with self.attempt(picture):
-                image = read_image(picture.path)
+                image = picture.read()
             if image is not None:
                 yield picture, image
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from clipself.data.images import find_pictures
 from clipself.data.predictions import PredictionFolder
 from clipself.detection.config import DetectionPredictConfig
 from clipself.detection.detector import open_detector
 from clipself.detection.results import to_coco, to_records
-from clipself.engine.resolve import resolve
+from clipself.engine.pictures import resolve_pictures
 from clipself.structures import Detections
 from clipself.text.names import parse_names
 from clipself.text.templates import spoken_name
@@ -44,14 +43,14 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
 
     Args:
         config: All settings; or give them as keywords.
-        options: Fields of `DetectionPredictConfig`.
+        options: Fields of `DetectionPredictConfig`; `images` may hold opened pictures too (PIL, arrays, tensors).
 
     Raises:
         ValueError: Names are missing or doubled, or no image can be read.
         FileNotFoundError: An image or the detector is missing.
     """
-    config = resolve(DetectionPredictConfig, None, config, **options)
-    listed, detector = find_pictures(config.images), open_detector(config.checkpoint, device=config.device)
+    config, listed = resolve_pictures(DetectionPredictConfig, config, **options)
+    detector = open_detector(config.checkpoint, device=config.device)
     names = parse_names(config.names).names if config.names else tuple(detector.trained_names)
     detector.use(names)
     known = detector.trained_names if config.colours == "novel" else None

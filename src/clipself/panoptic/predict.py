@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.backbones.devices import pick_device
-from clipself.data.images import IGNORED, IGNORED_16, FoundPicture, FoundPictures, find_pictures
+from clipself.data.images import IGNORED, IGNORED_16, FoundPicture, FoundPictures
 from clipself.data.panoptic import PanopticWriter
 from clipself.data.predictions import PredictionFolder
-from clipself.engine.resolve import resolve
+from clipself.engine.pictures import resolve_pictures
 from clipself.panoptic.config import PanopticPredictConfig
 from clipself.panoptic.generators.table import generator_of, tell_files
 from clipself.panoptic.judge import open_judge
@@ -60,15 +60,15 @@ def predict_panoptic(
 
     Args:
         config: All settings, or a file of them; or give them as keywords.
-        options: Fields of `PanopticPredictConfig`; paths may be strings, tables stand for nested settings.
+        options: Fields of `PanopticPredictConfig`; paths may be strings, tables stand for nested settings, and `images`
+            may hold opened pictures (PIL, arrays, tensors).
 
     Raises:
         ValueError: There are no names, one is given twice, or masks, scores and model do not fit.
         FileNotFoundError: A picture, the masks or a model is missing.
     """
-    config = resolve(PanopticPredictConfig, None, config, **options)
+    config, pictures = resolve_pictures(PanopticPredictConfig, config, **options)
     vocabulary = parse_names(config.names, stuff=config.stuff)
-    pictures = find_pictures(config.images)
     device = pick_device(config.device)
     generator = generator_of(config.checkpoint, config.masks, device=device)
     tell_files(generator, list(map(str, pictures.paths)))

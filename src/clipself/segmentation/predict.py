@@ -7,9 +7,8 @@ from typing import Any
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.refinement import refinement_of
-from clipself.data.images import find_pictures
 from clipself.data.predictions import PredictionFolder
-from clipself.engine.resolve import resolve
+from clipself.engine.pictures import resolve_pictures
 from clipself.segmentation.checkpoint import SEGMENTER, load_segmenter
 from clipself.segmentation.config import SegmentationPredictConfig
 from clipself.segmentation.results import to_coco
@@ -30,7 +29,7 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
 
     Args:
         config: All settings, also as a table or a file; or give them as keywords.
-        options: Fields of `SegmentationPredictConfig`.
+        options: Fields of `SegmentationPredictConfig`; `images` may hold opened pictures too (PIL, arrays, tensors).
 
     Returns:
         `results.json`: for each picture its classes with their share of the pixels; what was listed, read, left out.
@@ -39,8 +38,7 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
         ValueError: There are no names, no picture can be read, or a model does not fit.
         FileNotFoundError: A file is missing.
     """
-    config = resolve(SegmentationPredictConfig, None, config, **options)
-    listed = find_pictures(config.images)
+    config, listed = resolve_pictures(SegmentationPredictConfig, config, **options)
     segmenter = open_segmenter(
         config.checkpoint, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
         names=config.names, readout=config.readout, templates=config.templates, device=config.device,

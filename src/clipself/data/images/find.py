@@ -3,12 +3,14 @@
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeGuard
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from clipself.data.images.formats import PLUGIN_OF, is_readable
 from clipself.data.images.names import distinct_names, relative_files
@@ -28,18 +30,24 @@ SUFFIXES: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundPicture:
-    """One picture file.
+    """One picture, a file or an opened one.
 
     Attributes:
-        path: As it was given, or below the folder that was given.
+        path: As it was given, or below the folder that was given; of an opened picture its file, or its number.
         file: Its path below what was searched, "/" between folders: what a COCO file calls `file_name`.
         name: Of what is made of it: `file` without suffix where that tells it from all others; always relative and
             short enough for any file system.
+        opened: The picture itself, where it was given so.
     """
 
     path: Path
     file: str
     name: str
+    opened: Picture | None = field(default=None, compare=False, repr=False)
+
+    def read(self) -> Image.Image:
+        """Its pixels; errors as of `read_image`."""
+        return read_image(self.path if self.opened is None else self.opened)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,37 +84,35 @@ class FoundPictures:
         return f"{said}; passed over: {', '.join(parts)}{f' and {rest} others' if rest else ''}"
 
 
-def find_pictures(inputs: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]) -> FoundPictures:
+def find_pictures(inputs: Sequence[Picture] | Picture) -> FoundPictures:
     """Lists the pictures of files and folders; tells in one line what it passed over.
 
     Folders are searched at any depth, links to folders too, each folder once, so that links may lead back. Hidden files
     are left out. A file that is named itself is taken whatever its suffix is.
 
     Args:
-        inputs: Files and folders, or a single one.
+        inputs: Files, folders, and whatever else `read_image` takes; one or several.
 
     Raises:
         FileNotFoundError: An input is not there, or there is no picture in all of them.
-        ValueError: There are no inputs.
+        ValueError: There are no inputs, or one is nothing that shows a picture.
     """
-    given = [Path(one) for one in ([inputs] if isinstance(inputs, str | os.PathLike) else inputs)]
+    given = list_pictures(inputs)
     if not given:
         raise ValueError("there are no pictures; pass files or folders")
     passed_over: Counter[str] = Counter()
-    found: dict[Path, Path] = {}
-    for path in given:
+    found: dict[str, tuple[Path, Picture | None]] = {}
+    for number, one in enumerate(given, start=1):
+        if not _is_path(one):
+            found[f"opened {number}"] = (_label(one, number), one)
+            continue
+        path = Path(one)
         if not path.exists():
             raise FileNotFoundError(f"no image at {path}; check the path")
-        for one in _search(path, passed_over) if path.is_dir() else (path,):
-            found.setdefault(Path(os.path.abspath(one)), one)
-    roots = [path if path.is_dir() else path.parent for path in given]
-    files = relative_files(found, roots)
-    pictures = tuple(
-        FoundPicture(path=path, file=file, name=name)
-        for path, file, name in zip(found.values(), files, distinct_names(files), strict=True)
-    )
-    listed = FoundPictures(pictures=pictures, passed_over=dict(passed_over))
-    if not pictures:
+        for file in _search(path, passed_over) if path.is_dir() else (path,):
+            found.setdefault(os.path.abspath(file), (file, None))
+    listed = FoundPictures(pictures=_named(given, list(found.values())), passed_over=dict(passed_over))
+    if not found:
         looked = f"looked at any depth for {', '.join(sorted(SUFFIXES))}"
         beside = listed.describe().partition("; ")[2]
         raise FileNotFoundError(
@@ -115,6 +121,27 @@ def find_pictures(inputs: Iterable[str | os.PathLike[str]] | str | os.PathLike[s
     if passed_over:
         log.info("%s", listed.describe())
     return listed
+
+
+def _label(picture: Any, number: int) -> Path:
+    """What an opened picture is called: after its file where it knows that, else by its number."""
+    if not isinstance(picture, Image.Image | np.ndarray | Tensor):
+        read_image(picture)  # says what a picture is
+    return Path(str(getattr(picture, "filename", "") or f"picture_{number}"))
+
+
+def _named(given: Sequence[Picture], found: Sequence[tuple[Path, Picture | None]]) -> tuple[FoundPicture, ...]:
+    folders = [path if path.is_dir() else path.parent for path in map(Path, filter(_is_path, given))]
+    below = iter(relative_files([path for path, opened in found if opened is None], folders))
+    files = [next(below) if opened is None else path.name for path, opened in found]
+    return tuple(
+        FoundPicture(path=path, file=file, name=name, opened=opened)
+        for (path, opened), file, name in zip(found, files, distinct_names(files), strict=True)
+    )
+
+
+def _is_path(picture: Picture) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(picture, str | os.PathLike)
 
 
 def read_all(pictures: Sequence[Picture] | Picture) -> list[Image.Image]:
@@ -127,14 +154,11 @@ def read_all(pictures: Sequence[Picture] | Picture) -> list[Image.Image]:
         FileNotFoundError: An input is not there.
         ValueError: There are none, or none can be read.
     """
-    given = list_pictures(pictures)
-    files = [one for one in given if isinstance(one, str | os.PathLike)]
-    listed: list[Picture] = [*(find_pictures(files).paths if files or not given else ())]
-    listed += [one for one in given if not isinstance(one, str | os.PathLike)]
+    listed = find_pictures(pictures)
     read, said = [], ""
     for one in listed:
         try:
-            read.append(read_image(one))
+            read.append(one.read())
         except ValueError as error:
             said = said or str(error)
             log.warning("%s; it is left out", error)
