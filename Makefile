@@ -3,19 +3,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ROOMS := $(patsubst src/clipself/%/__init__.pyi,%,$(wildcard src/clipself/*/__init__.pyi))
 PYTHON ?= python3
+TORCH_INDEX ?=
 
 .PHONY: install quickstart format lint types test test-all test-gpu docs bench check clean
 
 install: $(VENV)/.installed
 
-# uv where it is there, else the standard library's venv with pip.
+# uv where it is there, else the standard library's venv with pip. TORCH_INDEX=URL takes torch from an index of its own,
+# such as that of the CPU wheels.
 $(VENV)/.installed: pyproject.toml
-	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python '>=3.11' $(VENV) && uv pip install --python $(BIN)/python -e '.[dev]'; \
+	@set -e; if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python '>=3.11' $(VENV); install="uv pip install --python $(BIN)/python"; \
 	else \
 		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
-	fi
+		install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \
+	fi; \
+	$(if $(TORCH_INDEX),$$install --index-url '$(TORCH_INDEX)' torch torchvision;) $$install -e '.[dev]'
 	@touch $@
 
 quickstart: install
@@ -40,7 +43,7 @@ test-gpu: install
 	$(BIN)/pytest -m gpu --runslow
 
 docs: install
-	$(BIN)/pdoc -o build/docs clipself $(addprefix clipself.,$(ROOMS))
+	$(BIN)/pdoc -d google -o build/docs clipself $(addprefix clipself.,$(ROOMS))
 
 bench: install
 	$(BIN)/python benchmarks/distill_step.py

@@ -1,0 +1,122 @@
+"""What README and docs print works: commands parse, flags exist, blocks run."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from tests.support.pages import PAGES, ROOT, flags, shell_commands
+
+import clipself
+from clipself.cli.commands import COMMANDS, find
+from clipself.cli.read import read_words
+from clipself.renamed import FIELDS, MODULES, NAMES
+
+SHELL = [(page.name, words) for page in PAGES for words in shell_commands(page)]
+CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+GENERAL = {"help", "version", "quiet", "recipe", "config"}
+"""Flags that every command, or every training, knows."""
+OTHERS = {"nproc-per-node", "nnodes", "rdzv-endpoint", "runslow", "index-url"}
+"""Flags of torchrun, pytest and pip."""
+
+
+def command_of(words: list[str]) -> str | None:
+    return next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+
+
+def read(words: list[str]) -> Any:
+    name = command_of(words)
+    assert name is not None, f"no such command: {words}"
+    row = COMMANDS[name]
+    recipes = find(row.recipes) if row.recipes else None
+    return read_words(find(row.settings), words[len(name.split()) :], command=name, about="", recipes=recipes)
+
+
+def flags_of(settings: type, before: str = "") -> Iterator[str]:
+    """Every flag of a class of settings, of what it nests, and of all classes that may stand there."""
+    for name, kind in get_type_hints(settings).items():
+        if is_dataclass(kind) and isinstance(kind, type):
+            for one in family_of(kind):
+                yield from flags_of(one, f"{before}{name}.")
+        yield f"{before}{name}".replace("_", "-")
+        yield f"{before}no-{name}".replace("_", "-")
+
+
+def family_of(kind: type) -> list[type]:
+    return [kind, *(one for child in kind.__subclasses__() for one in family_of(child))]
+
+
+def known_flags(name: str) -> set[str]:
+    for table in ("detection.detectors.table:DETECTORS", "segmentation.segmenters:SEGMENTERS"):
+        find(table)  # its settings are classes by now
+    return set(flags_of(find(COMMANDS[name].settings))) | GENERAL
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=f"{page}: {shlex.join(words)}") for page, words in SHELL])
+def test_every_printed_command_is_understood(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words[0] == "help":
+        assert len(words) == 1 or command_of(words[1:])
+        return
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "runs/mine/config.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(json.dumps({"data": "photos", "out": "runs/mine"}))
+    read([word for word in words if word != "--quiet"])
+    assert "is now" not in capsys.readouterr().err, "an old flag"
+
+
+def test_every_command_is_on_a_page() -> None:
+    assert {command_of(words) for _, words in SHELL} >= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_flag_on_a_page_is_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"python (?:benchmarks|recipes)/[^`]*|`train\.py [^`]*`|`--(?:sizes|models)[^`]*`", "", text)
+    known = OTHERS.union(*map(known_flags, COMMANDS))
+    assert flags(text) <= known
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_commands_within_sentences_are_ones(page: Path) -> None:
+    for span in re.findall(r"`clipself ([a-z][^`]*)`", re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))):
+        words = span.split()
+        if words[0] == "help":
+            continue
+        name = command_of(words)
+        families = {one.split()[0] for one in COMMANDS}
+        assert name or set(words) <= families, span
+        if name:
+            assert flags(span) <= known_flags(name), span
+
+
+def renamed_rows() -> Iterator[tuple[str, str, str]]:
+    """(command, old, new) of the table in the list of changes; "judge.*" is the old name behind a dot."""
+    for line in CHANGES.split("### Renamed")[1].split("\n## ")[0].splitlines():
+        cells = [re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and all(cells):
+            ((command,), olds, (new,)) = cells
+            yield from ((command, old, new.replace("*", old)) for old in olds)
+
+
+def test_every_renamed_setting_is_in_the_list_of_changes() -> None:
+    command = {row.settings.split(":")[1]: name for name, row in COMMANDS.items()}
+    expected = {(command[kind], old, new) for kind, table in FIELDS.items() for old, new in table.items()}
+    assert set(renamed_rows()) == expected
+
+
+def test_every_renamed_name_is_in_the_list_of_changes() -> None:
+    told = set(re.findall(r"`([\w.]+)`", CHANGES.split("### Renamed")[1]))
+    assert {module.removeprefix("clipself.") for module in MODULES} <= told
+    assert {old.rpartition(".")[2] for old in NAMES} <= {old.rpartition(".")[2] for old in told}
+
+
+def test_the_start_page_of_the_reference_links_to_every_room() -> None:
+    rooms = {path.parent.name for path in (ROOT / "src/clipself").glob("*/__init__.pyi")}
+    assert rooms == set(re.findall(r"`clipself\.(\w+)`", clipself.__doc__ or ""))
