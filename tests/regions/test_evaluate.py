@@ -22,7 +22,7 @@ class FourThings:
     """One picture of 64 x 64; a red, a green and two blue quarters; the blue ones are stuff."""
 
     class_names = ["red", "green", "blue"]  # noqa: RUF012
-    class_ids = [1, 2, 3]  # noqa: RUF012
+    class_ids: list[int | str] = [1, 2, 3]  # noqa: RUF012
     class_is_thing = [True, True, False]  # noqa: RUF012
 
     def __len__(self) -> int:
