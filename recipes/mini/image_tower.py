@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import clipself.backbones.mini_tower  # noqa: F401  registers the tower
-from clipself.backbones.readouts import find_readout, read_last_block
+from clipself.backbones.readouts import ReadoutContext, find_readout, read_last_block
 from clipself.backbones.timm_vit import TimmVitTrunk
-from clipself.backbones.trunk import Sequence
+from clipself.backbones.trunk import Tokens
 from clipself.engine.precision import make_precision
 
 STEPS, SAVE_EVERY = 3500, 100
@@ -53,9 +53,11 @@ class Blocks(nn.Module):
         first = (trunk.cls_token + trunk.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         tokens = trunk.norm_pre(torch.cat([first, tokens], dim=1))
         view = TimmVitTrunk(SimpleNamespace(trunk=trunk, head=nn.Identity()))
-        sequence = Sequence(tokens=trunk.blocks[:-1](tokens), grid=view.native_grid)
-        patches = read_last_block(view, sequence, readout=find_readout("value"))[:, 1:]
-        return view.pool_class_token(sequence), F.normalize(view.head(patches), dim=-1).mean(1)
+        sequence = Tokens(tokens=trunk.blocks[:-1](tokens), grid=view.native_grid)
+        # "value" looks at the tokens alone, of which some may be left out.
+        context = ReadoutContext(trunk=view, entered=(sequence,), images_B3HW=features, guide_BCyx=features)
+        patches = read_last_block(context, find_readout("value")).tokens[:, 1:]
+        return view.pool(sequence), F.normalize(view.head(patches), dim=-1).mean(1)
 
 
 class Targets:
