@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -148,6 +148,15 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Writes a value as indented JSON atomically; see `write_atomically`."""
     return write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """Tables and lists with None for NaN, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(held) for held in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def read_text(path: str | Path) -> str:

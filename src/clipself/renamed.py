@@ -160,6 +160,10 @@ NAMES: Final[Mapping[str, str]] = {
         for module in ("", ".vocab")
         for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
     },
+    **{
+        f"clipself.detection.evaluate.{name}": f"clipself.detection.report.{name}"
+        for name in ("HEADINGS", "compare_reports")
+    },
     "clipself.regions.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
     "clipself.regions.config.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
     "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",

@@ -13,6 +13,7 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
+from clipself.data.coco.report import drawn_scenes
 from clipself.data.labelled import LabelledImage
 from clipself.regions.evaluate import evaluate_regions, score_regions
 from clipself.regions.report import compare_reports
@@ -24,6 +25,7 @@ class FourThings:
     class_names = ["red", "green", "blue"]  # noqa: RUF012
     class_ids: list[int | str] = [1, 2, 3]  # noqa: RUF012
     class_is_thing = [True, True, False]  # noqa: RUF012
+    report = drawn_scenes(1)
 
     def __len__(self) -> int:
         return 1
@@ -95,7 +97,7 @@ def test_several_models_side_by_side(tmp_path: Path) -> None:
         out=tmp_path / "out", device="cpu",
     )  # fmt: skip
     assert [report.scores["boxes"].regions for report in reports] == [2, 2]
-    assert len(compare_reports(reports).splitlines()) == 6
+    assert len(compare_reports(reports).splitlines()) == 7
     assert models[1] in compare_reports(reports)
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".png"}
 

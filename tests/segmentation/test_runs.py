@@ -71,6 +71,7 @@ def test_a_trained_model_is_evaluated_and_used(method: str, options: str, capsys
     assert run(f"segment evaluate --checkpoint {method}-whole {val} {told}") == 0
     printed = capsys.readouterr().out
     assert "mIoU novel" in printed
+    assert printed.splitlines()[1].split() == ["IoU", "acc", "class"]  # --per-class
     assert "2 of 2 pictures" in printed
     (scores,) = Path(f"{method}-eval").rglob("scores.json")
     held = json.loads(scores.read_text())

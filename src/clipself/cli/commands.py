@@ -15,8 +15,8 @@ class Command:
         settings: "module:Class" of its settings, whose docstring is the help where `about` is empty.
         run: "module:function" of a config, or of its fields as keywords where the settings are of this room.
         recipes: "module:TABLE" of complete settings, for trainings.
-        show: "module:function" from the result to the text that is printed; `to_table` or `str` if empty, and nothing
-            if it is None, where the function has printed its tables as they came.
+        show: "module:function" from the result to the text that is printed; `to_table` or `str` if empty.
+        told: Fields of the settings that `show` takes as keywords.
         about: First paragraph of the help.
         more: "module:function" whose lines follow in the help.
     """
@@ -25,7 +25,8 @@ class Command:
     settings: str
     run: str
     recipes: str = ""
-    show: str | None = ""
+    show: str = ""
+    told: tuple[str, ...] = ()
     about: str = ""
     more: str = ""
 
@@ -87,13 +88,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
         does="mIoU of trained segmenters, on base and novel classes",
         settings="segmentation.config:SegmentationEvaluateConfig",
         run="segmentation.evaluate:evaluate_segmenters",
-        show=None,
+        show="segmentation.report:compare_reports",
+        told=("per_class",),
     ),
     "segment table": Command(
         does="mIoU without training: every readout on every model",
         settings="segmentation.config:SegmentationTableConfig",
         run="segmentation.training_free.table:training_free_table",
-        show=None,
+        show="segmentation.report:compare_reports",
     ),
     "segment predict": Command(
         does="name every pixel of pictures and draw it",
@@ -117,7 +119,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         does="AP of a detector on novel, base and all classes, COCO or LVIS",
         settings="detection.config:DetectionEvaluateConfig",
         run="detection.evaluate:evaluate_detector",
-        show=None,
+        show="detection.report:compare_reports",
         about="AP50 of novel, base and all classes (COCO files), or federated APr, APc, APf (LVIS files).",
     ),
     "detect predict": Command(
@@ -155,7 +157,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         does="PQ, mask AP and mIoU of any masks, judged by CLIP, by the generator, or both",
         settings="panoptic.config:PanopticEvaluateConfig",
         run="panoptic.evaluate:evaluate_panoptic",
-        show=None,
     ),
     "panoptic predict": Command(
         does="segment pictures by names: panoptic PNGs, JSON, drawings",

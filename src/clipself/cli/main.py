@@ -97,14 +97,14 @@ def run_command(name: str, words: Sequence[str]) -> int:
     if isinstance(result, int):
         return result
     is_main = os.environ.get("RANK", "0") == "0"  # a result is told once, however many processes there are
-    if is_main and result is not None and command.show is not None:
-        print(printable(_text_of(result, command)))
+    if is_main and result is not None:
+        print(printable(_text_of(result, command, **{name: getattr(config, name) for name in command.told})))
     return 0
 
 
-def _text_of(result: Any, command: Command) -> str:
+def _text_of(result: Any, command: Command, **told: Any) -> str:
     if command.show:
-        return str(find(command.show)(result))
+        return str(find(command.show)(result, **told))
     if isinstance(result, list):
         return "\n".join(map(str, result))
     return str(result.to_table() if hasattr(result, "to_table") else result)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipself.data.coco.instances import read_instances
 from clipself.data.coco.kinds import Opened, open_coco
+from clipself.data.coco.report import ReadReport
 from clipself.data.coco.rows import Id, check_picture_size
 from clipself.data.coco.segments import UNUSABLE, Segments, pack
 from clipself.data.coco.segments import decode_segmentation as decode_segmentation
@@ -36,6 +37,8 @@ class LabelledImages(Protocol):
     class_ids: list[Id]
     class_names: list[str]
     class_is_thing: list[bool]
+    report: ReadReport
+    """What was read of what is listed."""
 
     def __len__(self) -> int:
         """How many images there are."""

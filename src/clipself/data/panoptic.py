@@ -12,6 +12,7 @@ from PIL import Image
 
 from clipself.data.coco.kinds import Opened
 from clipself.data.coco.panoptic import PanopticRows, read_panoptic
+from clipself.data.coco.report import ReadReport, drawn_scenes
 from clipself.data.coco.rows import Id
 from clipself.data.images import check_size, read_image, read_segment_ids, segment_colours
 from clipself.data.scenes.art import THINGS
@@ -54,6 +55,8 @@ class PanopticImages(Protocol):
     class_ids: list[Id]
     class_names: list[str]
     class_is_thing: list[bool]
+    report: ReadReport
+    """What was read of what is listed."""
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -133,7 +136,7 @@ class ScenePanoptic:
     """
 
     def __init__(self, maker: SceneMaker, count: int) -> None:
-        self.maker, self.count = maker, count
+        self.maker, self.count, self.report = maker, count, drawn_scenes(count)
         self.class_names = list(CLASSES)
         self.class_ids: list[Id] = list(range(1, len(CLASSES) + 1))
         self.class_is_thing = [name in THINGS for name in CLASSES]

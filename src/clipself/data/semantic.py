@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clipself.data.coco.report import Notes, ReadReport, drawn_scenes
 from clipself.data.images import (
     IGNORED,
     IGNORED_16,
@@ -56,6 +57,8 @@ class SemanticImages(Protocol):
     ignore_label: int
     image_names: list[str]
     """What the set calls its pictures, wherever it lies."""
+    report: ReadReport
+    """What was read of what is listed."""
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -108,12 +111,14 @@ class IndexMaps:
                 f"{labels}; a/b.jpg belongs to a/b.png"
             )
         self.image_names = [path.relative_to(images).as_posix() for path, _ in self.pairs]
-        alone = [path for path in pictures if path.relative_to(images).with_suffix("") not in maps]
-        if alone:
-            log.warning(
-                "%d of %d pictures in %s have no map in %s and are left out, the first is %s",
-                len(alone), len(pictures), images, labels, alone[0].relative_to(images),
-            )  # fmt: skip
+        notes, paired = Notes(), {path for path, _ in self.pairs}
+        for path in pictures:
+            if path not in paired:
+                notes.add(f"pictures have no map in {labels} and are left out", path.relative_to(images).as_posix())
+        self.report = ReadReport(
+            source=str(images), kind="index maps", listed={"pictures": len(pictures), "maps": len(maps)},
+            read={"pictures": len(self.pairs), "maps": len(self.pairs)}, remarks=notes.remarks(),
+        ).tell()  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -171,7 +176,7 @@ class SceneMaps:
     """
 
     def __init__(self, maker: SceneMaker, count: int) -> None:
-        self.maker, self.count = maker, count
+        self.maker, self.count, self.report = maker, count, drawn_scenes(count)
         self.class_names, self.ignore_label = list(CLASSES), IGNORED
         self.image_names = [f"scene {index}" for index in range(count)]
 
@@ -209,6 +214,7 @@ class SomeClasses:
                 else "there are no classes to keep; name at least one"
             )
         self.data, self.ignore_label, self.image_names = data, data.ignore_label, data.image_names
+        self.report = data.report
         kept = [place for place, name in enumerate(data.class_names) if name in set(names)]
         self.class_names = [data.class_names[place] for place in kept]
         self.rank = torch.full((max(data.ignore_label, len(data.class_names)) + 1,), data.ignore_label)

@@ -2,83 +2,32 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from clipself.data.coco.instances import Instances, read_instances
-from clipself.data.coco.report import ReadReport
 from clipself.data.coco.write import truth_rows
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.config import DetectionEvaluateConfig
 from clipself.detection.detector import open_detector
 from clipself.detection.protocol import NamedDetector
+from clipself.detection.report import DetectionReport, class_table
 from clipself.detection.results import to_coco
 from clipself.engine.resolve import resolve
 from clipself.files import read_json, write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
-from clipself.text.printable import printable
+from clipself.renamed import old_names
 from clipself.text.templates import spoken_name
 from clipself.text.vocabulary import load_vocabulary
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DetectionReport:
-    """Scores of one detector.
-
-    Attributes:
-        title: What was scored.
-        images: How many images.
-        listed: How many the data set has.
-        reading: What was read of the annotations against what they list.
-        summary: Name -> value in percent.
-        per_class: Rows of name, group and values in percent.
-        results: COCO results of all images.
-    """
-
-    title: str
-    images: int
-    listed: int
-    reading: ReadReport
-    summary: Mapping[str, float]
-    per_class: tuple[Mapping[str, Any], ...]
-    results: tuple[Mapping[str, Any], ...]
-
-    @property
-    def without_truth(self) -> list[str]:
-        """Classes that have nothing to be found in these images; no mean counts them."""
-        return [str(row["name"]) for row in self.per_class if row["AP50"] != row["AP50"]]
-
-    def counts(self) -> str:
-        """What was scored, in one line."""
-        absent, classes = self.without_truth, len(self.per_class)
-        some = f" (none of {', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''})" if absent else ""
-        return f"{self.images} of {self.listed} images, {classes - len(absent)} of {classes} classes occur{some}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without the detections."""
-        return {
-            "title": self.title,
-            "images": self.images,
-            "listed": self.listed,
-            "annotations": self.reading.to_json(),
-            "classes": len(self.per_class),
-            "classes_without_truth": self.without_truth,
-            "summary": {name: _plain(value) for name, value in self.summary.items()},
-            "per_class": [{name: _plain(value) for name, value in row.items()} for row in self.per_class],
-        }
-
-
-def _plain(value: Any) -> Any:
-    """NaN is not JSON."""
-    return None if isinstance(value, float) and value != value else value
+__getattr__ = old_names(__name__)
 
 
 def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **options: Any) -> list[DetectionReport]:
-    """Scores a trained detector, prints the table and writes results and JSON.
+    """Scores a trained detector; writes results and JSON where asked.
 
     Args:
         config: All settings; or give them as keywords.
@@ -117,7 +66,6 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
         reports.append(report)
     if len(reports[0].without_truth) == len(reports[0].per_class):
         raise ValueError(f"{data.source}: nothing is labelled in the {reports[0].images} images that were looked at")
-    print(printable(compare_reports(reports)))
     if config.out is not None:
         for report, suffix in zip(reports, ("", *(f"_{place}" for place in range(1, len(reports)))), strict=True):
             write_text(config.out / f"results{suffix}.json", json.dumps(list(report.results)))
@@ -221,30 +169,3 @@ def _class_rows(classes: ClassSplit, scores: DetectionScores) -> Iterator[Mappin
             "AP": 100 * scores.ap_per_class.get(category, float("nan")),
             "AP50": 100 * scores.ap50_per_class.get(category, float("nan")),
         }
-
-
-def compare_reports(reports: Sequence[DetectionReport]) -> str:
-    """One line a report, in percent."""
-    names = [name for name in HEADINGS if any(name in report.summary for report in reports)]
-    width = max(10, *(len(report.title) for report in reports))
-    head = " " * width + "".join(f"{name:>12}" for name in names)
-    lines = [
-        f"{report.title:<{width}}" + "".join(f"{report.summary.get(name, float('nan')):12.1f}" for name in names)
-        for report in reports
-    ]
-    return "\n".join([f"{reports[0].counts()}; percent", head, *lines])
-
-
-HEADINGS = ("AP50 novel", "AP50 base", "AP50 all", "AP", "AP50", "APr", "APc", "APf", "AR@300")
-
-
-def class_table(report: DetectionReport) -> str:
-    """One line a class, best first."""
-    rows = sorted(
-        report.per_class, key=lambda row: (row["group"], -(row["AP50"] if row["AP50"] == row["AP50"] else -1))
-    )
-    width = max(len(str(row["name"])) for row in rows)
-    return "\n".join(
-        [f"{'class':<{width}}  group   AP    AP50"]
-        + [f"{row['name']:<{width}}  {row['group']:<5} {row['AP']:6.1f} {row['AP50']:6.1f}" for row in rows]
-    )

@@ -22,13 +22,12 @@ from clipself.panoptic.mixture import MIXTURES, mix_scores, seen_by
 from clipself.panoptic.report import PanopticReport
 from clipself.panoptic.settings import Rules
 from clipself.panoptic.to_maps import finish, resize_masks
-from clipself.text.printable import printable
 
 
 def evaluate_panoptic(
     config: PanopticEvaluateConfig | Mapping[str, Any] | str | Path | None = None, /, **options: Any
 ) -> PanopticReport:
-    """Evaluates what the settings name; prints the table, writes JSON, predictions and pictures where asked.
+    """Evaluates what the settings name; writes JSON, predictions and pictures where asked.
 
     Args:
         config: All settings, or a file of them; or give them as keywords.
@@ -62,7 +61,6 @@ def evaluate_panoptic(
         generator, judges, data, scores=config.scores, rules=config.rules, limit=config.limit, folder=folder,
         settings=plain_values(config),
     )  # fmt: skip
-    print(printable(report.to_table()))
     if folder is not None:
         folder.close()
         report.write(folder.folder / "scores.json")
@@ -128,6 +126,7 @@ def score_panoptic(
         rows=tuple(meter.row(model=title, scores=name) for (title, name), meter in meters.items()),
         images=count,
         listed=len(data),
+        reading=data.report,
         without_masks=without_masks,
         class_names=tuple(data.class_names),
         without_truth=next(iter(meters.values())).without_truth(data.class_names),

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from clipself.files import write_json
+from clipself.data.coco.report import ReadReport
+from clipself.files import without_nan, write_json
 from clipself.metrics.panoptic_quality import PanopticScores
 
 SHOWN = 8
@@ -49,6 +50,7 @@ class PanopticReport:
         rows: One for each model and way of scoring.
         images: How many pictures were seen.
         listed: How many the data holds.
+        reading: What was read of the annotations against what they list.
         without_masks: Pictures for which there was no mask at all.
         class_names: The vocabulary.
         without_truth: Classes of which no picture has a segment.
@@ -58,6 +60,7 @@ class PanopticReport:
     rows: tuple[PanopticRow, ...]
     images: int
     listed: int
+    reading: ReadReport
     without_masks: int
     class_names: tuple[str, ...]
     without_truth: tuple[str, ...]
@@ -91,7 +94,7 @@ class PanopticReport:
             for line in table
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*self._counts(), *lines])
+        return "\n".join([*self._counts(), *lines, self.reading.to_line()])
 
     def _counts(self) -> list[str]:
         """What was read of what is listed, and what there was nothing to score of."""
@@ -106,8 +109,9 @@ class PanopticReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, NaN as None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
-        return plain
+        held = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "reading"}
+        plain: dict[str, Any] = without_nan({**held, "rows": [asdict(row) for row in self.rows]})
+        return {**plain, "annotations": self.reading.to_json()}
 
     def write(self, path: str | Path) -> Path:
         """Writes the JSON, atomically."""
@@ -124,11 +128,3 @@ def _numbers(row: PanopticRow) -> Sequence[float]:
 
 def _cell(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.1f}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(held) for key, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(held) for held in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

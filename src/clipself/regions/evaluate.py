@@ -144,6 +144,8 @@ def score_regions(
         weights_hash=clip.weights_hash(),
         settings=settings,
         images=len(samples),
+        listed=len(data),
+        reading=data.report,
         scores={mode: _summarize(meter, data.class_names) for mode, meter in meters.items() if meter.counts.any()},
     )
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from clipself.files import write_json
+from clipself.data.coco.report import ReadReport
+from clipself.files import without_nan, write_json
 
 TITLES = {"boxes": "boxes", "thing_masks": "thing masks", "stuff_masks": "stuff masks", "crops": "thing crops"}
 TITLES["stuff_crops"] = "stuff crops"
@@ -40,6 +41,8 @@ class RegionReport:
         weights_hash: Digest of its weights.
         settings: Everything that the numbers depend on.
         images: How many images were seen.
+        listed: How many the data holds.
+        reading: What was read of the annotations against what they list.
         scores: Mode -> score.
     """
 
@@ -47,6 +50,8 @@ class RegionReport:
     weights_hash: str
     settings: dict[str, Any]
     images: int
+    listed: int
+    reading: ReadReport
     scores: dict[str, ModeScore]
 
     def to_table(self) -> str:
@@ -55,8 +60,10 @@ class RegionReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, NaN as None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
-        return plain
+        held = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "reading"}
+        held["scores"] = {mode: asdict(score) for mode, score in self.scores.items()}
+        plain: dict[str, Any] = without_nan(held)
+        return {**plain, "annotations": self.reading.to_json()}
 
     def write(self, path: str | Path) -> Path:
         """Writes the JSON, atomically."""
@@ -64,7 +71,7 @@ class RegionReport:
 
 
 def compare_reports(reports: Sequence[RegionReport], *, names: Sequence[str] | None = None) -> str:
-    """Several models side by side: one row each, top-1 / top-5 mean class accuracy in percent.
+    """Several models side by side: one row each, top-1 / top-5 mean class accuracy in percent; then what was read.
 
     Args:
         reports: What to compare.
@@ -86,7 +93,8 @@ def compare_reports(reports: Sequence[RegionReport], *, names: Sequence[str] | N
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(["mean class accuracy in percent, top-1 / top-5", *lines])
+    read = dict.fromkeys(f"{each.images} of {each.listed} images; {each.reading.to_line()}" for each in reports)
+    return "\n".join(["mean class accuracy in percent, top-1 / top-5", *lines, *read])
 
 
 def _cell(score: ModeScore | None) -> str:
@@ -95,11 +103,3 @@ def _cell(score: ModeScore | None) -> str:
 
 def _counts(score: ModeScore | None) -> str:
     return "-" if score is None else f"{score.regions} / {score.classes}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(held) for key, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(held) for held in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -15,17 +15,16 @@ from clipself.engine.resolve import resolve
 from clipself.metrics.confusion import ConfusionMatrix
 from clipself.segmentation.checkpoint import load_segmenter
 from clipself.segmentation.config import SegmentationEvaluateConfig
-from clipself.segmentation.report import SegmentationReport, compare_reports
+from clipself.segmentation.report import SegmentationReport
 from clipself.segmentation.segmenter import Inference, Segmenter
 from clipself.segmentation.segmenters import segmenter_of
-from clipself.text.printable import printable
 from clipself.viz.segments import draw_panels, write_picture
 
 
 def evaluate_segmenters(
     config: SegmentationEvaluateConfig | None = None, /, **options: Any
 ) -> list[SegmentationReport]:
-    """Evaluates trained models on a labelled set, prints the table and writes JSON and pictures.
+    """Evaluates trained models on a labelled set; writes JSON and pictures where asked.
 
     Args:
         config: All settings, also as a table or a file; or give them as keywords.
@@ -52,9 +51,6 @@ def evaluate_segmenters(
         reports.append(report)
         if out is not None:
             report.write(out / "scores.json")
-        if config.per_class:
-            print(printable(report.to_table(classes=True)))
-    print(printable(compare_reports(reports)))
     return reports
 
 
@@ -120,6 +116,7 @@ def score_segmenter(
         title=title or type(segmenter).__name__,
         images=count,
         listed=len(data),
+        reading=data.report,
         names=tuple(data.class_names),
         scores=meter.compute(),
         groups={name: [data.class_names.index(one) for one in some] for name, some in (groups or {}).items()},

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clipself.files import write_json
+from clipself.data.coco.report import ReadReport
+from clipself.files import without_nan, write_json
 from clipself.metrics.confusion import SemanticScores
 
 MOST_TOLD: Final = 8
@@ -21,6 +22,7 @@ class SegmentationReport:
         title: What was evaluated.
         images: How many were read.
         listed: How many the set holds.
+        reading: What was read of the annotations against what they list.
         names: Class names in the order of the scores.
         scores: All numbers, in percent.
         groups: Classes of each group, such as "base" and "novel".
@@ -31,6 +33,7 @@ class SegmentationReport:
     title: str
     images: int
     listed: int
+    reading: ReadReport
     names: tuple[str, ...]
     scores: SemanticScores
     groups: Mapping[str, Sequence[int]]
@@ -66,16 +69,11 @@ class SegmentationReport:
         return [{"name": n, "IoU": iou, "acc": acc, "pixels": px} for n, iou, acc, px in columns if not math.isnan(iou)]
 
     def to_table(self, *, classes: bool = False) -> str:
-        """The summary; with the classes below it where wanted, the best first."""
-        text = compare_reports([self])
-        if classes:
-            rows = sorted(self.per_class(), key=lambda row: -row["IoU"])
-            text += "\n" + "\n".join(f"  {row['IoU']:6.1f} {row['acc']:6.1f}  {row['name']}" for row in rows)
-        return text
+        """The summary; ahead of it the classes where wanted, the best first."""
+        return compare_reports([self], per_class=classes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a NaN becomes null."""
-        summary = {name: None if math.isnan(value) else value for name, value in self.summary().items()}
         return {
             "title": self.title,
             "images": self.images,
@@ -83,10 +81,11 @@ class SegmentationReport:
             "classes": len(self.names),
             "classes_present": len(self.per_class()),
             "classes_absent": self.absent,
-            "scores": summary,
+            "scores": without_nan(self.summary()),
             "per_class": self.per_class(),
             "seconds_per_image": self.seconds_per_image,
             "settings": dict(self.settings),
+            "annotations": self.reading.to_json(),
         }
 
     def write(self, path: str | Path) -> Path:
@@ -100,8 +99,19 @@ def tell(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_TOLD]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def compare_reports(reports: Sequence[SegmentationReport]) -> str:
-    """One line a report, in percent, with "-" for a group that the data lacks; below them what was counted.
+def class_table(report: SegmentationReport) -> str:
+    """IoU and accuracy in percent, one line a class, the best first."""
+    rows = sorted(report.per_class(), key=lambda row: -row["IoU"])
+    head = [f"{report.title}", f"  {'IoU':>6} {'acc':>6}  class"]
+    return "\n".join([*head, *(f"  {row['IoU']:6.1f} {row['acc']:6.1f}  {row['name']}" for row in rows)])
+
+
+def compare_reports(reports: Sequence[SegmentationReport], *, per_class: bool = False) -> str:
+    """One line a report, in percent, with "-" for a group that the data lacks; below them what was counted and read.
+
+    Args:
+        reports: What to compare.
+        per_class: Whether a table of the classes of each stands ahead.
 
     Raises:
         ValueError: There are no reports.
@@ -115,4 +125,6 @@ def compare_reports(reports: Sequence[SegmentationReport]) -> str:
         row = report.summary()
         cells = [f"{'-':>12}" if math.isnan(row[name]) else f"{row[name]:12.2f}" for name in columns]
         lines.append(f"{report.title:<{width}}  " + "  ".join(cells))
-    return "\n".join([*lines, *dict.fromkeys(report.counted() for report in reports)])
+    ahead = [class_table(report) + "\n" for report in reports] if per_class else []
+    told = [line for report in reports for line in (report.counted(), report.reading.to_line())]
+    return "\n".join([*ahead, *lines, *dict.fromkeys(told)])

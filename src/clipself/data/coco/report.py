@@ -1,6 +1,7 @@
 """What was read of a file against what it lists: counted while reading, told in one line."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,9 +74,15 @@ class ReadReport:
         }
 
     def tell(self) -> "ReadReport":
-        """Logs the line, as a warning if something was noticed; returns the report."""
-        log.log(logging.WARNING if self.remarks else logging.INFO, "%s", self.to_line())
+        """Logs the line, as a warning if something was noticed; the first of several processes speaks for all."""
+        if os.environ.get("RANK", "0") == "0":
+            log.log(logging.WARNING if self.remarks else logging.INFO, "%s", self.to_line())
         return self
+
+
+def drawn_scenes(count: int) -> ReadReport:
+    """That of scenes that are drawn when they are asked for: there is no file that could hold anything else."""
+    return ReadReport(source="scenes", kind="generated", listed={"pictures": count}, read={"pictures": count})
 
 
 @dataclass(kw_only=True, slots=True)

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from clipself.data.coco.report import drawn_scenes
+from clipself.data.images import segment_colours
 from clipself.data.labelled import LabelledImage
 from clipself.data.scenes.art import NOVEL, THINGS
 from clipself.data.scenes.draw import CLASSES, Scene, SceneMaker
@@ -28,7 +30,7 @@ class SceneImages:
     """
 
     def __init__(self, maker: SceneMaker, count: int) -> None:
-        self.maker, self.count = maker, count
+        self.maker, self.count, self.report = maker, count, drawn_scenes(count)
         self.class_names = list(CLASSES)
         self.class_ids: list[int | str] = list(range(1, len(CLASSES) + 1))
         self.class_is_thing = [name in THINGS for name in CLASSES]
@@ -114,7 +116,7 @@ def _write_scene(folder: Path, split: str, index: int, scene: Scene) -> list[dic
     if not picture.exists():
         write_atomically(picture, lambda part: scene.image.save(part, format="JPEG", quality=92))
     ids = scene.panoptic_HW
-    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+    colours = segment_colours(ids)
     Image.fromarray(colours).save(folder / "annotations" / f"panoptic_{split}" / f"{index:06d}.png")
     rows = []
     for segment in scene.segments:

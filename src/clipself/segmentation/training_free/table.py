@@ -10,15 +10,14 @@ from clipself.data.semantic import names_to_segment, open_semantic
 from clipself.engine.resolve import resolve
 from clipself.segmentation.config import SegmentationTableConfig
 from clipself.segmentation.evaluate import score_segmenter, split_groups
-from clipself.segmentation.report import SegmentationReport, compare_reports
+from clipself.segmentation.report import SegmentationReport
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
-from clipself.text.printable import printable
 from clipself.text.vocabulary import load_vocabulary
 
 
 def training_free_table(config: SegmentationTableConfig | None = None, /, **options: Any) -> list[SegmentationReport]:
-    """Every readout on every model, without training; prints the table and writes JSON and pictures.
+    """Every readout on every model, without training; writes JSON and pictures where asked.
 
     Args:
         config: All settings, also as a table or a file; or give them as keywords.
@@ -57,5 +56,4 @@ def training_free_table(config: SegmentationTableConfig | None = None, /, **opti
             reports.append(report)
             if out is not None:
                 report.write(out / "scores.json")
-    print(printable(compare_reports(reports)))
     return reports
