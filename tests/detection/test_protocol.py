@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import pytest
 import tests.support.families  # noqa: F401 - it registers the toy
 import torch
-from tests.support.detection import NAMES, tiny_detector, write_blocks
+from tests.support.detection import NAMES, PACKAGED, tiny_detector, write_blocks
 from tests.support.tiny import tiny_openai_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 
@@ -69,7 +69,7 @@ def test_what_is_saved_is_what_is_not_frozen_by_object_and_not_by_name() -> None
     assert len(kept) > 10
 
 
-@pytest.mark.parametrize("name", sorted(DETECTORS))
+@pytest.mark.parametrize("name", PACKAGED)
 def test_settings_belong_to_their_row_and_come_back_from_json(name: str) -> None:
     settings = make_settings(name)
     assert settings.method == name

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tests.support.tiny import tiny_openai_clip
 
-from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.detection.detectors.table import DETECTORS, build_detector, make_settings
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.vocabulary import make_vocabulary
@@ -21,6 +21,9 @@ from clipself.structures import DetectionBatch
 NAMES = ("cat", "dog", "bird", "fish")
 BASE = ("cat", "dog", "bird")
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 230), (230, 210, 40))
+
+PACKAGED = sorted(name for name, kind in DETECTORS.items() if kind.settings.__module__.startswith("clipself."))
+"""Our own detectors; a toy that another test file has registered is not among them."""
 
 
 def tiny_settings(method: str = "fvit", **changes: Any) -> TwoStageSettings:
