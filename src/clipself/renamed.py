@@ -20,6 +20,15 @@ GONE_IN: Final = "0.3"
 
 _SEGMENTATION: Final = "clipself.segmentation"
 
+_COMMANDS: Final = (
+    "blend", "convert", "data", "detect", "distill", "evaluate", "panoptic", "parity", "quickstart", "scenes",
+    "segment", "show",
+)  # fmt: skip
+_TWO_STAGE: Final = (
+    "crops", "feature_cache", "features", "fusion", "pixels", "postprocess", "proposals_network", "published",
+    "regions",
+)  # fmt: skip
+
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.backbones.stands_on": ("clipself.backbones.clip_reference",),
     "clipself.backbones.unfilled": ("clipself.backbones.fast_init",),
@@ -60,24 +69,23 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
         f"{_SEGMENTATION}.training_free.table",
     ),
     "clipself.detection.baron": ("clipself.detection.detectors.baron.model",),
-    "clipself.detection.crops": ("clipself.detection.detectors.two_stage.crops",),
-    "clipself.detection.feature_cache": ("clipself.detection.detectors.two_stage.feature_cache",),
-    "clipself.detection.features": ("clipself.detection.detectors.two_stage.features",),
-    "clipself.detection.fusion": ("clipself.detection.detectors.two_stage.fusion",),
+    **{f"clipself.detection.{part}": (f"clipself.detection.detectors.two_stage.{part}",) for part in _TWO_STAGE},
     "clipself.detection.fvit": ("clipself.detection.detectors.two_stage.model",),
     "clipself.detection.fvlm": ("clipself.detection.detectors.two_stage.model",),
     "clipself.detection.methods": ("clipself.detection.detectors.table",),
     "clipself.detection.owlvit": ("clipself.detection.detectors.owlvit",),
-    "clipself.detection.pixels": ("clipself.detection.detectors.two_stage.pixels",),
-    "clipself.detection.postprocess": ("clipself.detection.detectors.two_stage.postprocess",),
-    "clipself.detection.proposals_network": ("clipself.detection.detectors.two_stage.proposals_network",),
     "clipself.detection.propose": ("clipself.detection.proposals",),
-    "clipself.detection.published": ("clipself.detection.detectors.two_stage.published",),
-    "clipself.detection.regions": ("clipself.detection.detectors.two_stage.regions",),
     "clipself.detection.settings": ("clipself.detection.detectors.table",),
     "clipself.detection.two_stage": ("clipself.detection.detectors.two_stage.model",),
     "clipself.detection.vild": ("clipself.detection.detectors.vild.model",),
     "clipself.text.vocab": ("clipself.text.vocabulary",),
+    **{
+        f"clipself.cli.{command}": ("clipself.cli.commands", "clipself.cli.read", "clipself.cli.options")
+        for command in _COMMANDS
+    },
+    "clipself.engine.begin": ("clipself.engine.run",),
+    "clipself.engine.run_folder": ("clipself.engine.folder",),
+    f"{_SEGMENTATION}.text": ("clipself.backbones.text",),
     "clipself.engine.settings": ("clipself.engine.fields", "clipself.engine.config"),
     "clipself.distillation.run": ("clipself.distillation.train",),
     "clipself.recipes": (
@@ -149,9 +157,11 @@ NAMES: Final[Mapping[str, str]] = {
     },
     "clipself.detection.DetectorSettings": "clipself.detection.detectors.table.make_settings",
     "clipself.detection.METHODS": "clipself.detection.detectors.table.DETECTORS",
-    "clipself.detection.DetectTrainConfig": "clipself.detection.config.DetectionTrainConfig",
-    "clipself.detection.DetectEvaluateConfig": "clipself.detection.config.DetectionEvaluateConfig",
-    "clipself.detection.DetectPredictConfig": "clipself.detection.config.DetectionPredictConfig",
+    **{
+        f"clipself.detection{module}.Detect{verb}Config": f"clipself.detection.config.Detection{verb}Config"
+        for module in ("", ".config")
+        for verb in ("Evaluate", "Predict", "Train")
+    },
     "clipself.detection.fvit.FViT": "clipself.detection.detectors.two_stage.model.TwoStage",
     "clipself.detection.fvlm.FVLM": "clipself.detection.detectors.two_stage.model.TwoStage",
     "clipself.detection.methods.METHODS": "clipself.detection.detectors.table.DETECTORS",

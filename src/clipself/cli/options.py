@@ -26,6 +26,15 @@ class QuickstartOptions(Settings):
     seed: int = 0
     """Seed of the run."""
 
+    def check(self) -> None:
+        """Refuses what makes no report.
+
+        Raises:
+            ValueError: There is no scene or step, or the seed is negative.
+        """
+        self.check_counts("scenes", "held_out", "steps")
+        self.check_not_negative("seed")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShowOptions(Settings):
@@ -44,6 +53,14 @@ class ShowOptions(Settings):
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
 
+    def check(self) -> None:
+        """Refuses sizes that no picture has.
+
+        Raises:
+            ValueError: The size is outside its range.
+        """
+        self.check_sizes("image_size")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KmeansOptions(ShowOptions):
@@ -55,6 +72,14 @@ class KmeansOptions(ShowOptions):
     """PNG to write."""
     clusters: int = 6
     """Groups of each map."""
+
+    def check(self) -> None:
+        """Refuses maps without groups.
+
+        Raises:
+            ValueError: There is no group.
+        """
+        self.check_counts("clusters")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +110,16 @@ class BlendOptions(Settings):
     """open_clip tag or checkpoint file for a named original."""
     alphas: tuple[float, ...] = (0.7,)
     """Shares of the student, each in [0, 1]."""
+
+    def check(self) -> None:
+        """Refuses what is no share.
+
+        Raises:
+            ValueError: An alpha is outside [0, 1], or there is none.
+        """
+        self.check_shares("alphas")
+        if not self.alphas:
+            raise ValueError("alphas must hold at least one share of the student")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +189,14 @@ class SegmenterImportOptions(Settings):
     crop: int | None = None
     """Side of its training crops, in pixels; the published one if not given."""
 
+    def check(self) -> None:
+        """Refuses crops that no picture has.
+
+        Raises:
+            ValueError: The side is outside its range.
+        """
+        self.check_sizes("crop")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MasksImportOptions(Settings):
@@ -167,6 +210,14 @@ class MasksImportOptions(Settings):
     """open_clip name of the CLIP inside; the releases on OpenAI's ResNets can be read."""
     image_size: int = 1024
     """Longest side of the input, in pixels."""
+
+    def check(self) -> None:
+        """Refuses sizes that no picture has.
+
+        Raises:
+            ValueError: The size is outside its range.
+        """
+        self.check_sizes("image_size")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +260,15 @@ class ScenesOptions(Settings):
     """Height and width in pixels."""
     seed: int = 0
     """Other seeds are other worlds."""
+
+    def check(self) -> None:
+        """Refuses scenes that cannot be drawn.
+
+        Raises:
+            ValueError: A number is outside its range.
+        """
+        self.check_not_negative("train", "val", "seed")
+        self.check_sizes("size")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,9 @@ from tyro.conf import Positional
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.table import make_settings
 from clipself.engine.config import RunConfig, Settings
+from clipself.renamed import old_names
+
+__getattr__ = old_names(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +59,8 @@ class DetectionTrainConfig(RunConfig):
         self.check_counts("views")
         if self.split is not None and (self.base is not None or self.novel is not None):
             raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
-        if not 0 < self.scales[0] <= self.scales[1]:
+        self.check_positive("scales")
+        if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales={self.scales} must ascend and be above 0; (1, 1) turns the jitter off")
         if self.feature_cache is not None and self.views is None:
             raise ValueError("feature_cache needs views=, the number of different jitters that it has to hold")
@@ -112,6 +116,8 @@ class DetectionEvaluateConfig(Settings):
             ValueError: A setting is outside its range, or two exclude each other.
         """
         self.check_counts("limit", "batch_size")
+        self.check_shares("alpha", "beta")
+        self.check_positive("clip_temperature")
         if self.split is not None and (self.base is not None or self.novel is not None):
             raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
 

@@ -52,7 +52,9 @@ class DistillConfig(RunConfig):
         """
         if not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha} is not in [0, 1]; it is the share of the student in the blend")
-        self.check_counts("image_size", "crop_size", "max_split", "max_regions")
+        self.check_sizes("image_size", "crop_size")
+        self.check_counts("max_split", "max_regions")
+        self.check_not_negative("trainable_blocks")
         self.check_positive("enlarge")
         if self.regions == "proposals" and self.annotations is None:
             raise ValueError("proposals need annotations=, the COCO-style JSON that lists the images they belong to")

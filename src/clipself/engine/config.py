@@ -1,7 +1,7 @@
 """Settings that all trainings share; free of heavy imports so that `--help` is quick."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -20,6 +20,8 @@ FREE: Final = frozenset(
 )  # fmt: skip
 """Settings that may change between a run and its continuation; a longer one is a new phase."""
 
+LARGEST: Final = 2**14
+"""Largest side of a picture in pixels, and width or depth of a network, that is not taken for a slip."""
 
 _unchecked: ContextVar[bool] = ContextVar("unchecked", default=False)
 
@@ -75,9 +77,19 @@ class Settings:
         Raises:
             ValueError: One of them is.
         """
-        for name in names:
-            if (value := getattr(self, name)) is not None and value < 1:
+        for name, value in self._numbers(names):
+            if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
+
+    def check_sizes(self, *names: str) -> None:
+        """Refuses sides of pictures in pixels, and widths and depths of networks, that no memory holds; None passes.
+
+        Raises:
+            ValueError: One of them is below 1 or above `LARGEST`.
+        """
+        for name, value in self._numbers(names):
+            if not 1 <= value <= LARGEST:
+                raise ValueError(f"{name}={value} must be at least 1 and at most {LARGEST}")
 
     def check_not_negative(self, *names: str) -> None:
         """Refuses numbers below 0 or not finite; None passes.
@@ -85,8 +97,8 @@ class Settings:
         Raises:
             ValueError: One of them is.
         """
-        for name in names:
-            if (value := getattr(self, name)) is not None and not (value >= 0 and math.isfinite(value)):
+        for name, value in self._numbers(names):
+            if not (value >= 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value} must be a number of at least 0")
 
     def check_positive(self, *names: str) -> None:
@@ -95,8 +107,8 @@ class Settings:
         Raises:
             ValueError: One of them is.
         """
-        for name in names:
-            if (value := getattr(self, name)) is not None and not (value > 0 and math.isfinite(value)):
+        for name, value in self._numbers(names):
+            if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value} must be a number above 0")
 
     def check_shares(self, *names: str) -> None:
@@ -105,9 +117,16 @@ class Settings:
         Raises:
             ValueError: One of them is.
         """
-        for name in names:
-            if (value := getattr(self, name)) is not None and not 0.0 <= value <= 1.0:
+        for name, value in self._numbers(names):
+            if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name}={value} is not in [0, 1]")
+
+    def _numbers(self, names: Iterable[str]) -> Iterator[tuple[str, float]]:
+        for name in names:
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None:
+                    yield name, number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +203,9 @@ class RunConfig(Settings):
             ValueError: A setting is outside its range, or two exclude each other.
         """
         self.check_counts("batch_size", "accumulate", "max_steps", "evaluate_limit")
-        self.check_not_negative("warmup_steps", "workers", "save_every", "evaluate_every", "weight_decay", "seed")
+        self.check_not_negative(
+            "drop_epochs", "warmup_steps", "workers", "save_every", "evaluate_every", "weight_decay", "seed"
+        )
         self.check_positive("lr", "epochs", "eps", "clip_norm")
         self.check_shares("flip")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):

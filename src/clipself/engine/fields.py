@@ -59,6 +59,8 @@ def fit(value: Any, kind: Any, name: str) -> Any:
         return _fit_choice(value, inner, name)
     if origin is tuple:
         return _fit_tuple(value, inner, name)
+    if isinstance(origin, type) and issubclass(origin, Mapping) and not isinstance(value, Mapping):
+        raise ValueError(f"{name}={value!r} is {_article(value)}, expected a table")
     if is_dataclass(kind) and isinstance(value, Mapping):
         maker: Any = getattr(kind, "from_table", None)  # of settings whose class depends on what they hold
         return maker(value) if maker else build(kind, value, name=name)
@@ -108,7 +110,7 @@ def _fit_union(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
     kinds = tuple(kind for kind in kinds if kind is not NoneType)
     for kind in kinds:
         if isinstance(kind, type) and type(value) is kind:
-            return value
+            return fit(value, kind, name)
     faults = []
     for kind in kinds:
         try:
@@ -160,15 +162,20 @@ def _fit_flag(value: Any, name: str) -> bool:
 
 def _fit_int(value: Any, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, bool) and hasattr(value, "__index__"):
-        return operator.index(value)
-    raise ValueError(f"{name}={value!r} is {_article(value)}, expected a whole number")
+        value = int(value)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name}={value!r} is {_article(value)}, expected a whole number")
+    if not -(2**63) <= (whole := operator.index(value)) < 2**63:
+        raise ValueError(f"{name}={whole:.3e} is out of all bounds; it must be below 2**63")
+    return whole
 
 
 def _fit_float(value: Any, name: str) -> float:
     if not isinstance(value, bool | str) and hasattr(value, "__float__"):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} is a whole number of {len(str(value))} digits, out of all bounds") from None
     raise ValueError(f"{name}={value!r} is {_article(value)}, expected a number")
 
 

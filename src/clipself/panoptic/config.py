@@ -51,7 +51,8 @@ class PanopticTrainConfig(RunConfig):
         Raises:
             ValueError: The scales are none, or an evaluation lacks its pictures.
         """
-        if not 0 < self.jitter[0] <= self.jitter[1]:
+        self.check_positive("jitter")
+        if self.jitter[0] > self.jitter[1]:
             raise ValueError(f"jitter={self.jitter} must be two scales above 0, the smaller one first")
         if self.evaluate_every and self.evaluate_images is None:
             raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")

@@ -43,7 +43,8 @@ class OwnMasksSettings(Settings):
         Raises:
             ValueError: A size is below 1, or the width does not divide.
         """
-        self.check_counts(
+        self.check_not_negative("taps")
+        self.check_sizes(
             "image_size", "channels", "pixel_layers", "pixel_hidden", "layers", "hidden", "queries", "heads"
         )
         if self.channels % 32 or self.channels % self.heads:
@@ -96,7 +97,7 @@ class JudgeSettings(Settings):
         Raises:
             ValueError: The size is.
         """
-        self.check_counts("image_size")
+        self.check_sizes("image_size")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +120,8 @@ class Rules(Settings):
             ValueError: One of them is outside [0, 1], or `top` or `longest` is below 1.
         """
         self.check_shares("object_threshold", "overlap_threshold")
-        self.check_counts("top", "longest")
+        self.check_counts("top")
+        self.check_sizes("longest")
 
 
 def check_sources(checkpoint: object, masks: object) -> None:

@@ -56,4 +56,5 @@ class RegionsEvaluateConfig(Settings):
             raise ValueError(f"unknown mode {unknown[0] if unknown else ''!r}, expected some of {list(MODES)}")
         if not self.model:
             raise ValueError("there is no model to evaluate; name at least one")
-        self.check_counts("limit", "image_size", "crop_size")
+        self.check_counts("limit")
+        self.check_sizes("image_size", "crop_size")

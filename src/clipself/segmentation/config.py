@@ -60,10 +60,9 @@ class SegmentationTrainConfig(RunConfig):
         Raises:
             ValueError: A size is below 1, or base and novel classes are both given.
         """
-        if not 1 <= self.crop <= 2**14:
-            raise ValueError(f"crop={self.crop} must be at least 1 and at most {2**14} pixels")
-        if not self.shortest or min(self.shortest) < 1:
-            raise ValueError(f"shortest={self.shortest} must hold sides of at least 1 pixel")
+        self.check_sizes("crop", "shortest")
+        if not self.shortest:
+            raise ValueError("shortest must hold at least one side, in pixels")
         if self.base is not None and self.novel is not None:
             raise ValueError("base names what is learnt, novel what is withheld; choose one of them")
 
@@ -103,7 +102,8 @@ class SegmentationEvaluateConfig(Settings):
         Raises:
             ValueError: There is no checkpoint, or a number is below 1.
         """
-        self.check_counts("limit", "canvas", "class_cap", "shortest")
+        self.check_counts("limit", "class_cap")
+        self.check_sizes("canvas", "shortest")
         if not self.checkpoint:
             raise ValueError("there is nothing to evaluate; pass folders that `segment train` has written")
 
@@ -149,7 +149,9 @@ class SegmentationTableConfig(Settings):
         Raises:
             ValueError: There is no model or readout, or a number is below 1.
         """
-        self.check_counts("limit", "shortest", "window", "stride")
+        self.check_counts("limit")
+        self.check_sizes("shortest", "window", "stride")
+        self.check_shares("threshold")
         if not self.model or not self.readouts:
             raise ValueError("a table needs at least one model and one readout")
 

@@ -46,7 +46,11 @@ class AggregatorSettings(Settings):
         Raises:
             ValueError: A size is below 1, or the width is no multiple of the heads.
         """
-        self.check_counts("text_channels", "guidance_channels", "prompts", "hidden", "projected", "heads", "window")
+        self.check_sizes(
+            "text_channels", "guidance_channels", "decoder_guidance_channels", "prompts", "hidden", "projected",
+            "decoder_channels", "decoder_projected", "layers", "heads", "window",
+        )  # fmt: skip
+        self.check_not_negative("pad_classes")
         if self.hidden % self.heads:
             raise ValueError(f"hidden={self.hidden} is no multiple of the {self.heads} heads")
 
@@ -98,7 +102,8 @@ class CatSegSettings(SegmenterSettings):
         Raises:
             ValueError: A size or a share is outside its range.
         """
-        self.check_counts("image_size", "hidden")
+        self.check_sizes("image_size", "hidden")
+        self.check_not_negative("taps")
         self.check_positive("cost_gain")
         if self.classes_per_step is not None and self.classes_per_step < 2:
             raise ValueError(f"classes_per_step={self.classes_per_step} leaves nothing to tell apart; use at least 2")

@@ -38,7 +38,8 @@ class SideSettings(Settings):
         Raises:
             ValueError: A size is below 1, or the width is no multiple of the heads.
         """
-        self.check_counts("width", "depth", "heads", "patch", "table_size", "queries", "channels", "clip_heads")
+        self.check_sizes("width", "depth", "heads", "patch", "table_size", "queries", "channels", "clip_heads")
+        self.check_not_negative("supervised")
         if self.width % self.heads:
             raise ValueError(f"width={self.width} of the side network is no multiple of its {self.heads} heads")
         if self.table_size < self.patch:
@@ -79,5 +80,6 @@ class SanSettings(SegmenterSettings):
         Raises:
             ValueError: A size is outside its range.
         """
-        self.check_counts("split", "side_width", "queries", "num_points")
+        self.check_sizes("split", "side_width", "queries")
+        self.check_counts("num_points")
         self.check_positive("clip_scale", "logit_scale")

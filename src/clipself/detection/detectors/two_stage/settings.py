@@ -90,12 +90,12 @@ class TwoStageSettings(MethodSettings):
         Raises:
             ValueError: A setting is outside its range.
         """
+        self.check_sizes("image_size", "channels", "box_width")
         self.check_counts(
-            "image_size", "channels", "rpn_samples", "roi_samples", "proposals_before", "proposals_after",
-            "max_detections", "max_candidates", "box_width",
-        )  # fmt: skip
+            "rpn_samples", "roi_samples", "proposals_before", "proposals_after", "max_detections", "max_candidates"
+        )
         self.check_not_negative(
-            "rpn_convs", "box_convs", "box_layers", "mask_convs", "federated_classes", "background_weight"
+            "taps", "rpn_convs", "box_convs", "box_layers", "mask_convs", "federated_classes", "background_weight"
         )
         self.check_positive("anchor_scale", "temperature", "clip_temperature")
         self.check_shares("alpha", "beta", "proposal_nms", "nms", "score_threshold")

@@ -1,0 +1,99 @@
+"""Every number of every class of settings: what nothing can mean is refused with the setting's name."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Final, get_args
+
+import pytest
+
+import clipself.cli.commands as commands
+from clipself.engine.config import Settings
+from clipself.engine.fields import kinds_of
+
+REQUIRED: Final[dict[str, Any]] = {
+    "annotations": "a.json",
+    "archive": "voc-20",
+    "checkpoint": "runs/a",
+    "data": "pictures",
+    "file": "a.json",
+    "images": "pictures",
+    "manifests": ("a.json",),
+    "method": "fvit",
+    "model": "clipself-mini",
+    "out": "out",
+    "root": "archive",
+    "student": "runs/a/student",
+    "text": "a cat",
+    "weights": "weights.pt",
+}
+"""A value for each setting that has no default."""
+
+NEGATIVE: Final = frozenset(("taps", "fusion", "supervised"))
+"""Settings that are places, which the model that they belong to looks up."""
+
+SIDES: Final = frozenset(
+    ("image_size", "crop_size", "crop", "canvas", "shortest", "window", "longest", "size", "table_size")
+)
+"""Sides of pictures in pixels."""
+
+WHOLE: Final = (-1, 10**20)
+FRACTIONS: Final = (math.nan, math.inf, -math.inf, -1.0)
+
+
+def classes(owner: type = Settings) -> Iterator[type]:
+    for one in owner.__subclasses__():
+        yield one
+        yield from classes(one)
+
+
+def numbers(kind: Any) -> set[type]:
+    """Which of int and float an annotation holds, at any depth."""
+    if kind in (int, float):
+        return {kind}
+    return set().union(*map(numbers, get_args(kind))) if get_args(kind) else set()
+
+
+def spoiled(owner: type, name: str, value: Any) -> Any:
+    """A value in the place of the first number of a setting."""
+    default = next(field.default for field in dataclasses.fields(owner) if field.name == name)
+    if isinstance(default, tuple) and default:
+        return (value, *default[1:])
+    return value
+
+
+def cases() -> list[Any]:
+    for command in commands.COMMANDS.values():
+        import_module(f"clipself.{command.settings.split(':')[0]}")
+    import_module("clipself.detection.detectors.table")
+    found = []
+    for owner in dict.fromkeys(classes()):
+        own = owner.__module__.startswith("clipself.")  # not those of other tests
+        if not own or getattr(import_module(owner.__module__), owner.__name__, None) is not owner:
+            continue  # slots make each class twice
+        for name, kind in kinds_of(owner).items():
+            held = numbers(kind)
+            values = [*(WHOLE if int in held else ()), *(FRACTIONS if float in held else ())]
+            if name in SIDES and int in held:
+                values += [0, 10**9]
+            found += [
+                pytest.param(owner, name, value, id=f"{owner.__name__}-{name}-{value}")
+                for value in values
+                if not (name in NEGATIVE and value == -1)
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("owner", "name", "value"), cases())
+def test_a_number_that_nothing_can_mean_is_refused_by_name(owner: type, name: str, value: Any) -> None:
+    needed = {
+        field.name: REQUIRED[field.name]
+        for field in dataclasses.fields(owner)
+        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    if "masks" in kinds_of(owner):
+        needed["checkpoint"] = "runs/a"
+    owner(**needed)  # nothing else is wrong with it
+    with pytest.raises(ValueError, match=name):
+        owner(**{**needed, name: spoiled(owner, name, value)})
