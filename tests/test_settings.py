@@ -38,8 +38,12 @@ SIDES: Final = frozenset(
 )
 """Sides of pictures in pixels."""
 
-WHOLE: Final = (-1, 10**20)
-FRACTIONS: Final = (math.nan, math.inf, -math.inf, -1.0)
+WHOLE: Final = (-1, 10**20, 10**400)
+FRACTIONS: Final = (math.nan, math.inf, -math.inf, -1.0, 10**400)
+
+
+def bits(value: float) -> str:
+    return f"{value.bit_length()}-bits" if isinstance(value, int) and value > 2**32 else str(value)
 
 
 def classes(owner: type = Settings) -> Iterator[type]:
@@ -78,7 +82,7 @@ def cases() -> list[Any]:
             if name in SIDES and int in held:
                 values += [0, 10**9]
             found += [
-                pytest.param(owner, name, value, id=f"{owner.__name__}-{name}-{value}")
+                pytest.param(owner, name, value, id=f"{owner.__name__}-{name}-{bits(value)}")
                 for value in values
                 if not (name in NEGATIVE and value == -1)
             ]

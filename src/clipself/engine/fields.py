@@ -166,7 +166,7 @@ def _fit_int(value: Any, name: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ValueError(f"{name}={value!r} is {_article(value)}, expected a whole number")
     if not -(2**63) <= (whole := operator.index(value)) < 2**63:
-        raise ValueError(f"{name}={whole:.3e} is out of all bounds; it must be below 2**63")
+        raise ValueError(f"{name}={whole} must be below 2**63, and its negative too")
     return whole
 
 
@@ -175,7 +175,7 @@ def _fit_float(value: Any, name: str) -> float:
         try:
             return float(value)
         except OverflowError:
-            raise ValueError(f"{name} is a whole number of {len(str(value))} digits, out of all bounds") from None
+            raise ValueError(f"{name} is a whole number that no float holds") from None
     raise ValueError(f"{name}={value!r} is {_article(value)}, expected a number")
 
 
