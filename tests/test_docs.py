@@ -15,6 +15,7 @@ import clipself
 from clipself.cli.commands import COMMANDS, find
 from clipself.cli.read import read_words
 from clipself.renamed import FIELDS, MODULES, NAMES
+from clipself.workflows.quickstart import next_steps
 
 SHELL = [(page.name, words) for page in PAGES for words in shell_commands(page)]
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -69,6 +70,11 @@ def test_every_printed_command_is_understood(
     mine.write_text(json.dumps({"data": "photos", "out": "runs/mine"}))
     read([word for word in words if word != "--quiet"])
     assert "is now" not in capsys.readouterr().err, "an old flag"
+
+
+def test_the_next_steps_that_a_quickstart_prints_are_understood() -> None:
+    lines = [line for line in next_steps(Path("report/run/blended")).splitlines() if line.startswith("  clipself ")]
+    assert [read(shlex.split(line)[1:]) for line in lines]
 
 
 def test_every_command_is_on_a_page() -> None:

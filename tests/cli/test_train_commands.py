@@ -72,6 +72,14 @@ def test_a_config_file_gives_the_defaults(tmp_path: Path) -> None:
     assert settings("third")["lr"] == 9e-4
 
 
+def test_the_config_of_a_run_that_went_on_or_was_overwritten_begins_another() -> None:
+    assert run(f"{DISTILL} --out gone-on --max-steps 1") == 0
+    assert run("distill --out gone-on --resume --max-steps 2") == 0
+    assert run("distill --config gone-on/config.json --out new") == 0
+    assert run("distill --config gone-on/config.json --out new --overwrite") == 0
+    assert run("distill --config new/config.json --out gone-on") == 2  # overwrites nothing by itself
+
+
 def test_the_result_is_printed_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{DISTILL} --out printed --max-steps 1") == 0
     assert "1 steps, loss" in capsys.readouterr().out

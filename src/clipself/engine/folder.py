@@ -59,7 +59,8 @@ class RunFolder:
         if config.overwrite:
             for name in ("result.json", *self.writes, *RECORDS):
                 remove(self.out / name)
-        write_json(self.out / "config.json", located(config))
+        settings = {**located(config), "resume": False, "overwrite": False}  # of this call, not of who takes them up
+        write_json(self.out / "config.json", settings)
 
 
 @contextmanager

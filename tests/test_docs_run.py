@@ -1,0 +1,134 @@
+"""The blocks of README and docs run, in their order, on a few small pictures and the packaged model."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.support.pages import PAGES, ROOT, Block, blocks, commands
+from tests.test_docs import command_of, known_flags
+
+from clipself.cli.main import main
+from clipself.data.photographs import PHOTOS
+from clipself.data.scenes.export import write_scenes
+
+NOT_HERE = re.compile(r"published|openai|hf:|\.pth|\.pt\b|DATA|ADEChallengeData|recipe ov-|fcclip")
+"""Blocks and commands that need weights or archives of others."""
+
+SMALL = {
+    "max-steps": "1",
+    "batch-size": "1",
+    "workers": "0",
+    "device": "cpu",
+    "limit": "2",
+    "evaluate-limit": "2",
+    "image-size": "96",
+    "detector.image-size": "96",
+    "generator.image-size": "96",
+    "judge.image-size": "96",
+    "crop": "96",
+    "shortest": "96",
+    "window": "96",
+    "stride": "96",
+    "templates": "simple",
+    "generator.templates": "simple",
+    "judge.templates": "simple",
+    "train": "16",
+    "val": "3",
+    "size": "96 96",
+    "scenes": "3",
+    "held-out": "2",
+    "steps": "1",
+}
+"""What is put behind the options of a command that knows it."""
+
+LIGHT = ("data.md", "pictures.md", "readouts.md", "scenes.md", "weights.md")
+"""Pages that take seconds; the others take minutes, but Python of the README is run each time."""
+
+CASES = [
+    pytest.param(ROOT / "README.md", ("python",), id="README.md, Python"),
+    *(
+        pytest.param(
+            page, ("python", "", "sh", "bash"), id=page.name, marks=() if page.name in LIGHT else pytest.mark.slow
+        )
+        for page in PAGES
+        if blocks(page)
+    ),
+]
+
+
+def small(words: list[str]) -> list[str]:
+    name = command_of(words)
+    assert name is not None
+    known = known_flags(name)
+    more = [part for flag, value in SMALL.items() if flag in known for part in (f"--{flag}", *value.split())]
+    if "resume" in known:
+        more += ["--max-steps", "2"] if "--resume" in words else ["--overwrite"]
+    return [*words, *more]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files by the names that the pages use."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "photos").mkdir()
+    for name, source in zip("abc", PHOTOS.values(), strict=False):
+        Image.open(source).resize((128, 96)).save(folder / f"photos/{name}.jpg")
+    for name in ("street", "cat"):
+        shutil.copy(folder / "photos/a.jpg", folder / f"{name}.jpg")
+    write_scenes(folder / "scenes", train=16, val=3, size=(96, 96))
+    labels = folder / "scenes/annotations"
+    for half in ("train", "val"):
+        shutil.copytree(folder / "scenes" / half, folder / half)
+        shutil.copy(labels / f"instances_{half}.json", folder)
+    shutil.copytree(folder / "val", folder / "pictures")
+    shutil.copy(labels / "panoptic_val.json", folder / "panoptic.json")
+    shutil.copytree(labels / "panoptic_val", folder / "panoptic")
+    shutil.copy(folder / "scenes/novel.txt", folder)
+    shutil.copytree(folder / "photos", folder / "coco/train2017")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    (folder / "src").symlink_to(ROOT / "src")
+    (folder / "sam_masks.json").write_text(
+        '[{"file_name": "cat.jpg", "segmentation": {"size": [96, 128], "counts": [0, 6144, 6144]}, "score": 0.9}]'
+    )
+    distill = ["distill", "--data", str(folder / "photos"), "--out", str(folder / "runs/mine")]
+    assert main(small(distill)) == 0
+    return folder
+
+
+def run_shell(block: Block, names: dict[str, str]) -> int:
+    ran = 0
+    for words in commands(block, names):
+        if words[0] == "help" or not NOT_HERE.search(" ".join(words)):
+            assert main(words if words[0] == "help" else small(words)) == 0, words
+            ran += 1
+    return ran
+
+
+def run_python(block: Block, known: dict[str, Any]) -> int:
+    if NOT_HERE.search("\n".join(line.split("#")[0] for line in block.text.splitlines())):
+        return 0
+    text = re.sub(
+        r"(clipself\.distill\()",
+        r'\1max_steps=1, batch_size=2, image_size=96, workers=0, device="cpu", overwrite=True, ',
+        block.text,
+    )
+    place = "\n" * (block.line - 1)  # so that a traceback names the line of the page
+    exec(compile(place + text, block.page, "exec"), known)
+    return 1
+
+
+@pytest.mark.parametrize(("page", "languages"), CASES)
+def test_blocks_of_a_page_run(
+    page: Path, languages: tuple[str, ...], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(world, here, symlinks=True)
+    monkeypatch.chdir(here)
+    names: dict[str, str] = {}
+    known: dict[str, Any] = {}
+    chosen = [block for block in blocks(page) if block.language in languages]
+    ran = sum(run_python(block, known) if block.language == "python" else run_shell(block, names) for block in chosen)
+    assert bool(ran) == any(commands(block) or block.language == "python" for block in chosen)
