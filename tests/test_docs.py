@@ -14,7 +14,7 @@ from tests.support.pages import PAGES, ROOT, flags, shell_commands
 import clipself
 from clipself.cli.commands import COMMANDS, find
 from clipself.cli.read import read_words
-from clipself.renamed import FIELDS, MODULES, NAMES
+from clipself.renamed import FIELDS, NAMES
 from clipself.workflows.quickstart import next_steps
 
 SHELL = [(page.name, words) for page in PAGES for words in shell_commands(page)]
@@ -117,9 +117,8 @@ def test_every_renamed_setting_is_in_the_list_of_changes() -> None:
     assert set(renamed_rows()) == expected
 
 
-def test_every_renamed_module_and_public_name_is_in_the_list_of_changes() -> None:
+def test_every_renamed_public_name_is_in_the_list_of_changes() -> None:
     told = set(re.findall(r"`([\w.]+)`", CHANGES.split("### Renamed")[1]))
-    assert {module.removeprefix("clipself.") for module in MODULES} <= told
     public = {old.rpartition(".")[2] for old in NAMES if old.count(".") == 2}  # a room's own, as in clipself.ROOM.NAME
     assert public <= {name.rpartition(".")[2] for name in told}
 
