@@ -6,7 +6,6 @@ One line makes it a dense CLIP: `TRUNKS[ToyConv] = ToyConvTrunk`.
 from typing import Any
 
 import torch
-from tests.support.tiny import TEXT_CFG
 from timm.models import register_model
 from torch import Tensor, nn
 
@@ -74,7 +73,8 @@ def clipself_toy_conv(pretrained: bool = False, **kwargs: Any) -> ToyConv:
 def toy_conv_clip(seed: int = 0) -> DenseCLIP:
     """A CLIP on it, native 32 px, joint dimension 32; needs the one line first."""
     vision = {"image_size": 32, "timm_model_name": "clipself_toy_conv", "timm_pool": "avg", "timm_proj": None}
-    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": TEXT_CFG, "custom_text": True}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         identity = TowerIdentity(image=f"toy-conv@{seed}", text=f"toy-conv@{seed}")
