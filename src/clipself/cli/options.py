@@ -46,10 +46,11 @@ class ShowOptions(Settings):
     """open_clip tag or checkpoint file for a named model."""
     refined: Path | None = None
     """Export folder of a refined model for a column of its own."""
-    image_size: int = 640
-    """Longest side that the model sees, in pixels; the aspect is kept."""
-    readout: str = "value"
-    """How the last block becomes a dense map."""
+    image_size: int | None = None
+    """Longest side that the models see, in pixels; the aspect is kept. What the last of them was refined at if not
+    given, else the published 1024 (a small model at twice its own)."""
+    readout: str | None = None
+    """How the last block becomes a dense map; what each model was refined with if not given, else "value"."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
 from clipself.data.photographs import PHOTOS, load_photo
 from clipself.data.scenes.draw import SceneMaker
@@ -20,7 +19,7 @@ from clipself.regions.evaluate import score_regions
 from clipself.regions.report import TITLES, RegionReport, compare_reports
 from clipself.viz.bars import draw_comparison, draw_loss
 from clipself.viz.report import ReportPage
-from clipself.workflows.show import kmeans_row, query_rows, save_picture
+from clipself.workflows.show import Column, kmeans_row, query_rows, save_picture
 
 IMAGE_SIZE: Final = 320
 MODES: Final = ("boxes", "thing_masks", "crops")
@@ -85,7 +84,8 @@ def quickstart(
     after = score_regions(refined, data, image_size=IMAGE_SIZE, modes=MODES, title="refined")
     print(compare_reports([before, after]))
     minutes = (time.monotonic() - begun) / 60
-    page = write_report(out, [("original", original), ("refined", refined)], [before, after], config, minutes=minutes)
+    columns = [Column(title="original", clip=original), Column(title="refined", clip=refined)]
+    page = write_report(out, columns, [before, after], config, minutes=minutes)
     print(f"\nreport  {page}\nrefined model  {run.blended}\n\n{next_steps(run.blended)}")
     return QuickstartResult(page=page, refined=run.blended, before=before, after=after)
 
@@ -126,7 +126,7 @@ def next_steps(refined: Path) -> str:
 
 def write_report(
     out: Path,
-    models: Sequence[tuple[str, DenseCLIP]],
+    models: Sequence[Column],
     reports: Sequence[RegionReport],
     config: DistillConfig,
     *,

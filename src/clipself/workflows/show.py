@@ -1,6 +1,7 @@
 """Pictures of what a model sees: K-means groups and query heat maps, beside those of a refined one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
+from clipself.backbones.refinement import dense_side, refinement_of
 from clipself.backbones.text import embed_names
 from clipself.data.images import Picture, read_all
 from clipself.files import write_atomically
@@ -19,7 +21,20 @@ from clipself.viz.heatmap import common_scale, draw_query
 from clipself.viz.kmeans import draw_kmeans
 from clipself.viz.panels import stack
 
-Columns = Sequence[tuple[str, DenseCLIP]]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A model and how it is read.
+
+    Attributes:
+        title: Above its pictures.
+        clip: The model.
+        readout: How its last block becomes a dense map.
+    """
+
+    title: str
+    clip: DenseCLIP
+    readout: str = "value"
 
 
 def show_kmeans(
@@ -30,8 +45,8 @@ def show_kmeans(
     refined: str | Path | None = None,
     out: str | Path = "kmeans.png",
     clusters: int = 6,
-    image_size: int = 640,
-    readout: str = "value",
+    image_size: int | None = None,
+    readout: str | None = None,
     device: str = "auto",
 ) -> Path:
     """Draws image | original | refined for each picture, groups of the dense map in matching colours.
@@ -43,8 +58,9 @@ def show_kmeans(
         refined: Export folder of a refined model for a third column.
         out: PNG to write.
         clusters: Groups of each map.
-        image_size: Longest side that the model sees, in pixels; the aspect is kept.
-        readout: How the last block becomes a dense map.
+        image_size: Longest side that the models see, in pixels; the aspect is kept. What the last of them was refined
+            at if not given.
+        readout: How the last block becomes a dense map; what each was refined with if not given, else "value".
         device: cpu, cuda, mps or auto.
 
     Returns:
@@ -54,8 +70,8 @@ def show_kmeans(
         ValueError: A picture cannot be read, or the model or readout is unknown.
         FileNotFoundError: A picture or model is missing.
     """
-    columns = load_columns(model, pretrained, refined, device=device)
-    rows = [kmeans_row(picture, columns, clusters, image_size, readout) for picture in read_all(images)]
+    columns, side = load_columns(model, pretrained, refined, readout=readout, device=device)
+    rows = [kmeans_row(picture, columns, image_size or side, clusters) for picture in read_all(images)]
     return save_picture(stack(rows), out)
 
 
@@ -67,8 +83,8 @@ def show_query(
     pretrained: str | None = None,
     refined: str | Path | None = None,
     out: str | Path = "query.png",
-    image_size: int = 640,
-    readout: str = "value",
+    image_size: int | None = None,
+    readout: str | None = None,
     templates: str = "simple",
     device: str = "auto",
 ) -> Path:
@@ -81,8 +97,9 @@ def show_query(
         pretrained: Tag or file of a named model.
         refined: Export folder of a refined model for a third column.
         out: PNG to write.
-        image_size: Longest side that the model sees, in pixels; the aspect is kept.
-        readout: How the last block becomes a dense map.
+        image_size: Longest side that the models see, in pixels; the aspect is kept. What the last of them was refined
+            at if not given.
+        readout: How the last block becomes a dense map; what each was refined with if not given, else "value".
         templates: Sentences around the text.
         device: cpu, cuda, mps or auto.
 
@@ -95,46 +112,47 @@ def show_query(
     """
     if not text.strip():
         raise ValueError("the query is empty; ask for something, such as 'a cat'")
-    columns = load_columns(model, pretrained, refined, device=device)
+    columns, side = load_columns(model, pretrained, refined, readout=readout, device=device)
     asked = [(picture, text) for picture in read_all(images)]
-    return save_picture(stack(query_rows(asked, columns, image_size, readout, templates)), out)
+    return save_picture(stack(query_rows(asked, columns, image_size or side, templates)), out)
 
 
 def load_columns(
-    model: str, pretrained: str | None, refined: str | Path | None, *, device: str = "auto"
-) -> list[tuple[str, DenseCLIP]]:
-    """The models of the columns, with their titles."""
-    place = pick_device(device)
-    columns = [("original", load_clip(model, pretrained, device=place))]
-    if refined is not None:
-        columns.append(("refined", load_clip(refined, device=place)))
-    return columns
+    model: str,
+    pretrained: str | None,
+    refined: str | Path | None,
+    *,
+    readout: str | None = None,
+    device: str = "auto",
+) -> tuple[list[Column], int]:
+    """The models of the columns, each read as its card says, and the size that suits the last of them."""
+    columns, side = [], 0
+    for title, name, weights in (("original", model, pretrained), ("refined", refined, None)):
+        if name is not None:
+            clip, refinement = load_clip(name, weights, device=pick_device(device)), refinement_of(name)
+            columns.append(Column(title=title, clip=clip, readout=readout or refinement.readout or "value"))
+            side = dense_side(clip, refinement)
+    return columns, side
 
 
-def kmeans_row(
-    image: Image.Image, columns: Columns, clusters: int = 6, image_size: int = 640, readout: str = "value"
-) -> Image.Image:
+def kmeans_row(image: Image.Image, columns: Sequence[Column], image_size: int, clusters: int = 6) -> Image.Image:
     """One picture's row of K-means groups."""
-    maps = [(title, dense_of(clip, image, image_size, readout)) for title, clip in columns]
-    return draw_kmeans(fit_to_patches(image, columns[0][1].patch_size, image_size), maps, clusters=clusters)
+    maps = [(column.title, dense_of(column, image, image_size)) for column in columns]
+    return draw_kmeans(fit_to_patches(image, columns[0].clip.patch_size, image_size), maps, clusters=clusters)
 
 
 def query_rows(
-    asked: Sequence[tuple[Image.Image, str]],
-    columns: Columns,
-    image_size: int = 640,
-    readout: str = "value",
-    templates: str = "simple",
+    asked: Sequence[tuple[Image.Image, str]], columns: Sequence[Column], image_size: int, templates: str = "simple"
 ) -> list[Image.Image]:
     """A row of heat maps for each picture and its text, all on one scale, so that they can be compared."""
     texts = list(dict.fromkeys(text for _, text in asked))
     rows: list[list[tuple[str, NDArray[np.float32]]]] = [[] for _ in asked]
-    for title, clip in columns:
-        rows_SD = embed_names(clip, texts, templates=templates, cache=False).rows_SD.cpu().numpy()
+    for column in columns:
+        rows_SD = embed_names(column.clip, texts, templates=templates, cache=False).rows_SD.cpu().numpy()
         for row, (image, text) in zip(rows, asked, strict=True):
-            dense_DYX = dense_of(clip, image, image_size, readout)
-            row.append((title, np.einsum("dyx,d->yx", dense_DYX, rows_SD[texts.index(text)])))
-    scale, patch = common_scale(similarity for row in rows for _, similarity in row), columns[0][1].patch_size
+            dense_DYX = dense_of(column, image, image_size)
+            row.append((column.title, np.einsum("dyx,d->yx", dense_DYX, rows_SD[texts.index(text)])))
+    scale, patch = common_scale(similarity for row in rows for _, similarity in row), columns[0].clip.patch_size
     return [
         draw_query(fit_to_patches(image, patch, image_size), text, row, scale=scale)
         for (image, text), row in zip(asked, rows, strict=True)
@@ -142,11 +160,11 @@ def query_rows(
 
 
 @torch.no_grad()
-def dense_of(clip: DenseCLIP, image: Image.Image, image_size: int, readout: str = "value") -> NDArray[np.float32]:
+def dense_of(column: Column, image: Image.Image, image_size: int) -> NDArray[np.float32]:
     """The dense map (D, Y, X) of a picture whose longest side is brought to `image_size`, without padding."""
-    fitted = fit_to_patches(image, clip.patch_size, image_size)
-    pixels = clip.preprocess(fitted, size=(fitted.height, fitted.width))[None]
-    dense: NDArray[np.float32] = clip.dense_map(pixels, readout=readout)[0].float().cpu().numpy()
+    fitted = fit_to_patches(image, column.clip.patch_size, image_size)
+    pixels = column.clip.preprocess(fitted, size=(fitted.height, fitted.width))[None]
+    dense: NDArray[np.float32] = column.clip.dense_map(pixels, readout=column.readout)[0].float().cpu().numpy()
     return dense
 
 
