@@ -130,6 +130,12 @@ def test_version_help_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None
     [
         (ValueError("the file is odd"), 2, "clipself: error: the file is odd"),
         (KeyError("area"), 70, "this is a defect of clipself"),
+        (MemoryError(), 2, "memory is full"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            2,
+            "memory is full",
+        ),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 70, "Traceback"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 2, "error: CUDA out of memory"),
         (KeyboardInterrupt("stopped after 3 steps"), 130, "stopped after 3 steps"),

@@ -19,6 +19,9 @@ FAULTS: Final = (ValueError, OSError, ImportError, FloatingPointError, MemoryErr
 NAMED_FAULTS: Final = frozenset(("OutOfMemoryError", "DistBackendError", "DistNetworkError", "DistStoreError"))
 """More of them, of torch, which is not imported here."""
 
+NO_MEMORY: Final = "can't allocate memory"
+"""In the words of torch's allocator on the CPU."""
+
 EXIT_CODES: Final = {
     0: "done",
     1: "a check failed",
@@ -63,11 +66,23 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except Exception as error:
-        if isinstance(error, FAULTS) or type(error).__name__ in NAMED_FAULTS or "closed by peer" in str(error):
+        if _is_fault(error):
             if os.environ.get("CLIPSELF_DEBUG"):
                 raise
-            return _fail(str(error) or type(error).__name__)
+            return _fail(_say(error))
         return _report_defect()
+
+
+def _is_fault(error: Exception) -> bool:
+    if isinstance(error, FAULTS) or type(error).__name__ in NAMED_FAULTS:
+        return True
+    return any(words in str(error) for words in ("closed by peer", NO_MEMORY))  # of torch, without a class of their own
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, MemoryError) or NO_MEMORY in str(error):
+        return f"memory is full; smaller sizes or fewer pictures at once need less ({error})".replace(" ()", "")
+    return str(error) or type(error).__name__
 
 
 def run_command(name: str, words: Sequence[str]) -> int:
