@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clipself.text import Vocabulary, load_vocabulary, parse_names
-from clipself.text.names import Names
+from clipself.text.names import Names, listed
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,9 @@ def test_a_list_in_utf_16_is_read(tmp_path: Path) -> None:
     path = tmp_path / "wide.txt"
     path.write_bytes("häuser\nhund\n".encode("utf-16"))
     assert parse_names(path).names == ("häuser", "hund")
+
+
+def test_listed_names_are_names_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "novel.txt").write_text("kite\n")
+    assert listed(None) is None
+    assert listed((str(tmp_path / "novel.txt"), "cat, dog")) == ["kite", "cat", "dog"]

@@ -25,14 +25,16 @@ def prepare(*, archive: str, root: Path, out: Path, partial_archive: bool) -> Pa
     return run(archive, root, out, partial_archive=partial_archive)
 
 
-def split(*, annotations: Path, out: Path, part: str, split: str | None, base: Path | None, novel: Path | None) -> str:
+def split(*, annotations: Path, out: Path, part: str, split: str | None, base: Any, novel: Any) -> str:
     """Writes the split and says what is in it."""
     from clipself.data.ov_split import write_split
+    from clipself.text.names import listed
 
     own = base is not None or novel is not None
     path, classes = write_split(
-        annotations, out, train=part == "train", split=split or (None if own else "ov-coco"), base=base, novel=novel
-    )
+        annotations, out, train=part == "train", split=split or (None if own else "ov-coco"), base=listed(base),
+        novel=listed(novel),
+    )  # fmt: skip
     return f"{path}: {len(classes.base)} base and {len(classes.novel)} novel classes"
 
 

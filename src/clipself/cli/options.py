@@ -153,10 +153,10 @@ class SplitOptions(Settings):
     """Base boxes only, or base and novel ones."""
     split: Literal["ov-coco", "ov-lvis"] | None = None
     """Published split; ov-coco where neither base nor novel is given."""
-    base: Path | None = None
-    """Text file of base names."""
-    novel: Path | None = None
-    """Text file of novel names."""
+    base: tuple[str, ...] | None = None
+    """Base names: words, text files, or packaged vocabularies."""
+    novel: tuple[str, ...] | None = None
+    """Novel names, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,10 +24,10 @@ class DetectionTrainConfig(RunConfig):
     """Folder that its file names are relative to."""
     split: Literal["ov-coco", "ov-lvis"] | None = None
     """Published split: OV-COCO's 48 base and 17 novel classes, or OV-LVIS' rare ones as novel."""
-    base: Path | None = None
-    """Text file of base names; with neither, all classes are base."""
-    novel: Path | None = None
-    """Text file of novel names: their boxes are dropped, their names stay out of the loss."""
+    base: tuple[str, ...] | None = None
+    """Base names: words, text files, or packaged vocabularies; with neither, all classes are base."""
+    novel: tuple[str, ...] | None = None
+    """Novel names, likewise: their boxes are dropped, their names stay out of the loss."""
     keep_empty: bool = False
     """Whether images without a base box are trained on; published recipes drop them."""
     detector: MethodSettings = field(default_factory=make_settings)
@@ -80,10 +80,11 @@ class DetectionEvaluateConfig(Settings):
     """Folder that its file names are relative to."""
     split: Literal["ov-coco", "ov-lvis"] | None = None
     """Published split."""
-    base: Path | None = None
-    """Text file of base names; with neither, what training saw is base and the file's other classes are novel."""
-    novel: Path | None = None
-    """Text file of novel names."""
+    base: tuple[str, ...] | None = None
+    """Base names: words, text files, or packaged vocabularies; with neither, what training saw is base and the file's
+    other classes are novel."""
+    novel: tuple[str, ...] | None = None
+    """Novel names, likewise."""
     metric: Literal["auto", "coco", "lvis"] = "auto"
     """COCO's AP50 by group, or LVIS' federated AP by frequency; auto looks for negative lists in the file."""
     synonyms: Path | None = None

@@ -20,6 +20,7 @@ from clipself.files import read_json, write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
 from clipself.renamed import old_names
+from clipself.text.names import listed
 from clipself.text.templates import spoken_name
 from clipself.text.vocabulary import load_vocabulary
 
@@ -49,8 +50,8 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
     told = config.split or config.base or config.novel
     table = read_instances(config.annotations, masks=True)
     data = CocoDetection(
-        table, config.images, split=config.split, base=config.base,
-        novel=config.novel if told else unseen_names(table, detector.trained_names), train=False,
+        table, config.images, split=config.split, base=listed(config.base),
+        novel=listed(config.novel) if told else unseen_names(table, detector.trained_names), train=False,
     )  # fmt: skip
     runs: list[tuple[str, Mapping[str, str], Sequence[str]]] = [(config.checkpoint, {}, ())]
     if config.synonyms is not None:

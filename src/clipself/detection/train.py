@@ -25,6 +25,7 @@ from clipself.engine.run import train
 from clipself.engine.step import Step
 from clipself.engine.task import Task, digest_of
 from clipself.structures import DetectionBatch
+from clipself.text.names import listed
 
 
 class DetectionTask(Task[DetectionBatch]):
@@ -38,7 +39,7 @@ class DetectionTask(Task[DetectionBatch]):
         clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
         self.clip_digest = clip.weights_hash(settings.clip_part)
         self.source = CocoDetection(
-            config.annotations, config.images, split=config.split, base=config.base, novel=config.novel,
+            config.annotations, config.images, split=config.split, base=listed(config.base), novel=listed(config.novel),
             masks=settings.wants_masks, keep_empty=config.keep_empty,
         )  # fmt: skip
         classes = self.source.classes
@@ -131,8 +132,8 @@ class DetectionTask(Task[DetectionBatch]):
         assert config.evaluate_annotations is not None
         assert config.evaluate_images is not None
         return CocoDetection(
-            config.evaluate_annotations, config.evaluate_images, split=config.split, base=config.base,
-            novel=config.novel, train=False,
+            config.evaluate_annotations, config.evaluate_images, split=config.split, base=listed(config.base),
+            novel=listed(config.novel), train=False,
         )  # fmt: skip
 
     def _open_cache(self) -> None:

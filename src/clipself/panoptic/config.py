@@ -30,8 +30,8 @@ class PanopticTrainConfig(RunConfig):
     """Folder of the pictures."""
     segments: Path | None = None
     """Folder of the PNGs where it is elsewhere."""
-    novel: Path | None = None
-    """Text file of class names that stay unseen: pictures that hold one are left out."""
+    novel: tuple[str, ...] | None = None
+    """Classes that stay unseen (words, text files, or packaged vocabularies): pictures that hold one are left out."""
     generator: OwnMasksSettings = field(default_factory=OwnMasksSettings)
     """Shape of what is trained."""
     loss: MaskLossSettings = field(default_factory=MaskLossSettings)

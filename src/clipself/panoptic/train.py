@@ -33,7 +33,7 @@ from clipself.panoptic.generators.own import (
 from clipself.panoptic.recipes import PANOPTIC_RECIPES
 from clipself.panoptic.settings import MaskLossSettings
 from clipself.renamed import old_names
-from clipself.text.vocabulary import load_vocabulary
+from clipself.text.names import listed
 
 __getattr__ = old_names(__name__)
 
@@ -163,7 +163,7 @@ class PanopticTask(Task[MaskBatch]):
 
 def open_training(config: PanopticTrainConfig) -> PanopticFile:
     """The labelled pictures, without those that hold a class to be kept unseen."""
-    novel = () if config.novel is None else load_vocabulary(config.novel).names
+    novel = listed(config.novel) or ()
     return PanopticFile(config.annotations, config.images, segments=config.segments, without=novel)
 
 

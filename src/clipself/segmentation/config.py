@@ -25,10 +25,11 @@ class SegmentationTrainConfig(RunConfig):
     """COCO panoptic JSON, a folder of `clipself data prepare`, or a folder with images/, labels/ and names.txt."""
     images: Path | None = None
     """Folder of the pictures, for a JSON."""
-    base: Path | None = None
-    """Text file of the classes to learn from, one a line; pixels of others are ignored. All of them if not given."""
-    novel: Path | None = None
-    """Text file of the classes that are withheld, one a line; their pixels are ignored."""
+    base: tuple[str, ...] | None = None
+    """Classes to learn from (words, text files, or packaged vocabularies); pixels of others are ignored. All of them if
+    not given."""
+    novel: tuple[str, ...] | None = None
+    """Classes that are withheld, likewise; their pixels are ignored."""
     segmenter: SegmenterSettings = field(default_factory=make_settings)
     """Which segmenter: how it is built, what of it learns, by which loss."""
     crop: int = 320
@@ -134,8 +135,8 @@ class SegmentationTableConfig(Settings):
     """Step from window to window."""
     threshold: float = 0.0
     """Best probability below which a pixel is background; 0 for sets without a background class."""
-    novel: Path | None = None
-    """Text file of classes that are scored as a group of their own."""
+    novel: tuple[str, ...] | None = None
+    """Classes that are scored as a group of their own: words, text files, or packaged vocabularies."""
     limit: int | None = None
     """First images only."""
     out: Path | None = None

@@ -23,7 +23,7 @@ from clipself.segmentation.evaluate import score_segmenter, split_groups
 from clipself.segmentation.recipes import SEGMENT_RECIPES
 from clipself.segmentation.segmenters import build_model, segmenter_of, type_of
 from clipself.structures import SemanticBatch
-from clipself.text.vocabulary import load_vocabulary
+from clipself.text.names import listed
 
 __getattr__ = old_names(__name__)
 
@@ -135,12 +135,14 @@ def open_training(config: SegmentationTrainConfig) -> SemanticImages:
         ValueError: A name is no class of the data, or none is left.
     """
     data = open_semantic(config.annotations, images=config.images, split="train")
-    if config.base is not None:
-        return SomeClasses(data, load_vocabulary(config.base).names)
-    if config.novel is not None:
-        novel = load_vocabulary(config.novel).names
+    base, novel = listed(config.base), listed(config.novel)
+    if base is not None:
+        return SomeClasses(data, base)
+    if novel is not None:
         unknown = sorted(set(novel) - set(data.class_names))
         if len(unknown) == len(novel):
-            raise ValueError(f"none of the names in {config.novel} is a class of the data, such as {unknown[0]!r}")
+            raise ValueError(
+                f"none of the names in {', '.join(config.novel or ())} is a class of the data, such as {unknown[0]!r}"
+            )
         return SomeClasses(data, [name for name in data.class_names if name not in set(novel)])
     return data

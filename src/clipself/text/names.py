@@ -41,6 +41,16 @@ def parse_names(names: Names, *, stuff: Names = ()) -> Vocabulary:
     return parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
 
 
+def listed(words: Names | None) -> list[str] | None:
+    """The class names that some words mean, for classes that training may or may not see; None where none were given.
+
+    Raises:
+        ValueError: A name is there twice, or there are none.
+        FileNotFoundError: A text file is missing.
+    """
+    return None if words is None else list(parse_names(words).names)
+
+
 def _read(names: Names, *, is_thing: bool) -> list[Vocabulary]:
     if isinstance(names, Vocabulary):
         return [names]

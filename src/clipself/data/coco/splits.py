@@ -10,6 +10,7 @@ from clipself.choices import pick
 from clipself.data.coco.kinds import Opened
 from clipself.data.coco.report import Notes
 from clipself.data.coco.rows import Category, Id, clean_id, read_categories
+from clipself.text.names import listed
 from clipself.text.vocabulary import load_vocabulary
 
 SPLITS: Final[Mapping[str, str]] = {"ov-coco": "ov_coco_65", "ov-lvis": "lvis_v1_1203"}
@@ -128,8 +129,8 @@ def _own(
 ) -> tuple[list[Category], list[bool]]:
     names = [one.name for one in ordered]
     held_out, seen = _names(novel), _names(base)
-    for listed, what in ((held_out, "novel"), (seen, "base")):
-        unknown = sorted(set(listed or ()) - set(names))
+    for some, what in ((held_out, "novel"), (seen, "base")):
+        unknown = sorted(set(some or ()) - set(names))
         if unknown:
             raise ValueError(f"the {what} name {unknown[0]!r} is not a category of {source}; it has {names[:6]} ...")
     both = sorted(set(held_out or ()) & set(seen or ()))
@@ -144,4 +145,4 @@ def _own(
 def _names(given: Path | str | Iterable[str] | None) -> list[str] | None:
     if given is None:
         return None
-    return list(load_vocabulary(given).names) if isinstance(given, Path | str) else list(given)
+    return listed(given) if isinstance(given, Path | str) else list(given)

@@ -13,7 +13,7 @@ from clipself.segmentation.evaluate import score_segmenter, split_groups
 from clipself.segmentation.report import SegmentationReport
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
-from clipself.text.vocabulary import load_vocabulary
+from clipself.text.names import listed
 
 
 def training_free_table(config: SegmentationTableConfig | None = None, /, **options: Any) -> list[SegmentationReport]:
@@ -37,7 +37,7 @@ def training_free_table(config: SegmentationTableConfig | None = None, /, **opti
     ]  # fmt: skip
     data = open_semantic(config.annotations, images=config.images)
     names = data.class_names
-    novel = set(load_vocabulary(config.novel).names) if config.novel is not None else set()
+    novel = set(listed(config.novel) or ())
     groups = split_groups(names, [name for name in names if name not in novel])
     shorts = [Path(model).name for model in config.model]
     reports: list[SegmentationReport] = []
