@@ -1,10 +1,19 @@
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from clipself.data.images import segment_colours
+from clipself.data.panoptic import PanopticFile, PanopticWriter
 from clipself.metrics.panoptic_quality import LabelledSegment, PanopticQuality
+from clipself.structures import Panoptic, PanopticSegment
 
 IS_THING = (True, True, False)
 
@@ -124,3 +133,66 @@ def test_maps_and_lists_must_agree() -> None:
         meter.update(np.zeros((2, 2), int), {}, np.zeros((2, 3), int), [])
     with pytest.raises(ValueError, match=r"ids \[3\], its list \[4\]"):
         meter.update(np.full((2, 2), 3), {4: 0}, np.zeros((2, 2), int), [])
+
+
+IDS: dict[str, tuple[Callable[[int], int | str], Callable[[int], int | str], Callable[[int], int]]] = {
+    "from-zero": (lambda image: image, lambda label: label, lambda segment: segment),
+    "shifted": (lambda image: 10**9 + image, lambda label: 200 + label, lambda segment: 70001 * segment),
+    "permuted": (lambda image: 9 - image, lambda label: (label + 2) % 3, lambda segment: 5 * segment % 7),
+    "text": (lambda image: f"p/{image}", lambda label: f"{label}", lambda segment: 255 * segment),
+}
+"""Ids of picture, class and segment (1 to 6) in the file."""
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_the_ids_of_a_file_change_no_number(kind: str, tmp_path: Path) -> None:
+    """Truth is read from disk, predictions are written to disk and read back, both under ids of any kind."""
+    image_of, class_of, segment_of = IDS[kind]
+    images = [random_image(seed) for seed in range(8)]
+    table, names = naive(images), ["cat", "dog", "grass"]
+    order = [2, 0, 1]  # of the classes in the file
+    rows: list[Any] = [[], []]
+    (tmp_path / "truth").mkdir()
+    renumber = np.vectorize(lambda segment: segment_of(segment) if segment else 0)
+    for place, (_, _, truth, segments) in enumerate(images):
+        Image.new("RGB", truth.shape[::-1]).save(tmp_path / f"{place}.png")
+        Image.fromarray(segment_colours(renumber(truth))).save(tmp_path / "truth" / f"{place}.png")
+        infos = [
+            {"id": segment_of(one.id), "category_id": class_of(one.label), "iscrowd": int(one.is_crowd)}
+            for one in segments
+        ]
+        rows[0].append({"id": image_of(place), "file_name": f"{place}.png", "height": 20, "width": 25})
+        rows[1].append({"image_id": image_of(place), "file_name": f"{place}.png", "segments_info": infos})
+    held = {
+        "images": rows[0], "annotations": rows[1][::-1],
+        "categories": [{"id": class_of(one), "name": names[one], "isthing": int(IS_THING[one])} for one in order],
+    }  # fmt: skip
+    (tmp_path / "truth.json").write_text(json.dumps(held))
+    data = PanopticFile(tmp_path / "truth.json", tmp_path)
+    writer = PanopticWriter(
+        tmp_path / "found", class_ids=data.class_ids, class_names=data.class_names, class_is_thing=data.class_is_thing
+    )
+    for index in range(len(data)):
+        place = int(Path(data.paths[index]).stem)
+        found, guesses, _, _ = images[place]
+        infos_found = tuple(
+            PanopticSegment(id=segment_of(one), label=data.class_names.index(names[label]), is_thing=True, score=1.0)
+            for one, label in guesses.items()
+        )
+        writer.add(
+            Panoptic(ids_HW=torch.from_numpy(renumber(found)), segments=infos_found),
+            image_id=data.read(index).image_id, file=f"{place}.png", name=f"{place}",
+        )  # fmt: skip
+    writer.close()
+    written = PanopticFile(tmp_path / "found" / "panoptic.json", tmp_path)
+    back = {truth.image_id: truth for truth in map(written.read, range(len(written)))}
+    meter = PanopticQuality(data.class_is_thing)
+    for truth in map(data.read, range(len(data))):
+        answer = back[truth.image_id]
+        labels = {one.id: data.class_names.index(written.class_names[one.label]) for one in answer.segments}
+        meter.update(answer.ids_HW, labels, truth.ids_HW, truth.segments)
+    scores = meter.compute()
+    assert scores.overall.classes == 3
+    for label, (iou, tp, fp, fn) in table.items():
+        row = scores.per_class[data.class_names.index(names[label])]
+        assert row.pq == pytest.approx(100 * iou / (tp + fp / 2 + fn / 2))

@@ -14,7 +14,7 @@ from clipself.ops.boxes import (
     xyxy_to_xywh,
 )
 from clipself.ops.grids import grid_boxes, grid_choices
-from clipself.ops.masks import masks_to_boxes, resize_masks_to_grid
+from clipself.ops.masks import boxes_around, masks_to_boxes, resize_masks_to_grid
 from clipself.ops.pooling import pool_boxes, pool_masks
 
 
@@ -134,3 +134,10 @@ def test_masks_on_the_grid_are_padded_right_and_below() -> None:
     on_grid = resize_masks_to_grid(masks, grid=8)
     assert on_grid[0, :4].all()
     assert not on_grid[0, 4:].any()
+
+
+def test_boxes_end_one_past_the_last_pixel() -> None:
+    masks = torch.zeros(2, 4, 5, dtype=torch.bool)
+    masks[0, 1:3, 2] = True
+    assert boxes_around(masks).tolist() == [[2, 1, 3, 3], [0, 0, 0, 0]]
+    assert boxes_around(masks[:0]).shape == (0, 4)

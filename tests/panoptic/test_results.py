@@ -38,7 +38,7 @@ def test_things_as_coco_results_and_detections() -> None:
         boxes=torch.tensor([[2.0, 1.0, 5.0, 3.0]]), size=(4, 6),
     )  # fmt: skip
     (row,) = to_coco(found, image_id="x", category_ids=[7, 9])
-    assert (row["image_id"], row["category_id"], row["score"]) == ("x", 9, 0.12346)
+    assert (row["image_id"], row["category_id"], row["score"]) == ("x", 9, 0.123456)
     assert row["bbox"] == coco_mask.toBbox(row["segmentation"]).tolist() == [2.0, 1.0, 3.0, 2.0]
     assert np.array_equal(coco_mask.decode(row["segmentation"]), masks[0].numpy())
     assert to_coco(found, image_id=1)[0]["category_id"] == 2

@@ -5,7 +5,6 @@ from torch import Tensor
 from clipself.panoptic import to_maps
 from clipself.panoptic.settings import Rules
 from clipself.panoptic.to_maps import (
-    boxes_around,
     enlarge,
     finish,
     instances,
@@ -90,13 +89,6 @@ def test_padding_is_cut_off_before_the_last_resize() -> None:
     assert out.shape == (1, 16, 8)
     assert float(out[0, :, :3].max()) == 0.0
     assert float(out[0, :, 7].min()) > 1.0  # the picture ends where the half begins
-
-
-def test_boxes_end_one_past_the_last_pixel() -> None:
-    masks = torch.zeros(2, 4, 5, dtype=torch.bool)
-    masks[0, 1:3, 2] = True
-    assert boxes_around(masks).tolist() == [[2, 1, 3, 3], [0, 0, 0, 0]]
-    assert boxes_around(masks[:0]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("at_once", [1, 40, 10**6])

@@ -14,13 +14,14 @@ from clipself.data.coco.kinds import Opened
 from clipself.data.coco.panoptic import PanopticRows, read_panoptic
 from clipself.data.coco.report import ReadReport, drawn_scenes
 from clipself.data.coco.rows import Id
+from clipself.data.coco.write import category_rows, image_row, segment_rows
 from clipself.data.images import check_size, read_image, read_segment_ids, segment_colours
 from clipself.data.scenes.art import THINGS
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import check_images_exist
 from clipself.files import write_atomically, write_json
 from clipself.metrics.panoptic_quality import LabelledSegment
-from clipself.structures import MaskTargets, Panoptic, PanopticSegment
+from clipself.structures import MaskTargets, Panoptic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,11 +185,8 @@ class PanopticWriter:
         class_names: Sequence[str],
         class_is_thing: Sequence[bool],
     ) -> None:
-        self.folder, self.class_ids = Path(folder), list(class_ids)
-        self.categories = [
-            {"id": class_id, "name": name, "isthing": int(thing)}
-            for class_id, name, thing in zip(class_ids, class_names, class_is_thing, strict=True)
-        ]
+        self.folder = Path(folder)
+        self.categories = category_rows(class_names, ids=class_ids, is_thing=class_is_thing)
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
 
@@ -205,33 +203,14 @@ class PanopticWriter:
             The PNG.
         """
         ids_HW = found.ids_HW.cpu().numpy()
-        height, width = ids_HW.shape
         png = Image.fromarray(segment_colours(ids_HW))
         path = write_atomically(self.folder / "panoptic" / f"{name}.png", lambda part: png.save(part, format="PNG"))
-        self.images.append({"id": image_id, "file_name": file, "height": height, "width": width})
-        infos = [self._info(segment, ids_HW == segment.id) for segment in found.segments]
+        self.images.append(image_row(image_id, file, ids_HW.shape))
+        infos = segment_rows(found, categories=self.categories)
         self.annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": infos})
         return path
-
-    def _info(self, segment: PanopticSegment, mask_HW: NDArray[np.bool_]) -> dict[str, Any]:
-        return {
-            "id": segment.id,
-            "category_id": self.class_ids[segment.label],
-            "isthing": self.categories[segment.label]["isthing"],
-            "area": int(mask_HW.sum()),
-            "bbox": _box_of(mask_HW),
-            "iscrowd": 0,
-            "score": round(segment.score, 5),
-        }
 
     def close(self) -> Path:
         """Writes the JSON; it comes last, so that a folder with one is complete."""
         held = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
         return write_json(self.folder / "panoptic.json", held)
-
-
-def _box_of(mask_HW: NDArray[np.bool_]) -> list[int]:
-    rows, cols = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
-    if not len(rows):
-        return [0, 0, 0, 0]
-    return [int(cols[0]), int(rows[0]), int(cols[-1] - cols[0] + 1), int(rows[-1] - rows[0] + 1)]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from clipself.data.coco.write import category_rows, image_row
 from clipself.data.images import FoundPicture, FoundPictures, write_index_map
 from clipself.files import write_atomically, write_json, write_text
 
@@ -141,7 +142,7 @@ class PredictionFolder:
         self.drawings.append(self.out / record["picture"])
         self.rows.append({**record, **found})
         number, first = len(self.rows), len(self._annotations) + 1
-        self._images.append({"id": number, "file_name": picture.file, "height": image.height, "width": image.width})
+        self._images.append(image_row(number, picture.file, (image.height, image.width)))
         self._annotations += [{"id": first + place, **row, "image_id": number} for place, row in enumerate(rows)]
 
     @property
@@ -161,8 +162,7 @@ class PredictionFolder:
             "complete": len(self.rows) + len(self.left_out) == len(self.listed),
             "images": self.rows,
         }
-        categories = [{"id": place, "name": name} for place, name in enumerate(self.names, start=1)]
-        coco = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        coco = {"images": self._images, "annotations": self._annotations, "categories": category_rows(self.names)}
         write_json(self.results, held)
         write_text(self.coco, json.dumps(coco))
         if self.more is not None:

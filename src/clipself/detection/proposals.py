@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
+from clipself.data.coco.write import category_rows, image_row, result_rows
 from clipself.data.images import read_image
 from clipself.data.sources import CocoImages, ImageFolder
 from clipself.detection.config import ProposalsConfig
 from clipself.detection.detector import open_detector
 from clipself.engine.resolve import resolve
 from clipself.files import write_text
-from clipself.ops.boxes import xyxy_to_xywh
+from clipself.structures import Detections
 
 log = logging.getLogger(__name__)
 
@@ -52,23 +54,19 @@ def write_proposals(config: ProposalsConfig | None = None, /, **options: Any) ->
             log.warning("%s; it is left out", error)
             continue
         found = detector.propose(picture, most=config.most)
-        images.append({"id": image_id, "file_name": file, "height": picture.height, "width": picture.width})
-        boxes = xyxy_to_xywh(found.boxes).tolist()
-        rows += [
-            {
-                "image_id": image_id,
-                "category_id": 1,
-                "bbox": [round(value, 2) for value in box],
-                "score": round(score, 5),
-            }
-            for box, score in zip(boxes, found.scores.tolist(), strict=True)
-            if score >= config.threshold and min(box[2:]) >= SMALLEST_SIDE
-        ]
+        images.append(image_row(image_id, file, (picture.height, picture.width)))
+        sides_N2 = found.boxes[:, 2:] - found.boxes[:, :2]
+        kept = (found.scores >= config.threshold) & (sides_N2.amin(1) >= SMALLEST_SIDE)
+        things = Detections(
+            boxes=found.boxes[kept], scores=found.scores[kept], labels=torch.zeros(int(kept.sum()), dtype=torch.long),
+            names=("object",), size=(picture.height, picture.width),
+        )  # fmt: skip
+        rows += result_rows(things, image_id=image_id)
     if left_out:
         log.warning("%d of %d images could not be read and are left out", left_out, left_out + len(images))
     if not rows:
         raise ValueError(f"no proposal scores {config.threshold} or more; lower --threshold")
-    held = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "object"}]}
+    held = {"images": images, "annotations": [], "categories": category_rows(["object"])}
     return (
         write_text(config.out / "proposals.json", json.dumps(rows)),
         write_text(config.out / "images.json", json.dumps(held)),

@@ -22,6 +22,23 @@ def masks_to_boxes(masks_RHW: Tensor) -> Tensor:
     return boxes
 
 
+def boxes_around(masks_NHW: Tensor) -> Tensor:
+    """Tight `xyxy` boxes (N, 4) in pixels, far corner one past the last pixel; zeros where a mask is empty."""
+
+    def ends(hit_NL: Tensor) -> tuple[Tensor, Tensor]:
+        length = hit_NL.shape[1]
+        steps = torch.arange(length, device=hit_NL.device)
+        first = torch.where(hit_NL, steps, length).amin(1) if length else hit_NL.new_zeros(len(hit_NL))
+        last = torch.where(hit_NL, steps + 1, 0).amax(1) if length else hit_NL.new_zeros(len(hit_NL))
+        return torch.where(last > 0, first, 0), last
+
+    if not len(masks_NHW):
+        return torch.zeros(0, 4, device=masks_NHW.device)
+    left, right = ends(masks_NHW.any(1))
+    top, bottom = ends(masks_NHW.any(2))
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
 def resize_masks_to_grid(masks_RHW: Tensor, *, grid: int, antialias: bool = False) -> Tensor:
     """Resizes masks as the student's image is: longest side to the grid, bicubic, padded right and below.
 

@@ -15,12 +15,13 @@ from clipself.backbones.readouts import find_readout
 from clipself.backbones.refinement import refinement_of
 from clipself.backbones.text import embed_names
 from clipself.choices import pick
+from clipself.ops.masks import boxes_around
 from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.settings import JudgeSettings
 from clipself.panoptic.text import class_logits
-from clipself.panoptic.to_maps import boxes_around, resize_masks
+from clipself.panoptic.to_maps import resize_masks
 
 LARGEST_SCALE: Final = 100.0
 CROPS_AT_ONCE: Final = 64

@@ -3,50 +3,32 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from clipself.ops.boxes import xyxy_to_xywh
-from clipself.ops.run_lengths import encode_mask
-from clipself.panoptic.to_maps import Instances, boxes_around
-from clipself.structures import Detections, Panoptic
+from clipself.data.coco.rows import Id
+from clipself.data.coco.write import result_rows
+from clipself.panoptic.to_maps import Instances
+from clipself.structures import Detections, Panoptic, other_tools
 
 
-def to_coco(found: Instances, *, image_id: Any, category_ids: Sequence[Any] | None = None) -> list[dict[str, Any]]:
-    """Scored things as rows of COCO's results.
+def to_detections(found: Instances | Panoptic, names: Sequence[str] = ()) -> Detections:
+    """Scored things, or the segments of a map, as detections, which have converters of their own.
 
     Args:
         found: Of one picture.
-        image_id: The data set's own id of the picture.
-        category_ids: The data set's own id of each name; from 1 on if not given.
+        names: The classes that were asked for; a map knows its own.
     """
-    boxes = xyxy_to_xywh(found.boxes).tolist()
+    if isinstance(found, Panoptic):
+        labels, scores = [one.label for one in found.segments], [one.score for one in found.segments]
+        size, names = (found.ids_HW.shape[0], found.ids_HW.shape[1]), names or found.names
+        return Detections.from_masks(
+            map(found.mask, found.segments), labels=labels, scores=scores, names=names, size=size
+        )
     labels, scores = found.labels_N.tolist(), found.scores_N.tolist()
-    return [
-        {
-            "image_id": image_id,
-            "category_id": label + 1 if category_ids is None else category_ids[label],
-            "score": round(score, 5),
-            "bbox": box,
-            "segmentation": encode_mask(mask.cpu().numpy()),
-        }
-        for mask, label, score, box in zip(found.masks(), labels, scores, boxes, strict=True)
-    ]
+    return Detections.from_masks(found.masks(), labels=labels, scores=scores, names=names, size=found.size)
 
 
-def to_detections(found: Instances, names: Sequence[str]) -> Detections:
-    """Scored things as detections, which have converters of their own.
-
-    Args:
-        found: Of one picture.
-        names: The classes that were asked for.
-    """
-    return Detections(
-        boxes=found.boxes.cpu(), scores=found.scores_N.float().cpu(), labels=found.labels_N.cpu(), names=tuple(names),
-        size=found.size, masks=tuple(encode_mask(mask.cpu().numpy()) for mask in found.masks()),
-    )  # fmt: skip
+def to_coco(found: Instances, *, image_id: Id, category_ids: Sequence[Id] | None = None) -> list[dict[str, Any]]:
+    """Scored things as rows of COCO's results; see `data.coco.write.result_rows`."""
+    return result_rows(to_detections(found), image_id=image_id, category_ids=category_ids)
 
 
 def to_transformers(found: Panoptic) -> dict[str, Any]:
@@ -59,41 +41,11 @@ def to_transformers(found: Panoptic) -> dict[str, Any]:
 
 
 def to_pipeline(found: Panoptic) -> list[dict[str, Any]]:
-    """What transformers' image segmentation pipeline returns: a grey mask, a label and a score for each segment."""
-    return [
-        {
-            "score": one.score,
-            "label": found.names[one.label],
-            "mask": Image.fromarray(255 * found.mask(one).cpu().numpy().astype(np.uint8)),
-        }
-        for one in found.segments
-    ]
+    """What transformers' image segmentation pipeline returns for the segments."""
+    return other_tools.to_mask_pipeline(to_detections(found))
 
 
 def to_supervision(found: Panoptic) -> Any:
-    """`supervision.Detections` with a mask for each segment; names and kinds under `data`.
-
-    Raises:
-        ImportError: supervision is not installed.
-    """
-    try:
-        import supervision
-    except ImportError as error:
-        raise ImportError("supervision is not installed; pip install 'clipself[supervision]'") from error
-    masks = _masks(found)
-    labels = [one.label for one in found.segments]
-    return supervision.Detections(
-        xyxy=boxes_around(masks).cpu().numpy().astype(np.float32),
-        mask=masks.cpu().numpy(),
-        confidence=np.array([one.score for one in found.segments], dtype=np.float32),
-        class_id=np.array(labels, dtype=int),
-        data={
-            "class_name": np.array([found.names[label] for label in labels], dtype=object),
-            "is_thing": np.array([one.is_thing for one in found.segments], dtype=bool),
-        },
-    )
-
-
-def _masks(found: Panoptic) -> Tensor:
-    masks = [found.mask(one) for one in found.segments]
-    return torch.stack(masks) if masks else torch.zeros(0, *found.ids_HW.shape, dtype=torch.bool)
+    """`supervision.Detections` with a mask for each segment; names and kinds under `data`."""
+    kinds = [one.is_thing for one in found.segments]
+    return other_tools.to_supervision(to_detections(found), is_thing=kinds)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.ops.axes import pieces
-from clipself.ops.masks import class_scores
+from clipself.ops.masks import boxes_around, class_scores
 from clipself.panoptic.settings import Rules
 from clipself.structures import Panoptic, PanopticSegment
 
@@ -160,23 +160,6 @@ def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[b
         boxes=boxes_around(masks_MHW)[mask_of_N],
         size=(masks_QHW.shape[1], masks_QHW.shape[2]),
     )
-
-
-def boxes_around(masks_NHW: Tensor) -> Tensor:
-    """Tight `xyxy` boxes (N, 4) in pixels, far corner one past the last pixel; zeros where a mask is empty."""
-
-    def ends(hit_NL: Tensor) -> tuple[Tensor, Tensor]:
-        length = hit_NL.shape[1]
-        steps = torch.arange(length, device=hit_NL.device)
-        first = torch.where(hit_NL, steps, length).amin(1) if length else hit_NL.new_zeros(len(hit_NL))
-        last = torch.where(hit_NL, steps + 1, 0).amax(1) if length else hit_NL.new_zeros(len(hit_NL))
-        return torch.where(last > 0, first, 0), last
-
-    if not len(masks_NHW):
-        return torch.zeros(0, 4, device=masks_NHW.device)
-    left, right = ends(masks_NHW.any(1))
-    top, bottom = ends(masks_NHW.any(2))
-    return torch.stack([left, top, right, bottom], dim=1).float()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

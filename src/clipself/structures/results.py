@@ -1,12 +1,15 @@
 """What models say of pictures and names; each checks its own shapes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, overload
 
 import torch
 from torch import Tensor
+
+from clipself.ops.masks import boxes_around
+from clipself.ops.run_lengths import encode_mask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,32 @@ class Detections:
             counts.add(len(self.masks))
         if len(counts) != 1:
             raise ValueError(f"boxes, scores, labels and masks count {sorted(counts)} detections, expected one number")
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: Iterable[Tensor],
+        *,
+        labels: Sequence[int],
+        scores: Sequence[float],
+        names: Sequence[str],
+        size: tuple[int, int],
+    ) -> "Detections":
+        """Masks as run lengths with their tight boxes; one mask after another is in memory.
+
+        Args:
+            masks: Booleans (H, W) of the original image.
+            labels: Index into `names` of each.
+            scores: In [0, 1].
+            names: The classes that were asked for.
+            size: Height and width of the original image.
+        """
+        held = [(boxes_around(mask[None].cpu()), encode_mask(mask.cpu().numpy())) for mask in masks]
+        return cls(
+            boxes=torch.cat([torch.zeros(0, 4), *(box for box, _ in held)]), masks=tuple(mask for _, mask in held),
+            scores=torch.tensor(scores, dtype=torch.float64), labels=torch.tensor(labels, dtype=torch.long),
+            names=tuple(names), size=size,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.boxes)

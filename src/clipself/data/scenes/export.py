@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from clipself.data.coco.report import drawn_scenes
+from clipself.data.coco.write import category_rows, image_row
 from clipself.data.images import segment_colours
 from clipself.data.labelled import LabelledImage
 from clipself.data.scenes.art import NOVEL, THINGS
 from clipself.data.scenes.draw import CLASSES, Scene, SceneMaker
 from clipself.data.sources import read_json
 from clipself.files import write_atomically, write_json, write_text
+from clipself.ops.run_lengths import encode_mask
 
 CARD: Final = "scenes.json"
 """Settings of the scenes in a folder."""
@@ -110,18 +111,14 @@ def begin_folder(folder: Path, settings: dict[str, Any]) -> None:
 
 def _write_scene(folder: Path, split: str, index: int, scene: Scene) -> list[dict[str, Any]]:
     """Writes picture and segment ids; returns the instances with what the annotation files need."""
-    from pycocotools import mask as coco_mask
-
     picture = folder / split / f"{index:06d}.jpg"
     if not picture.exists():
         write_atomically(picture, lambda part: scene.image.save(part, format="JPEG", quality=92))
     ids = scene.panoptic_HW
-    colours = segment_colours(ids)
-    Image.fromarray(colours).save(folder / "annotations" / f"panoptic_{split}" / f"{index:06d}.png")
+    Image.fromarray(segment_colours(ids)).save(folder / "annotations" / f"panoptic_{split}" / f"{index:06d}.png")
     rows = []
     for segment in scene.segments:
         left, top, right, bottom = segment.box
-        encoded = coco_mask.encode(np.asfortranarray(ids == segment.id, dtype=np.uint8))
         rows.append(
             {
                 "image_id": index + 1,
@@ -131,18 +128,15 @@ def _write_scene(folder: Path, split: str, index: int, scene: Scene) -> list[dic
                 "area": segment.area,
                 "iscrowd": 0,
                 "isthing": int(segment.is_thing),
-                "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+                "segmentation": encode_mask(ids == segment.id),
             }
         )
     return rows
 
 
 def _write_annotations(folder: Path, split: str, rows: Sequence[list[dict[str, Any]]], size: tuple[int, int]) -> None:
-    categories = [{"id": place + 1, "name": name, "isthing": int(name in THINGS)} for place, name in enumerate(CLASSES)]
-    images = [
-        {"id": index + 1, "file_name": f"{index:06d}.jpg", "height": size[0], "width": size[1]}
-        for index in range(len(rows))
-    ]
+    categories = category_rows(CLASSES, is_thing=[name in THINGS for name in CLASSES])
+    images = [image_row(index + 1, f"{index:06d}.jpg", size) for index in range(len(rows))]
     things = [row for image in rows for row in image if row["isthing"]]
     kept = ("image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
     instances = [{"id": place + 1, **{key: row[key] for key in kept}} for place, row in enumerate(things)]
