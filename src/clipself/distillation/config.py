@@ -56,6 +56,7 @@ class DistillConfig(RunConfig):
         self.check_counts("max_split", "max_regions")
         self.check_not_negative("trainable_blocks")
         self.check_positive("enlarge")
+        self.check_at_most(1e3, "enlarge")
         if self.regions == "proposals" and self.annotations is None:
             raise ValueError("proposals need annotations=, the COCO-style JSON that lists the images they belong to")
         if self.evaluate_every and self.evaluate_images is None:

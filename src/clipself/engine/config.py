@@ -111,6 +111,16 @@ class Settings:
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value} must be a number above 0")
 
+    def check_at_most(self, most: float, *names: str) -> None:
+        """Refuses numbers above a bound that only a slip passes; None passes.
+
+        Raises:
+            ValueError: One of them is.
+        """
+        for name, value in self._numbers(names):
+            if value > most:
+                raise ValueError(f"{name}={value} must be at most {most:g}")
+
     def check_shares(self, *names: str) -> None:
         """Refuses numbers outside [0, 1]; None passes.
 
@@ -208,6 +218,10 @@ class RunConfig(Settings):
         )
         self.check_positive("lr", "epochs", "eps", "clip_norm")
         self.check_shares("flip")
+        self.check_at_most(1, "eps")
+        self.check_at_most(1e3, "lr")
+        self.check_at_most(1e6, "epochs")
+        self.check_at_most(1e9, "max_steps")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas={self.betas} are not in [0, 1)")
         if self.seed >= 2**63:

@@ -1,5 +1,6 @@
 """Values of settings made what their annotations say, or refused in a sentence."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
@@ -11,6 +12,10 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 UNSET: Final = Path("")
 """Stands in a recipe for what every run must be given; compared by identity, since Path("") equals Path(".")."""
+
+
+FLOAT32: Final = 3.4e38
+"""About the largest number that a tensor of 32 bits holds."""
 
 
 def plain_values(settings: Any) -> dict[str, Any]:
@@ -173,9 +178,12 @@ def _fit_int(value: Any, name: str) -> int:
 def _fit_float(value: Any, name: str) -> float:
     if not isinstance(value, bool | str) and hasattr(value, "__float__"):
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
-            raise ValueError(f"{name} is a whole number that no float holds") from None
+            number = FLOAT32 * 2
+        if math.isfinite(number) and abs(number) > FLOAT32:
+            raise ValueError(f"{name}={value} must be below {FLOAT32:.1e}, the largest number of 32 bits")
+        return number
     raise ValueError(f"{name}={value!r} is {_article(value)}, expected a number")
 
 

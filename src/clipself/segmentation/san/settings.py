@@ -83,3 +83,4 @@ class SanSettings(SegmenterSettings):
         self.check_sizes("split", "side_width", "queries")
         self.check_counts("num_points")
         self.check_positive("clip_scale", "logit_scale")
+        self.check_at_most(16, "clip_scale")
