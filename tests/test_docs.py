@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from tests.support.pages import PAGES, ROOT, flags, shell_commands
+from tests.support.pages import PAGES, ROOT, blocks, flags, shell_commands
 
 import clipself
 from clipself.cli.commands import COMMANDS, find
+from clipself.cli.main import EXIT_CODES
 from clipself.cli.read import read_words
 from clipself.renamed import FIELDS, NAMES
 from clipself.workflows.quickstart import next_steps
 
 SHELL = [(page.name, words) for page in PAGES for words in shell_commands(page)]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 GENERAL = {"help", "version", "quiet", "recipe", "config"}
 """Flags that every command, or every training, knows."""
@@ -75,6 +77,28 @@ def test_every_printed_command_is_understood(
 def test_the_next_steps_that_a_quickstart_prints_are_understood() -> None:
     lines = [line for line in next_steps(Path("report/run/blended")).splitlines() if line.startswith("  clipself ")]
     assert [read(shlex.split(line)[1:]) for line in lines]
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_command() -> None:
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.M)} == set(EXIT_CODES)
+
+
+def test_the_variables_of_the_environment_are_in_the_readme() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    assert set(re.findall(r"CLIPSELF_[A-Z]+", source)) == set(re.findall(r"CLIPSELF_[A-Z]+", README))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_targets_of_make_are_there(page: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+    printed = "\n".join([block.text for block in blocks(page)])
+    assert set(re.findall(r"^make ([a-z-]+)", printed, flags=re.M)) <= set(targets)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
 
 
 def test_every_command_is_on_a_page() -> None:

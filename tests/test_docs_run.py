@@ -112,7 +112,7 @@ def run_python(block: Block, known: dict[str, Any]) -> int:
         return 0
     text = re.sub(
         r"(clipself\.distill\()",
-        r'\1max_steps=1, batch_size=2, image_size=96, workers=0, device="cpu", overwrite=True, ',
+        r'\1max_steps=1, batch_size=2, image_size=96, workers=0, device="cpu", ',
         block.text,
     )
     place = "\n" * (block.line - 1)  # so that a traceback names the line of the page
