@@ -15,6 +15,7 @@ import clipself
 from clipself.cli.commands import COMMANDS, find
 from clipself.cli.main import EXIT_CODES
 from clipself.cli.read import read_words
+from clipself.conformance.run import SYSTEMS, system_of
 from clipself.renamed import FIELDS, NAMES
 from clipself.workflows.quickstart import next_steps
 
@@ -50,7 +51,8 @@ def flags_of(settings: type, before: str = "") -> Iterator[str]:
 
 
 def family_of(kind: type) -> list[type]:
-    return [kind, *(one for child in kind.__subclasses__() for one in family_of(child))]
+    children: list[type] = kind.__subclasses__()
+    return [kind, *(one for child in children for one in family_of(child))]
 
 
 def known_flags(name: str) -> set[str]:
@@ -150,3 +152,8 @@ def test_every_renamed_public_name_is_in_the_list_of_changes() -> None:
 def test_the_start_page_of_the_reference_links_to_every_room() -> None:
     rooms = {path.parent.name for path in (ROOT / "src/clipself").glob("*/__init__.pyi")}
     assert rooms == set(re.findall(r"`clipself\.(\w+)`", clipself.__doc__ or ""))
+
+
+def test_every_file_of_golden_numbers_is_one_that_parity_knows() -> None:
+    for path in (ROOT / "tests/golden").glob("*.json"):  # README passes them all
+        assert system_of(json.loads(path.read_text(encoding="utf-8"))) in SYSTEMS, path.name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-GOLDEN = Path(__file__).parent / "golden" / "public_api.json"
+GOLDEN = Path(__file__).with_name("public_api.json")
 SOURCE = Path(__file__).parents[1] / "src" / "clipself"
 ROOMS = tuple(sorted(".".join(stub.relative_to(SOURCE).parts[:-1]) for stub in SOURCE.glob("*/**/__init__.pyi")))
 
