@@ -150,11 +150,7 @@ NAMES: Final[Mapping[str, str]] = {
         f"{_SEGMENTATION}.san.{name}": f"{_SEGMENTATION}.san.model.{name}"
         for name in ("BLOCKED", "Head", "format_bias", "look", "pool_bias")
     },
-    **{
-        f"clipself.backbones.{module}.{name}": f"clipself.backbones.tokens.{name}"
-        for module, names in (("dense_clip", ("to_map",)), ("trunk", ("join_heads", "split_heads", "to_map")))
-        for name in names
-    },
+    "clipself.backbones.dense_clip.to_map": "clipself.backbones.tokens.to_map",
     "clipself.detection.DetectorSettings": "clipself.detection.detectors.table.make_settings",
     "clipself.detection.METHODS": "clipself.detection.detectors.table.DETECTORS",
     **{
@@ -170,10 +166,7 @@ NAMES: Final[Mapping[str, str]] = {
         for module in ("", ".vocab")
         for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
     },
-    **{
-        f"clipself.detection.evaluate.{name}": f"clipself.detection.report.{name}"
-        for name in ("HEADINGS", "compare_reports")
-    },
+    "clipself.detection.evaluate.compare_reports": "clipself.detection.report.compare_reports",
     "clipself.regions.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
     "clipself.regions.config.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
     "clipself.detection.settings.DetectorSettings": "clipself.detection.detectors.table.make_settings",
@@ -195,12 +188,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "DetectionPredictConfig": {"detector": "checkpoint"},
     "ProposalsConfig": {"detector": "checkpoint"},
     "SegmentationEvaluateConfig": {"data": "annotations", "models": "checkpoint"},
-    "SegmentationTableConfig": {
-        "data": "annotations",
-        "methods": "readouts",
-        "models": "model",
-        "unseen": "novel",
-    },
+    "SegmentationTableConfig": {"data": "annotations", "methods": "readouts", "models": "model", "unseen": "novel"},
     "SegmentationTrainConfig": {
         "data": "annotations",
         "evaluate_data": "evaluate_annotations",

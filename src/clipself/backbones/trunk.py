@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from clipself.backbones.readouts import Readout
 from clipself.backbones.tokens import Tokens
 from clipself.ops.patches import nearest_whole
-from clipself.renamed import old_names
-
-__getattr__ = old_names(__name__)
 
 PoolsBy = Literal["class token", "attention", "mean"]
 

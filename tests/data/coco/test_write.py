@@ -39,13 +39,13 @@ MAP = Panoptic(
     ids_HW=LABELS.int() + 70000, names=NAMES,
     segments=tuple(PanopticSegment(id=70000 + one, label=one, is_thing=one < 2, score=SCORES[one]) for one in range(3)),
 )  # fmt: skip
-ROOMS = {"detections": detection, "instances": panoptic, "segmentation": segmentation}
+ROOMS: dict[str, Any] = {"detections": detection, "instances": panoptic, "segmentation": segmentation}
 
 
 @pytest.mark.parametrize("kind", FOUND)
 @pytest.mark.parametrize("ids", [None, [7, 9, 5], [0, 1, 2]], ids=["from-one", "own", "from-zero"])
 def test_every_family_writes_rows_that_cocos_tool_loads(kind: str, ids: list[int] | None, tmp_path: Path) -> None:
-    rows = ROOMS[kind].to_coco(FOUND[kind], image_id=0, category_ids=ids)  # type: ignore[attr-defined]
+    rows = ROOMS[kind].to_coco(FOUND[kind], image_id=0, category_ids=ids)
     held = {"images": [image_row(0, "a.jpg", (3, 4))], "annotations": [], "categories": category_rows(NAMES, ids=ids)}
     (tmp_path / "truth.json").write_text(json.dumps(held))
     loaded = COCO(str(tmp_path / "truth.json")).loadRes(json.loads(json.dumps(rows)))
