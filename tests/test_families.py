@@ -181,6 +181,16 @@ def test_what_was_saved_is_read_from_elsewhere_and_after_a_move(
 
 
 @families
+def test_what_is_passed_on_tells_no_folders_of_this_machine(name: str, whole: dict[str, Path], world: Path) -> None:
+    out = unbroken(name, whole)
+    kept = {"config.json", "result.json"}  # the records of the run, which goes on from them
+    cards = [path for path in out.rglob("*.json") if path.name not in kept]
+    assert cards
+    for card in cards:
+        assert str(world) not in card.read_text(), f"{card.relative_to(out)} names {world}"
+
+
+@families
 def test_no_setting_is_forgotten(name: str) -> None:
     """Misspelt names and other people's types are refused by every training."""
     with pytest.raises(ValueError, match=r"no setting max_step; did you mean max_steps\?"):

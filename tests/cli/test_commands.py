@@ -257,12 +257,13 @@ def test_masks_without_area_and_odd_pictures_are_no_trouble(world: Path) -> None
 
 def test_what_was_computed_stays_when_the_disk_is_full(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main([*DISTILL.split(), "--save-every", "2"]) == 0
-    before = (world / "run/training_state.pt").read_bytes()
+    kept = [world / "run" / name for name in ("training_state.pt", "student/open_clip_model.safetensors")]
+    before = [path.read_bytes() for path in kept]
     full_disk(world, monkeypatch)
-    assert main([*DISTILL.split(), "--overwrite", "--save-every", "2"]) == 2
-    assert len(read_metrics(world / "run")) >= 1
-    assert before
-    assert not [path for path in (world / "run").iterdir() if path.suffix == ".part"]
+    assert main(["distill", "--out", "run", "--resume", "--max-steps", "6"]) == 2
+    assert [path.read_bytes() for path in kept] == before
+    assert len(read_metrics(world / "run")) >= 4
+    assert not list((world / "run").rglob("*.part"))
 
 
 def test_debug_keeps_the_traceback(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

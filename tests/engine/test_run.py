@@ -147,7 +147,9 @@ def test_a_request_to_stop_is_met_after_the_step(
     train_toy(data="d", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_at(patch, 2, lambda: os.kill(os.getpid(), number))
-        with pytest.raises(KeyboardInterrupt, match="stopped after 3 steps; the state is kept, go on with resume"):
+        with pytest.raises(
+            KeyboardInterrupt, match=r"after 3 steps; the state is kept, go on with it by resume \(--resume\)"
+        ):
             train_toy(data="d", out=tmp_path / "run")
     assert signal.getsignal(number) == before
     train_toy(out=tmp_path / "run", resume=True)

@@ -254,6 +254,18 @@ def located(config: RunConfig) -> dict[str, Any]:
     return values
 
 
+def shareable(config: Any) -> dict[str, Any]:
+    """The settings as plain values for a card that is passed on: of paths the last part alone."""
+    values: dict[str, Any] = config.to_json()
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value) and hasattr(value, "to_json"):
+            values[field.name] = shareable(value)
+        elif isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
+            values[field.name] = Path(value).name
+    return values
+
+
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested tables as one, names joined by dots; lists for tuples, as JSON returns them."""
     found: dict[str, Any] = {}

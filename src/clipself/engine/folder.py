@@ -48,7 +48,7 @@ class RunFolder:
         if self.state_path.exists():
             return load_state(self.state_path)
         if not (self.out / "config.json").exists():
-            raise FileNotFoundError(f"{self.out} holds no run to go on with; leave out resume to start one")
+            raise FileNotFoundError(f"{self.out} holds no run to go on with; leave out resume (--resume) to start one")
         log.warning("%s was stopped ahead of its first saved state; the run starts from its beginning", self.out)
         return None
 

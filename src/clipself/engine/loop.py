@@ -113,7 +113,9 @@ class Loop(Generic[B]):
                     self._check_weights(done)
                     self.save(done)
                 if stopping:
-                    raise KeyboardInterrupt(f"stopped after {done} steps; the state is kept, go on with resume")
+                    raise KeyboardInterrupt(
+                        f"stopped after {done} steps; the state is kept, go on with it by resume (--resume)"
+                    )
                 if self.config.evaluate_every and done % self.config.evaluate_every == 0:
                     self._evaluate(done)
 

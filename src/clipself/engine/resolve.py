@@ -166,6 +166,6 @@ def settings_of_run(out: Path) -> dict[str, Any]:
     path = out / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{out} holds no run to go on with (there is no {path.name}); leave out resume to start one"
+            f"{out} holds no run to go on with (there is no {path.name}); leave out resume (--resume) to start one"
         )
     return {**read_config(path), "out": str(out), "overwrite": False}

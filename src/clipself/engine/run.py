@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from clipself.backbones.devices import pick_device
-from clipself.engine.config import RunConfig
+from clipself.engine.config import RunConfig, shareable
 from clipself.engine.distributed import World, join_world
 from clipself.engine.folder import RunFolder, open_folder
 from clipself.engine.loader import load_batches
@@ -101,7 +101,7 @@ def _finish(task: Task[Any], config: RunConfig, world: World, steps: int) -> Tra
     result = measure(config.out, steps)
     if world.is_main:
         task.model.eval()
-        card = {"settings": config.to_json(), "steps": steps, "loss": [result.first_loss, result.last_loss]}
+        card = {"settings": shareable(config), "steps": steps, "loss": [result.first_loss, result.last_loss]}
         result = result.with_saved(task.save(card))
         write_json(config.out / "result.json", result.to_json())
     return result.with_advice(task.advice(result))
