@@ -185,12 +185,12 @@ def test_the_ids_of_a_file_change_no_number(kind: str, tmp_path: Path) -> None:
         )  # fmt: skip
     writer.close()
     written = PanopticFile(tmp_path / "found" / "panoptic.json", tmp_path)
-    back = {truth.image_id: truth for truth in map(written.read, range(len(written)))}
+    back = {one.image_id: one for one in map(written.read, range(len(written)))}
     meter = PanopticQuality(data.class_is_thing)
-    for truth in map(data.read, range(len(data))):
-        answer = back[truth.image_id]
+    for asked in map(data.read, range(len(data))):
+        answer = back[asked.image_id]
         labels = {one.id: data.class_names.index(written.class_names[one.label]) for one in answer.segments}
-        meter.update(answer.ids_HW, labels, truth.ids_HW, truth.segments)
+        meter.update(answer.ids_HW, labels, asked.ids_HW, asked.segments)
     scores = meter.compute()
     assert scores.overall.classes == 3
     for label, (iou, tp, fp, fn) in table.items():

@@ -49,7 +49,8 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
         ValueError: Names are missing or doubled, or no image can be read.
         FileNotFoundError: An image or the detector is missing.
     """
-    config, listed = resolve_pictures(DetectionPredictConfig, config, **options)
+    made, listed = resolve_pictures(DetectionPredictConfig, config, **options)
+    config = made  # of one type from here on
     detector = open_detector(config.checkpoint, device=config.device)
     names = parse_names(config.names).names if config.names else tuple(detector.trained_names)
     detector.use(names)

@@ -67,7 +67,8 @@ def predict_panoptic(
         ValueError: There are no names, one is given twice, or masks, scores and model do not fit.
         FileNotFoundError: A picture, the masks or a model is missing.
     """
-    config, pictures = resolve_pictures(PanopticPredictConfig, config, **options)
+    made, pictures = resolve_pictures(PanopticPredictConfig, config, **options)
+    config = made  # of one type from here on
     vocabulary = parse_names(config.names, stuff=config.stuff)
     device = pick_device(config.device)
     generator = generator_of(config.checkpoint, config.masks, device=device)

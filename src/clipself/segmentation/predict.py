@@ -38,7 +38,8 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
         ValueError: There are no names, no picture can be read, or a model does not fit.
         FileNotFoundError: A file is missing.
     """
-    config, listed = resolve_pictures(SegmentationPredictConfig, config, **options)
+    made, listed = resolve_pictures(SegmentationPredictConfig, config, **options)
+    config = made  # of one type from here on
     segmenter = open_segmenter(
         config.checkpoint, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
         names=config.names, readout=config.readout, templates=config.templates, device=config.device,

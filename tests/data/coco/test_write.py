@@ -23,7 +23,7 @@ from clipself.structures.other_tools import to_mask_pipeline, to_supervision
 
 LABELS = torch.tensor([[2, 2, 2, 0], [2, 0, 2, 0], [2, 2, 2, 1]])
 NAMES = ("cat", "dog", "grass")
-MASKS = torch.stack([label == LABELS for label in range(3)])
+MASKS = torch.eq(torch.arange(3)[:, None, None], LABELS)
 SCORES = (0.123456, 0.5, 1 / 3)
 FOUND: dict[str, Any] = {
     "detections": Detections.from_masks(MASKS, labels=range(3), scores=SCORES, names=NAMES, size=(3, 4)),
