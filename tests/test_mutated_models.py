@@ -120,6 +120,31 @@ def test_a_few_faults(kinds: dict[str, Kind], kind: str) -> None:
         check(kinds[kind], seed=seed)
 
 
+@pytest.mark.parametrize(
+    ("kind", "keys", "value", "said"),
+    [
+        *(pytest.param(kind, ("settings", "method"), value, "method is", id=f"{kind}-{value}")
+          for kind in ("catseg", "san") for value in (None, "fancy")),
+        *(pytest.param(kind, ("model_cfg", "vision_cfg", "head_width"), 10**6, "head_width is", id=f"{kind}-heads")
+          for kind in ("clip", "resnet")),
+    ],
+)  # fmt: skip
+def test_cards_that_name_nothing_that_can_be_built(
+    kinds: dict[str, Kind], kind: str, keys: Sequence[str], value: Any, said: str
+) -> None:
+    whole = kinds[kind]
+    spoiled = whole.folder.with_name(f"{kind}-edited")
+    shutil.copytree(whole.folder, spoiled, dirs_exist_ok=True)
+    path = spoiled / whole.cards[0]
+    card = inner = json.loads(path.read_text())
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=f"{path.name}: {said}"):
+        whole.use(spoiled)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
 @pytest.mark.parametrize("kind", KINDS)

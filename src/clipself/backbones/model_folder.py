@@ -121,6 +121,12 @@ def _checked(model_cfg: Any, path: Path) -> dict[str, Any]:
             counts = value if isinstance(value, list) else [value]
             if key in COUNTS and not all(type(count) is int and count > 0 for count in counts):
                 raise ValueError(f"{path}: {key} is {repr(value)[:60]}, expected a whole number above 0")
+    vision = model_cfg["vision_cfg"]
+    width, head_width = vision.get("width"), vision.get("head_width")
+    if isinstance(width, int) and isinstance(head_width, int):
+        width *= 32 if isinstance(vision.get("layers"), list) else 1  # a ResNet pools what has grown so wide
+        if head_width > width:
+            raise ValueError(f"{path}: head_width is {head_width}, wider than the {width} channels that heads share")
     length = model_cfg["text_cfg"].get("context_length", 77)
     if length not in range(LONGEST_TEXT + 1):
         raise ValueError(f"{path}: context_length is {repr(length)[:60]}, no text's length")

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, Heads, load_heads, save_heads
-from clipself.choices import pick
 from clipself.segmentation.segmenter import SegmenterModel
 from clipself.segmentation.segmenters import SEGMENTERS
 
@@ -96,7 +95,7 @@ def load_segmenter(
     heads = load_heads(folder, SEGMENTER, clip=clip)
     heads.names()  # which `segment predict` falls back on
     crop = heads.facts(TrainedAt).crop
-    row = pick(SEGMENTERS, _method_of(heads), what="segmenter")
+    row = SEGMENTERS[_method_of(heads)]
     settings = heads.settings(row.settings)
     model: SegmenterModel = heads.build(lambda: row.build(heads.clip, settings, crop=crop))
     heads.fill(model, own=own_state(model))
@@ -112,4 +111,6 @@ def _method_of(heads: Heads) -> str:
     if "method" not in settings and method in SEGMENTERS:
         known = {field.name for field in fields(SEGMENTERS[method].settings)}
         settings |= {key: heads.card[key] for key in ("train_clip",) if key in heads.card and key in known}
+    if method not in SEGMENTERS:
+        raise ValueError(f"{heads.card_path}: method is {method[:40]!r}, expected one of {sorted(SEGMENTERS)}")
     return method
