@@ -46,6 +46,7 @@ FRACTIONS: Final = (math.nan, math.inf, -math.inf, -1.0, 1e39, 10**400)
 
 
 def classes(owner: type = Settings) -> Iterator[type]:
+    one: type
     for one in owner.__subclasses__():
         yield one
         yield from classes(one)
