@@ -1,9 +1,11 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from clipself.engine.config import RunConfig
 from clipself.engine.optim import decay_groups, warmup_constant, warmup_cosine
 
 
@@ -28,3 +30,15 @@ def test_a_constant_rate_warms_up_and_drops() -> None:
     rates = [warmup_constant(step, lr=1.0, warmup_steps=4, total_steps=10, drops=(6, 8)) for step in range(10)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
     assert warmup_constant(0, lr=1.0, warmup_steps=0, total_steps=1) == 1.0
+
+
+def test_a_warm_up_is_cut_to_a_tenth_unless_it_is_exact() -> None:
+    from clipself.engine.run import rate_of
+    from clipself.engine.state import Phase
+
+    for exact, full in ((False, 2), (True, 10)):
+        config = RunConfig(out=Path("x"), lr=1.0, schedule="constant", warmup_steps=10, exact_warmup=exact)
+        rate = rate_of(config, Phase(start=0, end=20), per_epoch=5)
+        rates = [rate(step) for step in range(20)]
+        assert max(rates[: full - 1]) < 1.0
+        assert rates[full:] == [1.0] * (20 - full)
