@@ -58,7 +58,7 @@ class DetectionReport:
 
 
 def compare_reports(reports: Sequence[DetectionReport]) -> str:
-    """One line a report, in percent; what was scored ahead of them, what was read below."""
+    """One line a report, in percent; what was scored ahead of them, what was remarked below."""
     names = [name for name in HEADINGS if any(name in report.summary for report in reports)]
     width = max(10, *(len(report.title) for report in reports))
     head = " " * width + "".join(f"{name:>12}" for name in names)
@@ -66,7 +66,7 @@ def compare_reports(reports: Sequence[DetectionReport]) -> str:
         f"{report.title:<{width}}" + "".join(f"{report.summary.get(name, float('nan')):12.1f}" for name in names)
         for report in reports
     ]
-    read = dict.fromkeys(report.reading.to_line() for report in reports)
+    read = dict.fromkeys(line for report in reports for line in report.reading.remarked())
     return "\n".join([f"{reports[0].counts()}; percent", head, *lines, *read])
 
 

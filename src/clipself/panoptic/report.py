@@ -94,7 +94,7 @@ class PanopticReport:
             for line in table
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*self._counts(), *lines, self.reading.to_line()])
+        return "\n".join([*self._counts(), *lines, *self.reading.remarked()])
 
     def _counts(self) -> list[str]:
         """What was read of what is listed, and what there was nothing to score of."""

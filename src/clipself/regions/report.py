@@ -93,8 +93,8 @@ def compare_reports(reports: Sequence[RegionReport], *, names: Sequence[str] | N
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    read = dict.fromkeys(f"{each.images} of {each.listed} images; {each.reading.to_line()}" for each in reports)
-    return "\n".join(["mean class accuracy in percent, top-1 / top-5", *lines, *read])
+    told = [line for each in reports for line in (f"{each.images} of {each.listed} images", *each.reading.remarked())]
+    return "\n".join(["mean class accuracy in percent, top-1 / top-5", *lines, *dict.fromkeys(told)])
 
 
 def _cell(score: ModeScore | None) -> str:

@@ -126,5 +126,5 @@ def compare_reports(reports: Sequence[SegmentationReport], *, per_class: bool = 
         cells = [f"{'-':>12}" if math.isnan(row[name]) else f"{row[name]:12.2f}" for name in columns]
         lines.append(f"{report.title:<{width}}  " + "  ".join(cells))
     ahead = [class_table(report) + "\n" for report in reports] if per_class else []
-    told = [line for report in reports for line in (report.counted(), report.reading.to_line())]
+    told = [line for report in reports for line in (report.counted(), *report.reading.remarked())]
     return "\n".join([*ahead, *lines, *dict.fromkeys(told)])

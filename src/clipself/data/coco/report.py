@@ -56,6 +56,10 @@ class ReadReport:
         noticed = "".join(f"; {remark}" for remark in self.remarks)
         return f"{Path(self.source).name} ({self.kind}): {counts}{noticed}"
 
+    def remarked(self) -> list[str]:
+        """The line, for a table of scores, where something was noticed; else nothing."""
+        return [self.to_line()] if self.remarks else []
+
     def to_table(self) -> str:
         """Counts and remarks, a line each."""
         width = max(len(part) for part in self.listed)
