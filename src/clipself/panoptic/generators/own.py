@@ -253,7 +253,10 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
     heads = load_heads(folder, MASK_MODEL, device=device)
     config, names = heads.settings(OwnMasksSettings), heads.names()
     heads.build(lambda: load_templates(config.templates))
-    frozen = None if config.features == "clip" else open_features(config, heads.clip)  # larger than what is saved
+    try:  # frozen features are larger than what is saved, so that no budget holds for them
+        frozen = None if config.features == "clip" else open_features(config, heads.clip)
+    except ValueError as error:
+        raise ValueError(f"{heads.card_path}: {error}") from error
     features = frozen or heads.build(lambda: open_features(config, heads.clip))
     model = heads.build(lambda: build_mask_model(config, heads.clip, features=features))
     heads.fill(model)
