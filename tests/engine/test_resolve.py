@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.support.training import TOY_RECIPES, ToyConfig, ToySettings, small
 
-from clipself.engine.resolve import recipe, resolve
+from clipself.engine.resolve import read_config, recipe, resolve
 
 
 def make(config: Any = None, /, **options: Any) -> ToyConfig:
@@ -106,3 +106,12 @@ def test_old_names_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.data == Path("a")
     assert config.head == ToySettings(width=7, names=("y",))
     assert "folder of ToyConfig is now data" in str(told[0].message)
+
+
+def test_a_config_file_in_another_encoding_is_read_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes('{"model": "häuser"}'.encode("utf-16"))
+    assert read_config(path) == {"model": "häuser"}
+    path.write_bytes('{"model": "häuser"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"run\.json is not UTF-8 text"):
+        read_config(path)

@@ -17,7 +17,7 @@ from clipself.choices import pick
 from clipself.data.coco.context import ContextFile
 from clipself.data.images import IGNORED, IGNORED_16, read_image, read_index_map, size_of, write_index_map
 from clipself.data.semantic import CARD, describe_set
-from clipself.files import write_text
+from clipself.files import read_text, write_text
 from clipself.text.vocabulary import load_vocabulary
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def _stems(folder: Path, suffix: str = ".png") -> list[str]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no list at {path}; unpack the archive so that it is there")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _through(table: Map, folder: Path, stem: str) -> Map:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from clipself.choices import pick
 from clipself.engine.fields import UNSET, build, check_names, fit, kinds_of
+from clipself.files import read_text
 from clipself.renamed import FIELDS, warn_renamed
 
 C = TypeVar("C")
@@ -142,7 +143,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no config file at {path}")
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     try:
         if path.suffix in (".yaml", ".yml"):
             import yaml
