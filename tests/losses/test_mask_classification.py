@@ -5,14 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from clipself.losses.assignment import Match, match
 from clipself.losses.mask_classification import (
     MaskClassificationLoss,
     MaskPredictions,
-    Match,
     TermWeights,
     class_loss,
     mask_losses,
-    match,
     match_costs,
 )
 from clipself.losses.mask_points import sample_points, uncertain_points

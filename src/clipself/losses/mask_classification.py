@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from clipself.losses.assignment import Match, match
 from clipself.losses.mask_points import draw_points, sample_points, uncertain_points
 from clipself.structures import MaskTargets
 
@@ -54,19 +54,6 @@ class TermWeights:
     dice: float = 5.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Match:
-    """Which prediction answers for which target, in ascending order of the predictions.
-
-    Attributes:
-        queries_M: Index of the prediction.
-        targets_M: Index of the target.
-    """
-
-    queries_M: Tensor
-    targets_M: Tensor
-
-
 @torch.no_grad()
 def match_costs(
     logits_QK: Tensor, masks_QYX: Tensor, targets: MaskTargets, points_P2: Tensor, *, weights: TermWeights
@@ -96,24 +83,6 @@ def match_costs(
         + weights.dice * (1 - (overlap + 1) / (size + 1))
     )
     return cost
-
-
-def match(cost_QN: Tensor) -> Match:
-    """The assignment of least total cost (Hungarian algorithm).
-
-    Raises:
-        FloatingPointError: A cost is not finite, so the predictions are not.
-    """
-    if not torch.isfinite(cost_QN).all():
-        raise FloatingPointError(
-            "predicted logits are NaN or infinite, so they cannot be matched; lower the learning rate or use "
-            "precision='fp32'"
-        )
-    queries, targets = linear_sum_assignment(cost_QN.cpu().numpy())
-    return Match(
-        queries_M=torch.as_tensor(queries, device=cost_QN.device),
-        targets_M=torch.as_tensor(targets, device=cost_QN.device),
-    )
 
 
 def class_loss(

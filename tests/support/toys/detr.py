@@ -21,7 +21,7 @@ from clipself.detection.protocol import Found, Proposals
 from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.layers.sine_positions import sine_positions
-from clipself.losses.mask_classification import match
+from clipself.losses.assignment import match
 from clipself.structures import DetectionBatch
 
 
