@@ -28,6 +28,7 @@ SMALL = (
     "fvit_score_fusion",
     "maskcls_losses",
     "odise_fusion",
+    "odise_heads",
     "san_small",
     "seg_metrics",
     "training_free_readouts",

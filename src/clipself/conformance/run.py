@@ -18,6 +18,7 @@ from clipself.conformance import (
     mask_fusion,
     mask_losses,
     odise,
+    odise_heads,
     preprocess,
     readouts,
     san,
@@ -42,6 +43,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "ODISE: mask tokens in CLIP (MaskCLIP with mask tokens), open-vocabulary logits, score fusion, post-processing": (
         odise.run
     ),
+    "ODISE mask generator": odise_heads.run,
     "mask-classification matcher and losses (Mask2Former family: SAN, ODISE, FC-CLIP)": mask_losses.run,
     "preprocessing": preprocess.run,
     "SAN": san.run,
