@@ -29,6 +29,7 @@ SMALL = (
     "maskcls_losses",
     "odise_fusion",
     "odise_heads",
+    "owl_losses",
     "san_small",
     "seg_metrics",
     "training_free_readouts",
