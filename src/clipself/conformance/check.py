@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -61,3 +62,12 @@ def tolerance_of(manifest: Mapping[str, Any], *, default: float) -> tuple[float,
     found = {kind: re.search(rf"{kind}\s+([0-9.]+(?:e-?\d+)?)", str(words)) for kind in ("atol", "rtol")}
     atol, rtol = found["atol"], found["rtol"]
     return (float(atol.group(1)) if atol else default), (float(rtol.group(1)) if rtol else 0.0)
+
+
+def tolerance_at(manifest: Mapping[str, Any], key: str, *, default: float = 1e-5) -> tuple[float, float]:
+    """Reads (atol, rtol) of one quantity: the first pattern of a manifest's `tolerances` that fits, else `tolerance`."""
+    table = manifest.get("tolerances")
+    for pattern, held in table.items() if isinstance(table, Mapping) else ():
+        if isinstance(held, Mapping) and fnmatchcase(key, pattern):
+            return float(held["atol"]), float(held.get("rtol", 0.0))
+    return tolerance_of(manifest, default=default)

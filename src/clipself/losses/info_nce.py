@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def info_nce(left_ND: Tensor, right_ND: Tensor, *, temperature: float, groups_N: Tensor | None = None) -> Tensor:
+def info_nce(
+    left_ND: Tensor, right_ND: Tensor, *, temperature: float | Tensor, groups_N: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE (CLIP, arXiv:2103.00020, Fig. 3); rows of one group are not each other's negatives.
 
     Source: BARON (arXiv:2302.13996), Eq. 4: bags of one image overlap, so they are left out of the sum.
@@ -17,7 +19,7 @@ def info_nce(left_ND: Tensor, right_ND: Tensor, *, temperature: float, groups_N:
         groups_N: Number of each row's group (N,); None: every other row is a negative.
 
     Returns:
-        Sum over the rows of the mean of both directions, in float32; 0 without rows.
+        Sum over the rows of the mean of both directions, in float32 at least; 0 without rows.
 
     Raises:
         ValueError: The two are not (N, D) of one shape.
@@ -26,7 +28,8 @@ def info_nce(left_ND: Tensor, right_ND: Tensor, *, temperature: float, groups_N:
         raise ValueError(f"{tuple(left_ND.shape)} and {tuple(right_ND.shape)} are not pairs; expected (N, D) twice")
     if not len(left_ND):
         return left_ND.float().sum() * 0
-    logits_NN = temperature * F.normalize(left_ND.float(), dim=1) @ F.normalize(right_ND.float(), dim=1).mT
+    kind = torch.promote_types(left_ND.dtype, torch.float32)
+    logits_NN = temperature * F.normalize(left_ND.to(kind), dim=1) @ F.normalize(right_ND.to(kind), dim=1).mT
     if groups_N is not None:
         same_NN = groups_N[:, None] == groups_N[None]
         same_NN.fill_diagonal_(False)
