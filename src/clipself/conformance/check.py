@@ -65,7 +65,7 @@ def tolerance_of(manifest: Mapping[str, Any], *, default: float) -> tuple[float,
 
 
 def tolerance_at(manifest: Mapping[str, Any], key: str, *, default: float = 1e-5) -> tuple[float, float]:
-    """Reads (atol, rtol) of one quantity: the first pattern of a manifest's `tolerances` that fits, else `tolerance`."""
+    """Reads (atol, rtol) of one quantity: the first of a manifest's `tolerances` that fits, else its `tolerance`."""
     table = manifest.get("tolerances")
     for pattern, held in table.items() if isinstance(table, Mapping) else ():
         if isinstance(held, Mapping) and fnmatchcase(key, pattern):
