@@ -53,14 +53,25 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, queries_BSC: Tensor, centres_S2: Tensor, values_BSC: Tensor, grids: Sequence[Grid]) -> Tensor:
-        """Looks around the centre of each query.
+    def forward(
+        self,
+        queries_BSC: Tensor,
+        references: Tensor,
+        values_BSC: Tensor,
+        grids: Sequence[Grid],
+        *,
+        padding_BS: Tensor | None = None,
+    ) -> Tensor:
+        """Looks around the reference of each query.
 
         Args:
             queries_BSC: Queries; what they look for is told by where they look.
-            centres_S2: Centre of each query, `xy` in [0, 1] of every level.
+            references: Where each query stands: centres (S, 2), `xy` in [0, 1] of every level; or (B, S, levels, 2) for
+                pictures that fill different parts of the levels; or boxes (B, S, levels, 4), `cxcywh`, whose sides the
+                steps are measured in.
             values_BSC: The levels, flattened row by row, one after another.
             grids: Rows and columns of each level.
+            padding_BS: True where a value lies outside its picture: it counts as zero.
 
         Returns:
             Mixed values (B, S, C).
@@ -68,12 +79,24 @@ class DeformableAttention(nn.Module):
         batch, count, channels = queries_BSC.shape
         shape = (batch, count, self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(queries_BSC).view(*shape, 2)
-        sizes_L2 = torch.tensor([(cols, rows) for rows, cols in grids], dtype=offsets.dtype, device=offsets.device)
-        places = centres_S2[None, :, None, None, None] + offsets / sizes_L2[:, None]
         weights = self.attention_weights(queries_BSC).view(*shape[:3], -1).softmax(-1)
-        values = self.value_proj(values_BSC).view(batch, -1, self.heads, channels // self.heads)
+        values = self.value_proj(values_BSC)
+        if padding_BS is not None:
+            values = values.masked_fill(padding_BS[..., None], 0.0)
+        values = values.view(batch, -1, self.heads, channels // self.heads)
+        places = self._places(references, offsets, grids)
         mixed: Tensor = self.output_proj(sample_levels(values, places, weights, grids))
         return mixed
+
+    def _places(self, references: Tensor, offsets: Tensor, grids: Sequence[Grid]) -> Tensor:
+        """Steps are cells of a level around a centre, and shares of half the sides around a box."""
+        if references.ndim == 2:
+            references = references[None, :, None]
+        around = references[:, :, None, :, None]
+        if references.shape[-1] == 4:
+            return around[..., :2] + offsets / self.points * around[..., 2:] * 0.5
+        sizes_L2 = torch.tensor([(cols, rows) for rows, cols in grids], dtype=offsets.dtype, device=offsets.device)
+        return around + offsets / sizes_L2[:, None]
 
 
 def sample_levels(values_BShD: Tensor, places: Tensor, weights_BShP: Tensor, grids: Sequence[Grid]) -> Tensor:

@@ -29,7 +29,7 @@ class StagePyramid(nn.Module):
 
 
 class TapPyramid(nn.Module):
-    """Four taps at one stride to four strides: x4, x2, as it is, half.
+    """Taps at one stride to several: x4, x2, as it is, half.
 
     Source: F-ViT (CLIPSelf, detection), after ViTDet (arXiv:2203.16527).
 
@@ -37,32 +37,44 @@ class TapPyramid(nn.Module):
         width: Channels of the taps.
         stride: Their stride, in pixels.
         norm: Norm between the two transposed convolutions of the finest level.
+        factors: What each tap is enlarged by, finest first; any of 4, 2, 1 and 0.5.
     """
 
     FACTORS = (4.0, 2.0, 1.0, 0.5)
 
-    def __init__(self, *, width: int, stride: float = 16.0, norm: str = "batch") -> None:
+    def __init__(
+        self, *, width: int, stride: float = 16.0, norm: str = "batch", factors: Sequence[float] = FACTORS
+    ) -> None:
         super().__init__()
-        self.widths = (width,) * len(self.FACTORS)
-        self.strides = tuple(stride / factor for factor in self.FACTORS)
-        self.four_times = nn.Sequential(
-            nn.ConvTranspose2d(width, width, 2, stride=2),
-            make_norm(norm, width),
-            nn.GELU(),
-            nn.ConvTranspose2d(width, width, 2, stride=2),
-        )
-        self.twice = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.factors = tuple(factors)
+        self.widths = (width,) * len(self.factors)
+        self.strides = tuple(stride / factor for factor in self.factors)
+        if 4.0 in self.factors:
+            self.four_times = nn.Sequential(
+                nn.ConvTranspose2d(width, width, 2, stride=2),
+                make_norm(norm, width),
+                nn.GELU(),
+                nn.ConvTranspose2d(width, width, 2, stride=2),
+            )
+        if 2.0 in self.factors:
+            self.twice = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.halve = nn.MaxPool2d(2, 2)
 
     def forward(self, taps: Sequence[Tensor]) -> list[Tensor]:
-        """Four maps (B, C, Y, X) -> four maps, finest first.
+        """One map (B, C, Y, X) a level -> as many maps, finest first.
 
         Raises:
-            ValueError: There are not four taps.
+            ValueError: There is not one tap a level.
         """
-        if len(taps) != len(self.FACTORS):
-            raise ValueError(f"{len(taps)} taps for a pyramid of {len(self.FACTORS)} levels; name one block a level")
-        return [self.four_times(taps[0]), self.twice(taps[1]), taps[2], self.halve(taps[3])]
+        if len(taps) != len(self.factors):
+            raise ValueError(f"{len(taps)} taps for a pyramid of {len(self.factors)} levels; name one block a level")
+        return [self._resize(tap, factor) for tap, factor in zip(taps, self.factors, strict=True)]
+
+    def _resize(self, tap_BCYX: Tensor, factor: float) -> Tensor:
+        if factor == 1.0:
+            return tap_BCYX
+        resized: Tensor = getattr(self, {4.0: "four_times", 2.0: "twice", 0.5: "halve"}[factor])(tap_BCYX)
+        return resized
 
 
 class PicturePyramid(nn.Module):
