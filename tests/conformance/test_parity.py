@@ -33,6 +33,7 @@ SMALL = (
     "owl_losses",
     "rovit_cpe",
     "rovit_focal_contrastive",
+    "ov_detr_deform_attn",
     "san_small",
     "seg_metrics",
     "training_free_readouts",
