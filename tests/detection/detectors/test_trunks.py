@@ -73,7 +73,7 @@ def test_a_clip_transformer_gives_taps_at_three_strides() -> None:
     maps[0].sum().backward()
     assert all(value.grad is None for value in clip.parameters())
     assert ClipTrunk(clip, strides=(8, 16, 32)).frozen.tapped == (1, 2, 3)
-    with pytest.raises(ValueError, match="2 taps .* name one block a map"):
+    with pytest.raises(ValueError, match=r"2 taps .* name one block a map"):
         ClipTrunk(clip, strides=(8, 16, 32), taps=(0, 3))
 
 
