@@ -18,12 +18,13 @@ class RunLog:
         folder: The run's folder.
         active: Whether this process writes at all.
         tensorboard: Whether to write TensorBoard events too.
+        start: Steps that an earlier run has made; its events after them are not shown any more.
 
     Raises:
         ImportError: TensorBoard is wanted but not installed.
     """
 
-    def __init__(self, folder: Path, *, active: bool = True, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, *, active: bool = True, tensorboard: bool = False, start: int = 0) -> None:
         self.path, self.active = folder / "metrics.jsonl", active
         self._board: Any = None
         self._handler: logging.Handler | None = None
@@ -38,7 +39,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise ImportError("tensorboard=True needs TensorBoard; pip install 'clipself[tensorboard]'") from error
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Appends one record; numbers also go to TensorBoard."""

@@ -81,7 +81,7 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
         start_batch=start * config.accumulate,
     )  # fmt: skip
     folder.begin(config)
-    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard)
+    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard, start=start)
     try:
         run_log.drop_after(start)
         if world.is_main:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from clipself.data.panoptic import PanopticFile
 from clipself.data.semantic import PanopticMaps
 from clipself.data.sources import CocoImages
 from clipself.metrics import coco_ap
-from clipself.ops.run_lengths import encode_mask
+from clipself.ops.run_lengths import encode_mask, read_run_lengths
 from clipself.panoptic.generators.files import FileMasks
 
 SIZE = (60, 80)
@@ -179,3 +180,30 @@ def test_some_hundred_faults(place: Path) -> None:
 @pytest.mark.slow
 def test_two_thousand_faults(place: Path) -> None:
     assert sum(many(place, count=2_000, seed=random.randrange(2**31)).values()) == 2_000
+
+
+@pytest.mark.parametrize("listed", [SIZE, (60_000, 60_000), None], ids=["true-size", "mask-size", "no-size"])
+@pytest.mark.parametrize(
+    "counts", [[0, 3_600_000_000], "0PPYWY[3", [3_599_999_999, 1]], ids=["runs", "text", "a-pixel"]
+)
+def test_masks_of_a_giant_in_a_few_bytes_are_refused_before_they_are_made(
+    place: Path, counts: Any, listed: tuple[int, int] | None
+) -> None:
+    files, giant = sound_files(), {"size": [60_000, 60_000], "counts": counts}
+    assert int(read_run_lengths(giant)[0].sum()) == 60_000**2  # sound by itself, 3.4 GiB where it is made
+    for held in (files["instances"], files["panoptic"]):
+        for image in held["images"]:
+            image["height"], image["width"] = listed or (None, None)
+    for row in files["instances"]["annotations"]:
+        row["segmentation"] = giant
+    for row in files["masks"]:
+        row["segmentation"] = giant
+    for kind in ("instances", "masks"):
+        tracemalloc.start()
+        try:
+            outcome = judge(place, kind, f"giants in {kind}", json.dumps(files[kind]).encode())
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert "refused" in outcome
+        assert peak < 2**26, f"{kind}: {peak / 2**20:.0f} MiB"

@@ -1,0 +1,74 @@
+"""TensorBoard shows what `metrics.jsonl` holds, over kills and evaluations too."""
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.support.training import ToyTask, train_toy
+
+from clipself.engine.log import read_metrics
+from clipself.engine.loop import Loop
+
+EVALUATED: Final[dict[str, Any]] = {
+    "evaluate_every": 3, "evaluate_annotations": "labels.json", "evaluate_images": "pictures", "tensorboard": True,
+}  # fmt: skip
+
+
+def events(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """Curve by name, as TensorBoard's own reader finds it."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    held = reader.EventAccumulator(str(out / "tensorboard")).Reload()
+    return {tag: [(one.step, one.value) for one in held.Scalars(tag)] for tag in held.Tags()["scalars"]}
+
+
+def logged(out: Path, kind: str, name: str) -> list[tuple[int, float]]:
+    return [(record["step"], pytest.approx(record[name], rel=1e-6)) for record in read_metrics(out, kind=kind)]
+
+
+def test_every_number_of_the_log_is_a_curve(tmp_path: Path) -> None:
+    train_toy(data="d", out=tmp_path / "run", **EVALUATED)
+    found = events(tmp_path / "run")
+    records = [*read_metrics(tmp_path / "run"), *read_metrics(tmp_path / "run", kind="evaluation")]
+    names = {f"{one['kind']}/{name}" for one in records for name in one if name not in ("kind", "step", "time")}
+    assert {"train/loss", "train/lr", "train/grad_norm", "train/items_error", "evaluation/slope"} <= names
+    assert set(found) == names
+    for tag in names:
+        kind, name = tag.split("/")
+        assert found[tag] == logged(tmp_path / "run", kind, name), tag
+    assert [step for step, _ in found["evaluation/slope"]] == [3, 6]
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_run_that_was_killed_shows_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    step = Loop._step
+
+    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
+        if number == at:
+            raise SystemExit("killed")
+        step(self, model, stream, number, bar)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_step", die)
+        with pytest.raises(SystemExit):
+            train_toy(data="d", out=tmp_path / "run", **EVALUATED)
+    train_toy(out=tmp_path / "run", resume=True)
+    found = events(tmp_path / "run")
+    assert [number for number, _ in found["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert found["train/loss"] == logged(tmp_path / "run", "train", "loss")
+    assert found["evaluation/slope"] == logged(tmp_path / "run", "evaluation", "slope")
+
+
+def test_overwriting_leaves_no_curve_of_the_old_run(tmp_path: Path) -> None:
+    train_toy(data="d", out=tmp_path / "run", **EVALUATED)
+    train_toy(data="d", out=tmp_path / "run", overwrite=True, max_steps=2, tensorboard=True)
+    assert [number for number, _ in events(tmp_path / "run")["train/loss"]] == [1, 2]
+    assert "evaluation/slope" not in events(tmp_path / "run")
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"needs TensorBoard; pip install 'clipself\[tensorboard\]'"):
+        train_toy(data="d", out=tmp_path / "run", tensorboard=True)
+    train_toy(data="d", out=tmp_path / "plain", task=ToyTask)
+    assert not (tmp_path / "plain/tensorboard").exists()
