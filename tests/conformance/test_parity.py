@@ -23,6 +23,8 @@ SMALL = (
     "cfm_recipe",
     "clipself_preprocess",
     "detection_cases",
+    "detic_losses",
+    "detic_zero_shot",
     "fcclip_fusion",
     "fcclip_fusion_validmask",
     "fcclip_heads_small",

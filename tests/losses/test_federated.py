@@ -32,3 +32,14 @@ def test_one_more_class_is_drawn_in_proportion_to_its_weight() -> None:
     assert all(len(one) == 3 and {0, 4} < set(one) for one in draws)
     share = sum(3 in one for one in draws) / len(draws)
     assert share == pytest.approx(3 / 4, abs=0.04)  # four standard deviations
+
+
+def test_a_background_that_counts_takes_the_place_of_a_class() -> None:
+    labels, weights = torch.tensor([1, 4, 4]), torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0])
+    kept = [
+        federated_columns(
+            labels, weights_K=weights, number=3, generator=torch.Generator().manual_seed(3), background_counts=counts
+        )
+        for counts in (False, True)
+    ]
+    assert [int(columns.sum()) for columns in kept] == [4, 3]

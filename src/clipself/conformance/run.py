@@ -13,6 +13,7 @@ from clipself.conformance import (
     catseg,
     dense_models,
     detection_cases,
+    detic_losses,
     distill_step,
     fcclip_heads,
     mask_fusion,
@@ -40,6 +41,11 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "CFM-ViT pretraining": pretraining.run_cfm,
     "dense model": dense_models.run,
     "detection cases": detection_cases.run,
+    (
+        "Detic box-head losses: sigmoid and softmax classification, federated, ignored zero classes, image labels, "
+        "captions"
+    ): detic_losses.run_losses,
+    "Detic zero-shot classifier": detic_losses.run_classifier,
     "distillation step": distill_step.run,
     "F-ViT score fusion": detection_cases.run_fvit,
     "FC-CLIP pixel decoder + masked transformer decoder": fcclip_heads.run,

@@ -1,0 +1,1 @@
+"""Detic: detectors that learn classes from image labels and captions too."""
