@@ -12,7 +12,7 @@ from clipself.detection.detectors.table import DETECTORS
 from clipself.detection.detectors.two_stage.fusion import FUSIONS
 from clipself.detection.recipes import DETECT_RECIPES
 from clipself.engine.fields import kinds_of
-from clipself.engine.optim import SCHEDULES
+from clipself.engine.optim import OPTIMIZERS, SCHEDULES
 from clipself.engine.precision import DTYPES
 from clipself.layers.norms import NORMS
 from clipself.panoptic.judge import WAYS
@@ -24,6 +24,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "fusion": FUSIONS,
     "method": [name for name, row in SEGMENTERS.items() if row.read is not None],  # what can be imported
     "norm": NORMS,
+    "optimizer": OPTIMIZERS,
     "precision": ["auto", *DTYPES],
     "recipe": [name for name in DETECT_RECIPES if name.startswith("ov-") and "fvlm" not in name],  # what is released
     "schedule": SCHEDULES,

@@ -161,8 +161,10 @@ class RunConfig(Settings):
     """Micro-batches of one optimizer step."""
     flip: float = 0.5
     """Probability of a mirrored image."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """What takes the steps; SGD has `momentum`, AdamW `betas` and `eps`."""
     lr: float = 2e-4
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     schedule: Literal["cosine", "constant", "poly"] = "cosine"
     """What follows the warm-up."""
     drop_epochs: tuple[float, ...] = ()
@@ -171,14 +173,22 @@ class RunConfig(Settings):
     """Steps of the linear ramp; at most a tenth of the run is used."""
     exact_warmup: bool = False
     """Take `warmup_steps` as it is, however short the run."""
+    warmup_start: float | None = None
+    """Share of the rate at the first step, from which the ramp rises; one step of the ramp if not given."""
     weight_decay: float = 0.05
     """Decay of what decays; each training says what does."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of AdamW's moments."""
     eps: float = 1e-8
     """AdamW's epsilon."""
+    momentum: float = 0.9
+    """Of SGD."""
     clip_norm: float | None = 1.0
     """Largest norm of all gradients; unlimited if not given."""
+    clip_value: float | None = None
+    """Largest value of each gradient; unlimited if not given."""
+    ema: float | None = None
+    """Decay of a moving average of the weights that learn, evaluated and saved in their place; none if not given."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the forward pass; auto is bf16 where the device multiplies it natively, else fp32."""
     compile: bool = False
@@ -216,14 +226,16 @@ class RunConfig(Settings):
         self.check_not_negative(
             "drop_epochs", "warmup_steps", "workers", "save_every", "evaluate_every", "weight_decay", "seed"
         )
-        self.check_positive("lr", "epochs", "eps", "clip_norm")
-        self.check_shares("flip")
+        self.check_positive("lr", "epochs", "eps", "clip_norm", "clip_value")
+        self.check_shares("flip", "warmup_start", "ema", "momentum")
         self.check_at_most(1, "eps")
         self.check_at_most(1e3, "lr")
         self.check_at_most(1e6, "epochs")
         self.check_at_most(1e9, "max_steps")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas={self.betas} are not in [0, 1)")
+        if self.momentum == 1 or self.ema == 1:
+            raise ValueError(f"momentum={self.momentum} and ema={self.ema} must be below 1, or nothing new counts")
         if self.seed >= 2**63:
             raise ValueError(f"seed={self.seed} must be below 2**63")
         if self.drop_epochs and self.schedule != "constant":

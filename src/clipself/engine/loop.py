@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from clipself.engine.average import MovingAverage
 from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World, delayed_sync
 from clipself.engine.log import RunLog
@@ -66,6 +67,7 @@ class Loop(Generic[B]):
         log: Where records go.
         learning: The parameters that learn, in the model's order.
         optimizer: Over the task's parameter groups.
+        average: Of the parameters that learn.
         precision: Number format.
         total_steps: Optimizer steps of the whole run.
         rate: Learning rate of a 0-based step.
@@ -79,6 +81,7 @@ class Loop(Generic[B]):
     log: RunLog
     learning: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
+    average: MovingAverage
     precision: Precision
     total_steps: int
     rate: Callable[[int], float]
@@ -171,8 +174,11 @@ class Loop(Generic[B]):
         # Float16's scaler skips such a step by itself and lowers the scale.
         if not torch.isfinite(torch.tensor(norm)) and not (scaler.is_enabled() and scaler.get_scale() > LOWEST_SCALE):
             self._refuse("norm of the gradients", norm, number, micro)
+        if self.config.clip_value is not None:
+            nn.utils.clip_grad_value_(self.learning, self.config.clip_value)
         scaler.step(self.optimizer)
         scaler.update()
+        self.average.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
@@ -205,7 +211,8 @@ class Loop(Generic[B]):
 
     def _evaluate(self, step: int) -> None:
         if self.world.is_main:
-            self.log.write("evaluation", step, **self.task.evaluate())
+            with self.average.in_place():
+                self.log.write("evaluation", step, **self.task.evaluate())
             self.task.model.train()
         self.world.wait()
 

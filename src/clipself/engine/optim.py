@@ -1,11 +1,13 @@
 """Parameter groups and the learning rate of each step."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import torch
 from torch import nn
+
+from clipself.engine.config import RunConfig
 
 
 def decay_groups(parameters: Sequence[nn.Parameter], *, weight_decay: float) -> list[dict[str, object]]:
@@ -22,8 +24,25 @@ def decay_groups(parameters: Sequence[nn.Parameter], *, weight_decay: float) -> 
     return [group for group in groups if group["params"]]
 
 
-def warmup_cosine(step: int, *, lr: float, warmup_steps: int, total_steps: int) -> float:
-    """Linear warm-up lr * (step + 1) / warm-up, then half a cosine to zero over the remaining steps.
+def ramp(step: int, *, warmup_steps: int, start: float | None = None) -> float:
+    """Share of the rate in a linear warm-up: (step + 1) / warm-up as open_clip has it, or from a start as Detectron2.
+
+    Args:
+        step: 0-based optimizer step.
+        warmup_steps: Steps of the ramp.
+        start: Share at the first step; one step of the ramp if not given.
+    """
+    if step >= warmup_steps:
+        return 1.0
+    if start is None:
+        return (step + 1) / warmup_steps
+    return start + (1 - start) * step / warmup_steps
+
+
+def warmup_cosine(
+    step: int, *, lr: float, warmup_steps: int, total_steps: int, warmup_start: float | None = None
+) -> float:
+    """Linear warm-up, then half a cosine to zero over the remaining steps.
 
     Source: open_clip's `cosine_lr`, as CLIPSelf uses it.
 
@@ -32,14 +51,18 @@ def warmup_cosine(step: int, *, lr: float, warmup_steps: int, total_steps: int) 
         lr: Peak learning rate.
         warmup_steps: Steps of the ramp.
         total_steps: Steps of the whole run.
+        warmup_start: See `ramp`.
     """
     if step < warmup_steps:
-        return lr * (step + 1) / warmup_steps
+        return lr * ramp(step, warmup_steps=warmup_steps, start=warmup_start)
     share = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * share)) * lr
 
 
-def warmup_constant(step: int, *, lr: float, warmup_steps: int, total_steps: int, drops: Sequence[int] = ()) -> float:
+def warmup_constant(
+    step: int, *, lr: float, warmup_steps: int, total_steps: int, warmup_start: float | None = None,
+    drops: Sequence[int] = (),
+) -> float:  # fmt: skip
     """Linear warm-up, then a rate that falls to a tenth at each of the `drops`, as detectors are trained.
 
     Args:
@@ -47,23 +70,28 @@ def warmup_constant(step: int, *, lr: float, warmup_steps: int, total_steps: int
         lr: Peak learning rate.
         warmup_steps: Steps of the ramp.
         total_steps: Not needed; schedules share their signature.
+        warmup_start: See `ramp`.
         drops: 0-based steps from which on the rate is a tenth of what it was.
     """
     del total_steps
-    ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return lr * ramp * 0.1 ** sum(step >= drop for drop in drops)
+    share = ramp(step, warmup_steps=warmup_steps, start=warmup_start)
+    return lr * share * 0.1 ** sum(step >= drop for drop in drops)
 
 
-def warmup_poly(step: int, *, lr: float, warmup_steps: int, total_steps: int, power: float = 0.9) -> float:
+def warmup_poly(
+    step: int, *, lr: float, warmup_steps: int, total_steps: int, warmup_start: float | None = None, power: float = 0.9
+) -> float:
     """Linear warm-up, then lr * (1 - step / total)^power, as DeepLab and SAN are trained."""
-    ramp = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return float(lr * ramp * (1 - step / total_steps) ** power)
+    share = ramp(step, warmup_steps=warmup_steps, start=warmup_start)
+    return float(lr * share * (1 - step / total_steps) ** power)
 
 
 class Schedule(Protocol):
     """Learning rate of a step."""
 
-    def __call__(self, step: int, *, lr: float, warmup_steps: int, total_steps: int) -> float:
+    def __call__(
+        self, step: int, *, lr: float, warmup_steps: int, total_steps: int, warmup_start: float | None = None
+    ) -> float:
         """The rate."""
 
 
@@ -73,6 +101,20 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
     "poly": warmup_poly,
 }
 """Schedule by name."""
+
+
+def _adamw(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
+
+
+def _sgd(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+OPTIMIZERS: Final[Mapping[str, Callable[[Any, RunConfig], torch.optim.Optimizer]]] = {"adamw": _adamw, "sgd": _sgd}
+"""Optimizer by name, over a task's parameter groups."""
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import torch
 
 from clipself.backbones.devices import pick_device
+from clipself.choices import pick
+from clipself.engine.average import MovingAverage
 from clipself.engine.config import RunConfig, shareable
 from clipself.engine.distributed import World, join_world
 from clipself.engine.folder import RunFolder, open_folder
 from clipself.engine.loader import load_batches
 from clipself.engine.log import RunLog
 from clipself.engine.loop import Loop, learning_of
-from clipself.engine.optim import SCHEDULES, warmup_constant
+from clipself.engine.optim import OPTIMIZERS, SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
 from clipself.engine.result import TrainResult, measure
 from clipself.engine.sampler import EpochSampler
@@ -65,16 +67,15 @@ def own_chance(seed: int, world: World) -> Iterator[None]:
 def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) -> TrainResult:
     data = task.data()
     groups: Any = task.parameter_groups()
-    optimizer = torch.optim.AdamW(
-        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
-    )
+    optimizer = pick(OPTIMIZERS, config.optimizer, what="optimizer")(groups, config)
     learning = learning_of(task.model, groups)
+    average = MovingAverage(learning, config.ema)
     precision = make_precision(config.precision, world.device)
     per_epoch = max(1, len(data) // (config.batch_size * world.size * config.accumulate))
     total = config.max_steps or max(1, round(config.epochs * per_epoch))
     identity = {"processes": world.size, "images": f"{len(data)} with digest {digest_of(data.names)}"}
     facts = {**identity, **task.identity()}
-    keeper = StateKeeper(task, config, folder, learning, optimizer, precision.scaler, facts)
+    keeper = StateKeeper(task, config, folder, learning, average, optimizer, precision.scaler, facts)
     start, phase = keeper.take_up(total) if config.resume else (0, Phase(start=0, end=total))
     sampler = EpochSampler(
         len(data), batch_size=config.batch_size, rank=world.rank, world_size=world.size, seed=config.seed,
@@ -88,11 +89,12 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
             log.info("%s", task.describe(len(data), total))
         loop: Loop[Any] = Loop(
             task=task, config=config, world=world, log=run_log, learning=learning, optimizer=optimizer,
-            precision=precision, total_steps=total, rate=rate_of(config, phase, per_epoch),
+            average=average, precision=precision, total_steps=total, rate=rate_of(config, phase, per_epoch),
             save=partial(keeper.save, phase), state_path=folder.state_path,
         )  # fmt: skip
         loop.run(load_batches(data, sampler, workers=config.workers, device=world.device), start_step=start)
-        return _finish(task, config, world, total)
+        with average.in_place():
+            return _finish(task, config, world, total)
     finally:
         run_log.close()
 
@@ -117,6 +119,8 @@ def rate_of(config: RunConfig, phase: Phase, per_epoch: int) -> Callable[[int], 
         schedule = partial(warmup_constant, drops=drops)
 
     def rate(step: int) -> float:
-        return schedule(step - phase.start, lr=config.lr, warmup_steps=warmup, total_steps=length)
+        return schedule(
+            step - phase.start, lr=config.lr, warmup_steps=warmup, total_steps=length, warmup_start=config.warmup_start
+        )
 
     return rate

@@ -3,12 +3,13 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 
+from clipself.engine.average import MovingAverage
 from clipself.engine.checkpoint import save_state
 from clipself.engine.config import RunConfig, flat
 from clipself.engine.folder import RunFolder
@@ -38,6 +39,7 @@ class StateKeeper:
         config: The run's settings.
         folder: Where the state lies.
         learning: The parameters that learn.
+        average: Of them.
         optimizer: Of the run.
         scaler: Of float16; switched off otherwise.
         identity: Facts beyond settings that a continuation must share.
@@ -45,11 +47,12 @@ class StateKeeper:
 
     def __init__(
         self, task: Task[Any], config: RunConfig, folder: RunFolder, learning: Sequence[nn.Parameter],
-        optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, identity: Mapping[str, Any],
+        average: MovingAverage, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, identity: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        self.task, self.folder, self.learning = task, folder, learning
+        self.task, self.folder, self.learning, self.average = task, folder, learning, average
         self.optimizer, self.scaler = optimizer, scaler
         self.facts = {"settings": config.compared(), "identity": {name: str(fact) for name, fact in identity.items()}}
+        self.added = {each.name: each.default for each in fields(config) if each.default is not MISSING}
 
     def save(self, phase: Phase, step: int) -> None:
         """Writes the state after so many steps."""
@@ -63,6 +66,7 @@ class StateKeeper:
                 "phase": [phase.start, phase.end],
                 **self.facts,
                 "learning": [parameter.detach().cpu() for parameter in self.learning],
+                "average": self.average.state(),
                 "kept": [tensor.detach().cpu().clone() for tensor in self.task.kept()],
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -101,6 +105,7 @@ class StateKeeper:
                 parameter.copy_(kept)
             for tensor, kept in zip(self.task.kept(), state["kept"], strict=True):
                 tensor.copy_(kept)
+        self.average.load(state.get("average", ()))
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         return step, phase
@@ -108,7 +113,7 @@ class StateKeeper:
     def _compare(self, state: Mapping[str, Any]) -> None:
         differing = []
         for kind, facts in self.facts.items():
-            then, now = flat(state[kind]), flat(facts)
+            then, now = {**self._defaults(kind, state[kind]), **flat(state[kind])}, flat(facts)
             differing += [
                 f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
                 for name in sorted(then.keys() | now.keys())
@@ -119,6 +124,12 @@ class StateKeeper:
                 f"{self.folder.state_path} belongs to a run with other settings: {'; '.join(differing)}; leave out "
                 "what differs to go on with that run, or choose another folder"
             )
+
+    def _defaults(self, kind: str, held: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that an older version did not know: it did what their defaults say."""
+        if kind != "settings":
+            return {}
+        return {name: value for name, value in self.added.items() if name in self.facts[kind] and name not in held}
 
 
 def _equal(one: Any, two: Any) -> bool:

@@ -41,7 +41,8 @@ class Focal:
 
     def loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """Loss of every logit, of any shape; `wanted` is 1 for positives and 0 for negatives."""
-        return sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma)
+        loss: Tensor = sigmoid_focal_loss(logits, wanted, alpha=self.alpha, gamma=self.gamma)
+        return loss
 
     def cost(self, logits: Tensor) -> Tensor:
         """What it costs to take a logit for a positive instead of a negative, of any shape."""
