@@ -99,7 +99,7 @@ def test_a_state_without_settings_that_came_later_is_taken_up(tmp_path: Path) ->
     save_state(tmp_path / "run/training_state.pt", state)
     train_toy(out=tmp_path / "run", resume=True, max_steps=8)
     save_state(tmp_path / "run/training_state.pt", state)
-    with pytest.raises(ValueError, match="momentum was 0.9 and is 0.5"):
+    with pytest.raises(ValueError, match=r"momentum was 0\.9 and is 0\.5"):
         train_toy(out=tmp_path / "run", resume=True, max_steps=8, momentum=0.5)
 
 

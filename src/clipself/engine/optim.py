@@ -104,9 +104,7 @@ SCHEDULES: Final[Mapping[str, Schedule]] = {
 
 
 def _adamw(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
-    )
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
 
 
 def _sgd(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
