@@ -26,7 +26,11 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "norm": NORMS,
     "optimizer": OPTIMIZERS,
     "precision": ["auto", *DTYPES],
-    "recipe": [name for name in DETECT_RECIPES if name.startswith("ov-") and "fvlm" not in name],  # what is released
+    "recipe": [  # what is released
+        name
+        for name, recipe in DETECT_RECIPES.items()
+        if name.startswith("ov-") and DETECTORS[recipe().detector.method].published is not None
+    ],
     "schedule": SCHEDULES,
     "scores": MIXTURES,
     "split": SPLITS,

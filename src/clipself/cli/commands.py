@@ -130,7 +130,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         about='Finds named things: clipself detect predict photos/ --checkpoint runs/mine --names "a dog" kite',
     ),
     "detect import": Command(
-        does="write a released F-ViT checkpoint as a detector folder",
+        does="write a released checkpoint as a detector folder",
         settings="cli.options:DetectorImportOptions",
         run="cli.jobs:import_detector",
     ),

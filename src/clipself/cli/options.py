@@ -161,14 +161,14 @@ class SplitOptions(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorImportOptions(Settings):
-    """Writes a released F-ViT checkpoint as a detector folder."""
+    """Writes a released checkpoint as a detector folder."""
 
     weights: Path
     """The released file."""
     out: Path
     """Folder to write."""
     recipe: Literal["ov-coco-b16", "ov-coco-l14", "ov-lvis-b16", "ov-lvis-l14"] = "ov-coco-b16"
-    """Configuration that the file belongs to."""
+    """Configuration that the file belongs to; it says which detector it is."""
     pretrained: str | None = None
     """Tag or file of the backbone's release, for its text tower; the recipe's if not given."""
     text_from: str | None = None

@@ -47,7 +47,8 @@ class StateKeeper:
 
     def __init__(
         self, task: Task[Any], config: RunConfig, folder: RunFolder, learning: Sequence[nn.Parameter],
-        average: MovingAverage, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, identity: Mapping[str, Any],
+        average: MovingAverage, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
+        identity: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.task, self.folder, self.learning, self.average = task, folder, learning, average
         self.optimizer, self.scaler = optimizer, scaler

@@ -26,23 +26,30 @@ class DetectorType:
     Attributes:
         settings: Class of its settings.
         build: (clip, settings, vocabulary) -> the detector with fresh heads.
+        published: (weights, out, model=, pretrained=, settings=, classes=, text_from=) -> the folder that a released
+            checkpoint is written to; None where nothing was released.
     """
 
     settings: type[MethodSettings]
     build: Callable[..., Any]
+    published: Callable[..., Any] | None = None
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
-    """A class whose module is imported when the first detector is built: settings are read without torch."""
+    """A class or function whose module is imported when it is called: settings are read without torch."""
 
-    def build(*parts: Any) -> Any:
-        return getattr(import_module(f"clipself.detection.detectors.{module}"), name)(*parts)
+    def call(*parts: Any, **named: Any) -> Any:
+        return getattr(import_module(f"clipself.detection.detectors.{module}"), name)(*parts, **named)
 
-    return build
+    return call
 
 
 DETECTORS: Final[dict[str, DetectorType]] = {
-    "fvit": DetectorType(settings=FViTSettings, build=_later("two_stage.model", "TwoStage")),
+    "fvit": DetectorType(
+        settings=FViTSettings,
+        build=_later("two_stage.model", "TwoStage"),
+        published=_later("two_stage.published", "import_published"),
+    ),
     "fvlm": DetectorType(settings=FvlmSettings, build=_later("two_stage.model", "TwoStage")),
     "vild": DetectorType(settings=ViLDSettings, build=_later("vild.model", "ViLD")),
     "baron": DetectorType(settings=BaronSettings, build=_later("baron.model", "BaronKD")),
