@@ -24,6 +24,7 @@ SMALL = (
     "clipself_preprocess",
     "detection_cases",
     "detic_losses",
+    "detic_recipe",
     "detic_zero_shot",
     "fcclip_fusion",
     "fcclip_fusion_validmask",

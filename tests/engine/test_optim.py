@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from clipself.engine.config import RunConfig
-from clipself.engine.optim import decay_groups, warmup_constant, warmup_cosine
+from clipself.engine.optim import decay_groups, warmup_constant, warmup_cosine, warmup_through
 
 
 def test_schedule_is_the_published_formula() -> None:
@@ -42,3 +42,13 @@ def test_a_warm_up_is_cut_to_a_tenth_unless_it_is_exact() -> None:
         rates = [rate(step) for step in range(20)]
         assert max(rates[: full - 1]) < 1.0
         assert rates[full:] == [1.0] * (20 - full)
+
+
+def test_a_cosine_through_the_warm_up_meets_it_where_it_ends() -> None:
+    def rate(step: int, start: float | None = 0.1) -> float:
+        return warmup_through(step, lr=2.0, warmup_steps=4, total_steps=16, warmup_start=start)
+
+    met = 1 + math.cos(math.pi / 4)
+    assert [rate(0), rate(2), rate(4)] == pytest.approx([0.2, (0.2 + met) / 2, met])
+    assert [rate(8), rate(16)] == pytest.approx([1.0, 0.0])
+    assert rate(0, None) == pytest.approx(met / 4)

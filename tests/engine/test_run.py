@@ -360,6 +360,10 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path: Path) -> None:
         pytest.param({"evaluate_limit": 0}, "evaluate_limit=0 must be at least 1", id="limit"),
         pytest.param({"evaluate_every": 2}, "evaluate_every needs evaluate_annotations", id="evaluation"),
         pytest.param({"drop_epochs": (1,)}, "drop_epochs belong to schedule='constant'", id="drops"),
+        pytest.param({"drop_steps": (1,)}, "drop_steps belong to schedule='constant'", id="drops-by-steps"),
+        pytest.param(
+            {"drop_epochs": (1,), "drop_steps": (1,), "schedule": "constant"}, "say the same thing twice", id="both"
+        ),
         pytest.param({"points": 0}, "points=0 must be at least 1", id="own"),
     ],
 )

@@ -14,6 +14,7 @@ from clipself.conformance import (
     dense_models,
     detection_cases,
     detic_losses,
+    detic_recipe,
     distill_step,
     fcclip_heads,
     mask_fusion,
@@ -45,6 +46,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
         "Detic box-head losses: sigmoid and softmax classification, federated, ignored zero classes, image labels, "
         "captions"
     ): detic_losses.run_losses,
+    "Detic data and schedule numbers: two-data-set sampler, scale-jitter crop, learning rates": detic_recipe.run,
     "Detic zero-shot classifier": detic_losses.run_classifier,
     "distillation step": distill_step.run,
     "F-ViT score fusion": detection_cases.run_fvit,

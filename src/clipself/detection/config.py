@@ -42,7 +42,7 @@ class DetectionTrainConfig(RunConfig):
     batch_size: int = 8
     """Images of one process in a micro-batch; batch norm sees each micro-batch by itself, over all processes."""
     lr: float = 1e-4
-    schedule: Literal["cosine", "constant", "poly"] = "constant"
+    schedule: Literal["cosine", "cosine-through", "constant", "poly"] = "constant"
     weight_decay: float = 0.1
     """Decay of everything that learns, vectors and the temperature included, as published."""
     warmup_steps: int = 250

@@ -165,10 +165,12 @@ class RunConfig(Settings):
     """What takes the steps; SGD has `momentum`, AdamW `betas` and `eps`."""
     lr: float = 2e-4
     """Peak learning rate."""
-    schedule: Literal["cosine", "constant", "poly"] = "cosine"
-    """What follows the warm-up."""
+    schedule: Literal["cosine", "cosine-through", "constant", "poly"] = "cosine"
+    """What follows the warm-up; the cosine is counted from its end, or through it from the first step on."""
     drop_epochs: tuple[float, ...] = ()
     """Epochs at which a constant rate falls to a tenth."""
+    drop_steps: tuple[int, ...] = ()
+    """Steps at which it does, in place of epochs."""
     warmup_steps: int = 100
     """Steps of the linear ramp; at most a tenth of the run is used."""
     exact_warmup: bool = False
@@ -224,7 +226,14 @@ class RunConfig(Settings):
         """
         self.check_counts("batch_size", "accumulate", "max_steps", "evaluate_limit")
         self.check_not_negative(
-            "drop_epochs", "warmup_steps", "workers", "save_every", "evaluate_every", "weight_decay", "seed"
+            "drop_epochs",
+            "drop_steps",
+            "warmup_steps",
+            "workers",
+            "save_every",
+            "evaluate_every",
+            "weight_decay",
+            "seed",
         )
         self.check_positive("lr", "epochs", "eps", "clip_norm", "clip_value")
         self.check_shares("flip", "warmup_start", "ema", "momentum")
@@ -238,8 +247,11 @@ class RunConfig(Settings):
             raise ValueError(f"momentum={self.momentum} and ema={self.ema} must be below 1, or nothing new counts")
         if self.seed >= 2**63:
             raise ValueError(f"seed={self.seed} must be below 2**63")
-        if self.drop_epochs and self.schedule != "constant":
-            raise ValueError(f"drop_epochs belong to schedule='constant', not to {self.schedule!r}")
+        if (self.drop_epochs or self.drop_steps) and self.schedule != "constant":
+            name = "drop_epochs" if self.drop_epochs else "drop_steps"
+            raise ValueError(f"{name} belong to schedule='constant', not to {self.schedule!r}")
+        if self.drop_epochs and self.drop_steps:
+            raise ValueError("drop_epochs and drop_steps say the same thing twice; leave one of them out")
         if self.resume and self.overwrite:
             raise ValueError("resume goes on with the run in the folder, overwrite starts it anew; choose one of them")
         if self.evaluate_every and self.evaluate_annotations is None:

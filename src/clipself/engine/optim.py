@@ -59,6 +59,25 @@ def warmup_cosine(
     return 0.5 * (1 + math.cos(math.pi * share)) * lr
 
 
+def warmup_through(
+    step: int, *, lr: float, warmup_steps: int, total_steps: int, warmup_start: float | None = None
+) -> float:
+    """Half a cosine to zero over the whole run, whose first steps are a straight line to where it is by then.
+
+    Source: Detectron2's `WarmupCosineLR` in its present form: the line begins at the start's share of the full rate.
+    """
+
+    def fall(at: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * at / max(1, total_steps))) * lr
+
+    if step >= warmup_steps:
+        return fall(step)
+    if warmup_start is None:
+        return ramp(step, warmup_steps=warmup_steps) * fall(warmup_steps)
+    share = step / warmup_steps
+    return (1 - share) * warmup_start * lr + share * fall(warmup_steps)
+
+
 def warmup_constant(
     step: int, *, lr: float, warmup_steps: int, total_steps: int, warmup_start: float | None = None,
     drops: Sequence[int] = (),
@@ -97,6 +116,7 @@ class Schedule(Protocol):
 
 SCHEDULES: Final[Mapping[str, Schedule]] = {
     "cosine": warmup_cosine,
+    "cosine-through": warmup_through,
     "constant": warmup_constant,
     "poly": warmup_poly,
 }

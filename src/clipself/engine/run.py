@@ -114,8 +114,9 @@ def rate_of(config: RunConfig, phase: Phase, per_epoch: int) -> Callable[[int], 
     length = phase.end - phase.start
     warmup = config.warmup_steps if config.exact_warmup else min(config.warmup_steps, length // 10)
     schedule = SCHEDULES[config.schedule]
-    if config.drop_epochs:
-        drops = [round(epoch * per_epoch) - phase.start for epoch in config.drop_epochs]
+    if config.drop_epochs or config.drop_steps:
+        steps = config.drop_steps or [round(epoch * per_epoch) for epoch in config.drop_epochs]
+        drops = [step - phase.start for step in steps]
         schedule = partial(warmup_constant, drops=drops)
 
     def rate(step: int) -> float:

@@ -153,7 +153,7 @@ def sample_classes(labels: Tensor, *, weights_C: Tensor, number: int, generator:
     Returns:
         Their indices in the order of the columns.
     """
-    seen = torch.unique(labels.cpu())
+    seen: Tensor = torch.unique(labels.cpu())
     odds_C = weights_C.cpu().float().clone()
     odds_C[seen] = 0.0
     wanted = min(number - len(seen), int((odds_C > 0).sum()))
