@@ -26,6 +26,7 @@ from clipself.conformance import (
     preprocess,
     pretraining,
     readouts,
+    rovit,
     san,
     segmentation_metrics,
 )
@@ -61,6 +62,9 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "multi-scale deformable attention (OV-DETR, Deformable DETR)": ovdetr.run_attention,
     "preprocessing": preprocess.run,
     "RO-ViT": pretraining.run_rovit,
+    "RO-ViT / DITO backbone": rovit.run_vit,
+    "RO-ViT / DITO detector heads": rovit.run_heads,
+    "RO-ViT / DITO scores and losses": rovit.run_scores,
     "SAN": san.run,
     "segmentation metrics": segmentation_metrics.run,
     "training-free dense CLIP readouts": readouts.run,

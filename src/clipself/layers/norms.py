@@ -67,6 +67,14 @@ class BatchNorm(nn.BatchNorm2d):
         return (normed * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of a map."""
+
+    def forward(self, maps_BCYX: Tensor) -> Tensor:
+        """Normalises every cell."""
+        return super().forward(maps_BCYX.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def _group_norm(channels: int) -> nn.Module:
     groups = next(groups for groups in (32, 16, 8, 4, 2, 1) if channels % groups == 0)
     return nn.GroupNorm(groups, channels)

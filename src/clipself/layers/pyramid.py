@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.layers.norms import ConvNorm, make_norm
+from clipself.layers.norms import ChannelNorm, ConvNorm, make_norm
 
 
 class StagePyramid(nn.Module):
@@ -75,6 +75,57 @@ class TapPyramid(nn.Module):
             return tap_BCYX
         resized: Tensor = getattr(self, {4.0: "four_times", 2.0: "twice", 0.5: "halve"}[factor])(tap_BCYX)
         return resized
+
+
+class PlainPyramid(nn.Module):
+    """One map of a plain vision transformer -> levels of strides 4, 8, 16, 32: no taps, no top-down path, no biases.
+
+    Source: the simple feature pyramid of ViTDet (arXiv:2203.16527) as RO-ViT's successor DITO (arXiv:2310.00161) has it
+    in its released code: norms over channels, and the coarsest level is pooled ahead of its convolutions.
+
+    Args:
+        width: Channels of the map, whose stride is 16.
+        channels: Channels of every level.
+        levels: First and last level, within 2 to 5; cells of level l have 2^l pixels.
+        inner: Channels within the upsampling to level 3 and half-way to level 2, and at its end; half and a quarter of
+            the width if not given.
+        eps: Of the norms.
+    """
+
+    def __init__(
+        self, *, width: int, channels: int, levels: tuple[int, int] = (2, 5), inner: tuple[int, int] | None = None,
+        eps: float = 1e-6,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 2 <= levels[0] <= levels[1] <= 5:
+            raise ValueError(f"levels={levels} must ascend within 2 to 5, which one map of stride 16 is brought to")
+        half, quarter = inner or (width // 2, width // 4)
+        self.levels = levels
+        rescale: dict[int, tuple[nn.Module, int]] = {
+            2: (
+                nn.Sequential(
+                    nn.ConvTranspose2d(width, half, 2, stride=2, bias=False), ChannelNorm(half, eps=eps), nn.GELU(),
+                    nn.ConvTranspose2d(half, quarter, 2, stride=2, bias=False),
+                ),
+                quarter,
+            ),
+            3: (nn.ConvTranspose2d(width, half, 2, stride=2, bias=False), half),
+            4: (nn.Identity(), width),
+            5: (nn.MaxPool2d(2, 2), width),
+        }  # fmt: skip
+        chosen = [rescale[level] for level in range(levels[0], levels[1] + 1)]
+        self.rescale = nn.ModuleList([module for module, _ in chosen])
+        self.output = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inputs, channels, 1, bias=False), ChannelNorm(channels, eps=eps),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False), ChannelNorm(channels, eps=eps),
+            )
+            for _, inputs in chosen
+        )  # fmt: skip
+
+    def forward(self, map_BCYX: Tensor) -> list[Tensor]:
+        """One map -> the levels, finest first."""
+        return [output(rescale(map_BCYX)) for rescale, output in zip(self.rescale, self.output, strict=True)]
 
 
 class PicturePyramid(nn.Module):

@@ -1,4 +1,4 @@
-"""Overlapping windows over an image, and their maps put together again."""
+"""Overlapping windows over an image and their maps put together again; windows of tokens side by side."""
 
 from collections.abc import Sequence
 
@@ -94,3 +94,26 @@ def resize_map(map_KYX: Tensor, size: tuple[int, int]) -> Tensor:
     if map_KYX.shape[1:] == size:
         return map_KYX
     return F.interpolate(map_KYX[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def split_windows(map_BYXC: Tensor, count: int) -> Tensor:
+    """Cuts a map of tokens into `count` x `count` windows side by side: (B * count^2, tokens of a window, C).
+
+    Raises:
+        ValueError: The map does not divide into so many windows.
+    """
+    batch, rows, cols, width = map_BYXC.shape
+    if rows % count or cols % count:
+        raise ValueError(
+            f"a grid of {rows} x {cols} patches does not divide into {count} x {count} windows; choose a picture whose "
+            f"sides are multiples of {count} patches"
+        )
+    cut = map_BYXC.reshape(batch, count, rows // count, count, cols // count, width)
+    return cut.transpose(2, 3).reshape(batch * count * count, -1, width)
+
+
+def join_windows(windows_VNC: Tensor, count: int, grid: tuple[int, int]) -> Tensor:
+    """The inverse of `split_windows`: a map (B, Y, X, C) of so many rows and columns."""
+    rows, cols = grid
+    cut = windows_VNC.reshape(-1, count, count, rows // count, cols // count, windows_VNC.shape[-1])
+    return cut.transpose(2, 3).reshape(len(cut), rows, cols, -1)

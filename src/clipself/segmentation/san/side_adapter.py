@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from clipself.layers.norms import ChannelNorm
 from clipself.layers.pointwise_mlp import PointwiseMLP
 from clipself.ops.axes import unfold_axis
 from clipself.segmentation.san.settings import SideSettings
@@ -32,14 +33,6 @@ class Proposals:
 
     masks_BQYX: Tensor
     bias_BhQYX: Tensor
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of a map."""
-
-    def forward(self, maps_BCYX: Tensor) -> Tensor:
-        """Normalises every cell."""
-        return super().forward(maps_BCYX.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Fusion(nn.Module):

@@ -1,0 +1,1 @@
+"""RO-ViT, CFM-ViT and DITO: a detector on a plain ViT with windows, and proposals by centreness."""
