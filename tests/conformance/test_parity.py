@@ -54,6 +54,13 @@ def test_published_numbers(name: str) -> None:
     assert len(report.checks) >= 3
 
 
+def test_published_numbers_of_odises_backbone() -> None:
+    pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
+    (report,) = parity([GOLDEN / "odise_diffusion.json"], quiet=True)
+    assert report.passed, report.to_table()
+    assert len(report.checks) == 28
+
+
 def test_published_widths_of_fcclip() -> None:
     (report,) = parity([require_shared("golden", "fcclip_heads_full.json")], quiet=True)
     assert report.passed, report.to_table()

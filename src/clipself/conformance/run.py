@@ -20,6 +20,7 @@ from clipself.conformance import (
     mask_fusion,
     mask_losses,
     odise,
+    odise_diffusion,
     odise_heads,
     ovdetr,
     owl,
@@ -56,6 +57,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "ODISE: mask tokens in CLIP (MaskCLIP with mask tokens), open-vocabulary logits, score fusion, post-processing": (
         odise.run
     ),
+    "ODISE diffusion backbone": odise_diffusion.run,
     "ODISE mask generator": odise_heads.run,
     "mask-classification matcher and losses (Mask2Former family: SAN, ODISE, FC-CLIP)": mask_losses.run,
     "OWL-ViT training loss": owl.run_losses,

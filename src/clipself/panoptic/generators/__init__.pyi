@@ -1,5 +1,5 @@
-from .diffusion import DiffusionPyramid as DiffusionPyramid
-from .diffusion import load_diffusion_pyramid as load_diffusion_pyramid
+from .diffusion import LatentDiffusion as LatentDiffusion
+from .diffusion import load_diffusion as load_diffusion
 from .fcclip import FcClipHeads as FcClipHeads
 from .files import FileMasks as FileMasks
 from .mask_set import MaskGenerator as MaskGenerator
@@ -17,15 +17,15 @@ from .transformers import load_transformers_masks as load_transformers_masks
 __all__ = [
     "FEATURES",
     "GENERATORS",
-    "DiffusionPyramid",
     "FcClipHeads",
     "FileMasks",
+    "LatentDiffusion",
     "MaskGenerator",
     "MaskSet",
     "OwnMasks",
     "TransformersMasks",
     "build_mask_model",
-    "load_diffusion_pyramid",
+    "load_diffusion",
     "load_own_masks",
     "load_transformers_masks",
     "open_generator",

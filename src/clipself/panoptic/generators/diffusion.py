@@ -1,112 +1,206 @@
-"""Features of a frozen text-to-image diffusion model as a pyramid for mask decoders: the adapter that ODISE needs."""
+"""A frozen text-to-image diffusion model as ODISE reads it: what enters eight of its blocks, in one pass."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDES: Final = (4, 8, 16, 32)
-GROUPS: Final = 32
+from clipself.backbones.weights import first_line
+
+FIRST_BETA: Final = 0.00085
+"""Share of noise in the first step of Stable Diffusion's schedule."""
+NOISE_SEED: Final = 42
+"""Of the one noise that every picture gets, as published."""
+PROMPT_LENGTH: Final = 77
+"""Tokens of the text that steers Stable Diffusion."""
 
 
-class DiffusionPyramid(nn.Module):
-    """Maps at strides 4, 8, 16 and 32 from the encoder of the latents and one pass of the U-Net at time 0.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taps:
+    """Residual blocks whose inputs are read, counted as in the published code.
 
-    Source: ODISE (arXiv:2303.04803), Sec. 3.2. Every block of encoder and U-Net whose output has one of the strides is
-    read; those of one stride are joined and projected. The text that steers the U-Net is an argument, where ODISE
-    learns one from the picture. Only the projections learn.
+    Attributes:
+        encoder: Of the latents' encoder, over all levels, finest first.
+        unet: Of the U-Net's way up, coarsest first; what comes over the skip is joined by then.
+        decoder: Of the latents' decoder, coarsest first.
+    """
+
+    encoder: tuple[int, ...] = (5, 7)
+    unet: tuple[int, ...] = (2, 5, 8, 11)
+    decoder: tuple[int, ...] = (2, 5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tap:
+    """One of them.
+
+    Attributes:
+        block: The residual block.
+        width: Channels that enter it.
+        stride: Of what enters it, in pixels.
+    """
+
+    block: nn.Module
+    width: int
+    stride: int
+
+
+class LatentDiffusion:
+    """Encoder of latents, U-Net and decoder of a latent diffusion model in diffusers' layout, frozen.
+
+    Source: ODISE (arXiv:2303.04803), Sec. 3.2, and its released code: the U-Net sees the latent at step 0 of the
+    schedule with one fixed noise, the decoder the clean latent.
 
     Args:
         vae: `diffusers.AutoencoderKL`.
         unet: `diffusers.UNet2DConditionModel`.
-        channels: Channels of every level; a multiple of 32.
-        prompt_1LC: Text embedding that the U-Net is given; zeros if not given.
-        timestep: Noise level that the U-Net is told; the picture itself stays clean.
+        empty_1LC: The empty text as the model's own text tower embeds it.
+        taps: Blocks that are read.
 
     Raises:
-        ValueError: A stride has no block, or the width is no multiple of 32.
+        ValueError: There is no such block, or the text has not the width that the U-Net attends to.
     """
 
-    def __init__(
-        self, vae: Any, unet: Any, *, channels: int = 256, prompt_1LC: Tensor | None = None, timestep: int = 0
-    ) -> None:
-        super().__init__()
-        if channels % GROUPS:
-            raise ValueError(f"channels={channels} is no multiple of {GROUPS}, the groups of the norm")
-        frozen = (vae.eval().requires_grad_(False), unet.eval().requires_grad_(False))
-        object.__setattr__(self, "_frozen", frozen)  # not a child: neither trained, saved nor sent between processes
-        self.timestep = timestep
-        width = int(unet.config.cross_attention_dim)
-        prompt = prompt_1LC if prompt_1LC is not None else torch.zeros(1, 1, width)
-        self.register_buffer("prompt", prompt, persistent=False)
-        side = 2 * max(STRIDES)
-        found = self._read(torch.zeros(1, 3, side, side, device=next(unet.parameters()).device))
-        missing = [stride for stride in STRIDES if stride not in found]
-        if missing:
-            raise ValueError(f"no block of this model has stride {missing[0]}; it has {sorted(found)}")
-        self.project = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(sum(one.shape[1] for one in found[stride]), channels, 1), nn.GroupNorm(GROUPS, channels)
+    def __init__(self, vae: Any, unet: Any, *, empty_1LC: Tensor, taps: Taps | None = None) -> None:
+        if empty_1LC.ndim != 3 or empty_1LC.shape[-1] != int(unet.config.cross_attention_dim):
+            raise ValueError(
+                f"a text of shape {tuple(empty_1LC.shape)} for a U-Net that attends to "
+                f"{unet.config.cross_attention_dim} channels; pass (1, L, C)"
             )
-            for stride in STRIDES
-        )
+        self.vae, self.unet = vae.eval().requires_grad_(False), unet.eval().requires_grad_(False)
+        self.empty_1LC = empty_1LC.detach()
+        taps = taps or Taps()
+        down, up, out = list(vae.encoder.down_blocks), list(unet.up_blocks), list(vae.decoder.up_blocks)
+        halvings = [2**level for level in range(len(down))]
+        self.stride = halvings[-1]  # of the latent
+        latents = [self.stride * 2**level for level in range(len(up))]
+        self._groups = [
+            _taps_of(down, taps.encoder, strides=halvings, what="encoder"),
+            _taps_of(up, taps.unet, strides=latents[::-1], what="U-Net"),
+            _taps_of(out, taps.decoder, strides=halvings[::-1], what="decoder"),
+        ]
+        self._decoded = 1 + max(taps.decoder, default=-1) // len(out[0].resnets)
 
-    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Images in [-1, 1], sides multiples of 32 -> four levels, finest first.
+    @property
+    def taps(self) -> list[Tap]:
+        """What is read, in the order of the published projections."""
+        return [tap for group in self._groups for tap in group]
 
-        Raises:
-            ValueError: A side is no multiple of 32.
-        """
-        height, width = images_B3HW.shape[-2:]
-        if height % max(STRIDES) or width % max(STRIDES):
-            raise ValueError(f"images of {height} x {width} do not divide by {max(STRIDES)}; resize or pad them")
-        found = self._read(images_B3HW)
-        return [project(torch.cat(found[stride], dim=1)) for project, stride in zip(self.project, STRIDES, strict=True)]
+    @property
+    def time_width(self) -> int:
+        """Width of the U-Net's embedding of time."""
+        return int(self.unet.time_embedding.linear_2.out_features)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the frozen weights are."""
+        device: torch.device = next(self.unet.parameters()).device
+        return device
 
     @torch.no_grad()
-    def _read(self, images_B3HW: Tensor) -> dict[int, list[Tensor]]:
-        """Stride -> outputs of the blocks at that stride, in the order in which they ran."""
-        frozen: Any = self._frozen
-        vae, unet = frozen
-        blocks = [*vae.encoder.down_blocks, *unet.down_blocks, unet.mid_block, *unet.up_blocks]
-        with outputs_of(blocks) as outputs:
-            latents = vae.encode(images_B3HW).latent_dist.mean * vae.config.scaling_factor
-            batch = len(images_B3HW)
-            time = torch.full((batch,), self.timestep, device=latents.device)
-            prompt: Any = self.prompt
-            unet(latents, time, encoder_hidden_states=prompt.to(latents).expand(batch, -1, -1))
-        by_stride: dict[int, list[Tensor]] = defaultdict(list)
-        for one in outputs:
-            by_stride[images_B3HW.shape[-2] // one.shape[-2]].append(F.silu(one.float()))
-        return dict(by_stride)
+    def encode(self, images_B3SS: Tensor) -> Tensor:
+        """Images in [0, 1] -> their latents (B, C, S / 8, S / 8), posterior mean times the model's factor."""
+        latent: Tensor = self.vae.encode(2 * images_B3SS - 1).latent_dist.mean * self.vae.config.scaling_factor
+        return latent
+
+    def noisy(self, latent_BCyx: Tensor) -> Tensor:
+        """The latents at step 0 of the schedule, all with the same noise."""
+        side = latent_BCyx.shape[-1]
+        return (1 - FIRST_BETA) ** 0.5 * latent_BCyx + FIRST_BETA**0.5 * self.noise(side).to(latent_BCyx)
+
+    def noise(self, side: int) -> Tensor:
+        """The one noise (1, C, side, side); drawn on the CPU, so that it is the same wherever the model is."""
+        generator = torch.Generator().manual_seed(NOISE_SEED)
+        return torch.randn(1, int(self.unet.config.in_channels), side, side, generator=generator)
+
+    def read(self, images_B3SS: Tensor, *, prompt_BLC: Tensor, time_B1T: Tensor | None = None) -> list[Tensor]:
+        """What enters the tapped blocks.
+
+        Gradients reach the prompt and what is added to the time, through the frozen U-Net.
+
+        Args:
+            images_B3SS: Squares in [0, 1].
+            prompt_BLC: Text that the U-Net attends to.
+            time_B1T: Added to its embedding of time 0.
+
+        Returns:
+            A map for each of `taps`.
+        """
+        encoder, unet, decoder = ([tap.block for tap in group] for group in self._groups)
+        with inputs_of(encoder) as from_encoder:
+            latent = self.encode(images_B3SS)
+        with inputs_of(unet) as from_unet, _added_to_time(self.unet, time_B1T):
+            time = torch.zeros(len(latent), device=latent.device, dtype=torch.long)
+            self.unet(self.noisy(latent), time, encoder_hidden_states=prompt_BLC)
+        with inputs_of(decoder) as from_decoder:
+            self._decode(latent)
+        return [*from_encoder, *from_unet, *from_decoder]
+
+    @torch.no_grad()
+    def _decode(self, latent_BCyx: Tensor) -> None:
+        """The decoder up to the last tapped block: its finest levels, most of the work, are not run."""
+        decoder = self.vae.decoder
+        hidden = decoder.conv_in(self.vae.post_quant_conv(latent_BCyx / self.vae.config.scaling_factor))
+        hidden = decoder.mid_block(hidden)
+        for block in decoder.up_blocks[: self._decoded]:
+            hidden = block(hidden)
+
+
+def _taps_of(blocks: Sequence[Any], places: Sequence[int], *, strides: Sequence[int], what: str) -> list[Tap]:
+    """Residual blocks by their number over all levels."""
+    found = [
+        Tap(block=resnet, width=int(resnet.in_channels), stride=stride)
+        for block, stride in zip(blocks, strides, strict=True)
+        for resnet in block.resnets
+    ]
+    if any(not 0 <= place < len(found) for place in places):
+        raise ValueError(f"taps {tuple(places)} of the {what} must be within 0..{len(found) - 1}, its residual blocks")
+    return [found[place] for place in places]
 
 
 @contextmanager
-def outputs_of(blocks: list[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collects what modules return while the context lasts; of a tuple, the first."""
-    outputs: list[Tensor] = []
+def inputs_of(blocks: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collects what enters modules while the context lasts, in the order of the modules."""
+    inputs: dict[int, Tensor] = {}
 
-    def keep(module: nn.Module, given: Any, returned: Any) -> None:
-        outputs.append(returned[0] if isinstance(returned, tuple) else returned)
+    def keep(place: int) -> Any:
+        def hook(module: nn.Module, given: Any) -> None:
+            inputs[place] = given[0]
 
-    hooks = [block.register_forward_hook(keep) for block in blocks]
+        return hook
+
+    found: list[Tensor] = []
+    hooks = [block.register_forward_pre_hook(keep(place)) for place, block in enumerate(blocks)]
     try:
-        yield outputs
+        yield found
     finally:
         for hook in hooks:
             hook.remove()
+    found += [inputs[place] for place in range(len(blocks))]
 
 
-def load_diffusion(checkpoint: str, *, device: str | torch.device = "cpu") -> tuple[Any, Any]:
-    """Encoder of latents and U-Net of a checkpoint in diffusers' layout, with the folders `vae` and `unet`.
+@contextmanager
+def _added_to_time(unet: Any, time_B1T: Tensor | None) -> Iterator[None]:
+    if time_B1T is None:
+        yield
+        return
+    hook = unet.time_embedding.register_forward_hook(lambda module, given, made: made + time_B1T[:, 0].to(made))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def load_diffusion(checkpoint: str, *, device: str | torch.device = "cpu") -> LatentDiffusion:
+    """A model in diffusers' layout: folders `vae`, `unet`, `text_encoder` and `tokenizer`.
 
     Args:
-        checkpoint: Hub name or folder.
-        device: Where they go.
+        checkpoint: Hub name, such as "CompVis/stable-diffusion-v1-3" for ODISE's, or a folder.
+        device: Where it goes.
 
     Raises:
         ImportError: diffusers is not installed.
@@ -114,74 +208,46 @@ def load_diffusion(checkpoint: str, *, device: str | torch.device = "cpu") -> tu
     """
     try:
         from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import AutoTokenizer, CLIPTextModel
     except ImportError as error:
-        raise ImportError("a diffusion backbone needs the extra: pip install 'clipself[diffusion]'") from error
+        raise ImportError(
+            "a diffusion backbone needs the extras: pip install 'clipself[diffusion,transformers]'"
+        ) from error
     try:
-        vae = AutoencoderKL.from_pretrained(checkpoint, subfolder="vae")
-        unet = UNet2DConditionModel.from_pretrained(checkpoint, subfolder="unet")
+        vae = AutoencoderKL.from_pretrained(checkpoint, subfolder="vae", low_cpu_mem_usage=False)
+        unet = UNet2DConditionModel.from_pretrained(checkpoint, subfolder="unet", low_cpu_mem_usage=False)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, subfolder="tokenizer")
+        tower = CLIPTextModel.from_pretrained(checkpoint, subfolder="text_encoder")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"diffusers finds no model at {checkpoint!r} ({error}); pass a folder or a hub name"
+            f"diffusers finds no model at {checkpoint!r} ({first_line(error)}); pass a folder or a hub name with "
+            "vae, unet, text_encoder and tokenizer"
         ) from error
-    return vae.to(device), unet.to(device)
+    empty = embed_empty_text(tower.eval(), tokenizer)
+    return LatentDiffusion(vae.to(device), unet.to(device), empty_1LC=empty.to(device))
 
 
-def load_diffusion_pyramid(
-    checkpoint: str, *, channels: int = 256, device: str | torch.device = "cpu"
-) -> DiffusionPyramid:
-    """A new pyramid on a checkpoint in diffusers' layout.
-
-    Args:
-        checkpoint: Hub name or folder.
-        channels: Channels of every level.
-        device: Where it goes.
-
-    Raises:
-        ImportError: diffusers is not installed.
-        ValueError: There is no such checkpoint.
-    """
-    return DiffusionPyramid(*load_diffusion(checkpoint, device=device), channels=channels).to(device)
-
-
-class DiffusionFeatures:
-    """A frozen diffusion model as what mask decoders stand on; the CLIP gives the names alone.
+@torch.no_grad()
+def embed_empty_text(tower: Any, tokenizer: Any) -> Tensor:
+    """The empty text (1, L, C) by a CLIP text tower of transformers: all tokens after its final norm.
 
     Args:
-        vae: `diffusers.AutoencoderKL`.
-        unet: `diffusers.UNet2DConditionModel`.
-        mean: By which the images were normalised.
-        std: Likewise.
+        tower: `transformers.CLIPTextModel`.
+        tokenizer: Its tokenizer, which pads.
     """
-
-    step: Final = max(STRIDES)
-
-    def __init__(self, vae: Any, unet: Any, *, mean: Sequence[float], std: Sequence[float]) -> None:
-        self._models = (vae, unet)
-        self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
-
-    def read(self, images_B3HW: Tensor) -> list[Tensor]:
-        """The images in [-1, 1]; blocks are read where the pyramid is made of them."""
-        return [2 * (images_B3HW * self.std.to(images_B3HW) + self.mean.to(images_B3HW)) - 1]
-
-    def new_pyramid(self, channels: int) -> "PixelPyramid":
-        """The part that learns."""
-        return PixelPyramid(DiffusionPyramid(*self._models, channels=channels))
+    length = min(PROMPT_LENGTH, int(tower.config.max_position_embeddings))
+    ids = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    tokens: Tensor = tower(input_ids=ids).last_hidden_state
+    return tokens
 
 
-class PixelPyramid(nn.Module):
-    """A pyramid on pixels where decoders hand over what was read, which are the pixels.
+def squares(images_B3HW: Tensor, side: int) -> Tensor:
+    """Resized to a square by bicubic interpolation without antialiasing, as the release did.
 
     Args:
-        diffusion: The pyramid.
+        images_B3HW: Images.
+        side: In pixels.
     """
-
-    def __init__(self, diffusion: DiffusionPyramid) -> None:
-        super().__init__()
-        self.diffusion = diffusion
-        self.widths = tuple(int(one[0].out_channels) for one in diffusion.project)  # type: ignore[index]
-
-    def forward(self, read: Sequence[Tensor], images_B3HW: Tensor) -> list[Tensor]:
-        """What `DiffusionFeatures.read` gave -> four levels, finest first."""
-        del images_B3HW
-        levels: list[Tensor] = self.diffusion(read[0])
-        return levels
+    if images_B3HW.shape[-2:] == (side, side):
+        return images_B3HW
+    return F.interpolate(images_B3HW, size=(side, side), mode="bicubic", align_corners=False)

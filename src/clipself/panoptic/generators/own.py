@@ -16,9 +16,10 @@ from clipself.choices import pick
 from clipself.layers.pyramid import picture_pyramid_of
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.patches import fit_longest
-from clipself.panoptic.generators.diffusion import DiffusionFeatures, load_diffusion
+from clipself.panoptic.generators.diffusion import load_diffusion
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.panoptic.generators.mask_set import MaskSet
+from clipself.panoptic.generators.odise.backbone import DiffusionFeatures
 from clipself.panoptic.settings import OwnMasksSettings
 from clipself.structures import TextRows
 from clipself.text.templates import load_templates
@@ -76,8 +77,7 @@ class ClipFeatures:
 
 
 def _open_diffusion(name: str, clip: DenseCLIP) -> DiffusionFeatures:
-    vae, unet = load_diffusion(name, device=clip.device)
-    return DiffusionFeatures(vae, unet, mean=clip.image_mean, std=clip.image_std)
+    return DiffusionFeatures(load_diffusion(name, device=clip.device), clip)
 
 
 FEATURES: Final[Mapping[str, Callable[[str, DenseCLIP], Features]]] = {"diffusion": _open_diffusion}

@@ -1,4 +1,7 @@
+from .backbone import DiffusionFeatures as DiffusionFeatures
+from .backbone import DiffusionPyramid as DiffusionPyramid
+from .captioner import ImplicitCaptioner as ImplicitCaptioner
 from .heads import OdiseHeads as OdiseHeads
 from .heads import OdisePrediction as OdisePrediction
 
-__all__ = ["OdiseHeads", "OdisePrediction"]
+__all__ = ["DiffusionFeatures", "DiffusionPyramid", "ImplicitCaptioner", "OdiseHeads", "OdisePrediction"]
