@@ -1,5 +1,6 @@
 """What every training promises, on all of them: a row in tests/support/families.py is a training."""
 
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 import torch
 from tests.support.families import FAMILIES, Family, write_place
 from tests.support.processes import in_two_processes
+from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
+from clipself.backbones.clip_reference import find_clip
+from clipself.backbones.export import save_clip
+from clipself.backbones.loading import load_clip
 from clipself.cli import main as cli
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
@@ -178,6 +183,27 @@ def test_what_was_saved_is_read_from_elsewhere_and_after_a_move(
     copytree(unbroken(name, whole), tmp_path / "moved" / f"{name}-whole")
     move(tmp_path / "moved", tmp_path / "again")
     assert torch.equal(family.read(tmp_path / "again" / f"{name}-whole", picture), here)
+
+
+@families
+def test_another_text_tower_is_found_again(
+    name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    donor = world / "donor"
+    if not donor.exists():
+        save_clip(tiny_openai_clip(7, layers=4), donor)
+    out = world / f"{name}-donor"
+    FAMILIES[name].train(str(out), max_steps=1, text_from="donor")
+    monkeypatch.chdir(tmp_path)  # from anywhere
+    cards = [(path.parent, json.loads(path.read_text())) for path in out.rglob("*.json")]
+    heads = [(folder, card) for folder, card in cards if "clip_digest" in card]
+    found = [find_clip(card, folder=at, digest=card["clip_digest"], part=card["clip_part"]) for at, card in heads]
+    clips = found or [load_clip(out / part, device="cpu") for part in ("student", "blended")]
+    text = load_clip(donor).encode_text(["a cat"])
+    assert not torch.allclose(text, load_clip(world / "clip").encode_text(["a cat"]))
+    for clip in clips:
+        torch.testing.assert_close(clip.encode_text(["a cat"]), text)
+    assert bool(FAMILIES[name].read(out, world / "scenes/val/000000.jpg").isfinite().all())
 
 
 @families
