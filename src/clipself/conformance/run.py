@@ -13,7 +13,9 @@ from clipself.conformance import (
     catseg,
     dense_models,
     detection_cases,
+    detic_cascade,
     detic_losses,
+    detic_models,
     detic_recipe,
     distill_step,
     fcclip_heads,
@@ -50,6 +52,11 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     ): detic_losses.run_losses,
     "Detic data and schedule numbers: two-data-set sampler, scale-jitter crop, learning rates": detic_recipe.run,
     "Detic zero-shot classifier": detic_losses.run_classifier,
+    (
+        "Detic OV-LVIS: CenterNet proposals, three-stage cascade with zero-shot classifiers, masks; "
+        "and their training losses"
+    ): detic_cascade.run,
+    "Detic Swin backbone (reduced)": detic_models.run_swin,
     "distillation step": distill_step.run,
     "F-ViT score fusion": detection_cases.run_fvit,
     "FC-CLIP pixel decoder + masked transformer decoder": fcclip_heads.run,

@@ -197,10 +197,12 @@ class FeaturePyramid(nn.Module):
         inputs: Channels of each level, finest first.
         channels: Channels that go out.
         norm: Row of `NORMS`.
+        extra: Whether there is one more level.
     """
 
-    def __init__(self, *, inputs: Sequence[int], channels: int = 256, norm: str = "batch") -> None:
+    def __init__(self, *, inputs: Sequence[int], channels: int = 256, norm: str = "batch", extra: bool = True) -> None:
         super().__init__()
+        self.extra = extra
         self.lateral = nn.ModuleList([ConvNorm(width, channels, kernel=1, norm=norm, relu=False) for width in inputs])
         self.output = nn.ModuleList([ConvNorm(channels, channels, kernel=3, norm=norm, relu=False) for _ in inputs])
         for module in self.modules():
@@ -210,9 +212,9 @@ class FeaturePyramid(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """One map a level, finest first -> one more than came in."""
+        """One map a level, finest first -> one more than came in, where wanted."""
         merged: list[Tensor] = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
         for coarse, fine in pairwise(range(len(merged) - 1, -1, -1)):
             merged[fine] = merged[fine] + F.interpolate(merged[coarse], size=merged[fine].shape[-2:], mode="nearest")
         levels = [output(level) for output, level in zip(self.output, merged, strict=True)]
-        return [*levels, F.max_pool2d(levels[-1], 1, stride=2)]
+        return [*levels, F.max_pool2d(levels[-1], 1, stride=2)] if self.extra else levels

@@ -1,6 +1,7 @@
 """Heads on pooled regions and on pyramid maps; they know shapes, not tasks."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -100,15 +101,15 @@ class MaskHead(nn.Module):
         channels: Of the pooled regions.
         convs: 3x3 convolutions.
         norm: Row of `NORMS`.
+        width: Channels of the convolutions; those of the regions if not given.
     """
 
-    def __init__(self, *, channels: int, convs: int, norm: str) -> None:
+    def __init__(self, *, channels: int, convs: int, norm: str, width: int | None = None) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            *[ConvNorm(channels, channels, kernel=3, norm=norm, relu=True) for _ in range(convs)]
-        )
-        self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-        self.logits = nn.Conv2d(channels, 1, 1)
+        widths = [channels, *[width or channels] * convs]
+        self.convs = nn.Sequential(*[ConvNorm(*pair, kernel=3, norm=norm, relu=True) for pair in pairwise(widths)])
+        self.upsample = nn.ConvTranspose2d(widths[-1], widths[-1], 2, stride=2)
+        self.logits = nn.Conv2d(widths[-1], 1, 1)
         for module in (self.upsample, self.logits):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]

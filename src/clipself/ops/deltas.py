@@ -37,6 +37,7 @@ def decode_boxes(
     *,
     stds: tuple[float, float, float, float],
     size: tuple[int, int] | None = None,
+    limit_shrinking: bool = True,
 ) -> Tensor:
     """The inverse of `encode_boxes`, with the log ratio limited both ways.
 
@@ -45,13 +46,14 @@ def decode_boxes(
         deltas: (..., 4), one for each box: regression is class-agnostic.
         stds: Scale of dx, dy, dw, dh.
         size: Height and width that the result is clipped to; None clips nothing.
+        limit_shrinking: Whether the log ratio is limited below as well; Detectron2's is not.
 
     Returns:
         `xyxy` boxes (..., 4).
     """
     centre, sides = _centre_sides(boxes)
     scaled = deltas * deltas.new_tensor(stds)
-    growth = scaled[..., 2:].clamp(-LARGEST_LOG_SIZE, LARGEST_LOG_SIZE)
+    growth = scaled[..., 2:].clamp(-LARGEST_LOG_SIZE if limit_shrinking else None, LARGEST_LOG_SIZE)
     new_centre, half = centre + scaled[..., :2] * sides, 0.5 * sides * growth.exp()
     decoded = torch.cat([new_centre - half, new_centre + half], dim=-1)
     if size is None:

@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.detection.detectors.two_stage.fusion import cosine_logits
-
 
 def with_background(texts_CD: Tensor, *, normalise: bool = True) -> Tensor:
     """Rows of the classes and a last row of zeros (C + 1, D): the background's cosine is 0 with everything.
@@ -47,6 +45,16 @@ class ZeroShotClassifier(nn.Module):
         """Replaces the classes; the background stays the last column."""
         self.classes_KD = with_background(texts_CD.to(self.classes_KD), normalise=self.normalise)
 
+    def take(self, rows_KD: Tensor) -> None:
+        """Replaces classes and background by rows (K, D) of a released checkpoint, whatever their lengths.
+
+        Raises:
+            ValueError: They are of another width.
+        """
+        if rows_KD.shape[1] != self.classes_KD.shape[1]:
+            raise ValueError(f"the stored texts are {rows_KD.shape[1]} wide, the classifier {self.classes_KD.shape[1]}")
+        self.classes_KD = rows_KD.to(self.classes_KD).contiguous()
+
     def forward(self, features_RC: Tensor, rows_KD: Tensor | None = None) -> Tensor:
         """Logits (R, classes + 1), the background last; or (R, K) of other rows, which get no background column.
 
@@ -57,12 +65,16 @@ class ZeroShotClassifier(nn.Module):
         return self.compare(self.linear(features_RC), rows_KD)
 
     def compare(self, embeddings_RD: Tensor, rows_KD: Tensor | None = None) -> Tensor:
-        """The same from embeddings in the joint space."""
-        rows_KD = self.classes_KD if rows_KD is None else rows_KD
+        """The same from embeddings in the joint space; the classes' own rows are taken as they are stored."""
+        embeddings_RD = embeddings_RD.float()
+        if rows_KD is None:
+            rows_KD = self.classes_KD
+        elif self.normalise:
+            rows_KD = F.normalize(rows_KD.float(), dim=1)
         if self.normalise:
-            logits_RK = cosine_logits(embeddings_RD, rows_KD, self.temperature)
-        else:
-            logits_RK = embeddings_RD.float() @ rows_KD.to(embeddings_RD.device, torch.float32).mT
+            embeddings_RD = F.normalize(embeddings_RD, dim=-1) * self.temperature
+        with torch.autocast(embeddings_RD.device.type, enabled=False):
+            logits_RK = embeddings_RD @ rows_KD.to(embeddings_RD).mT
         return logits_RK if self.bias is None else logits_RK + self.bias
 
 

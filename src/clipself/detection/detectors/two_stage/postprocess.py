@@ -1,13 +1,34 @@
 """From scored regions to detections: threshold, cut, class-wise suppression."""
 
+from typing import Protocol
+
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import Found
 
 
-def select_detections(boxes: Tensor, scores_RK: Tensor, *, settings: TwoStageSettings) -> Found:
+class Selection(Protocol):
+    """Settings by which detections are selected; see `TwoStageSettings`."""
+
+    @property
+    def score_threshold(self) -> float:
+        """Least score."""
+
+    @property
+    def nms(self) -> float:
+        """Overlap from which the lesser of a class goes."""
+
+    @property
+    def max_detections(self) -> int:
+        """Of an image."""
+
+    @property
+    def max_candidates(self) -> int:
+        """Pairs that go into the suppression."""
+
+
+def select_detections(boxes: Tensor, scores_RK: Tensor, *, settings: Selection) -> Found:
     """Keeps what scores enough, suppresses doubles within a class, keeps the best.
 
     Args:
