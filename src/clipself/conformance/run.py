@@ -25,6 +25,8 @@ from clipself.conformance import (
     odise_diffusion,
     odise_heads,
     ovdetr,
+    ovdetr_losses,
+    ovdetr_names,
     owl,
     preprocess,
     pretraining,
@@ -69,6 +71,14 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "mask-classification matcher and losses (Mask2Former family: SAN, ODISE, FC-CLIP)": mask_losses.run,
     "OWL-ViT training loss": owl.run_losses,
     "multi-scale deformable attention (OV-DETR, Deformable DETR)": ovdetr.run_attention,
+    "OV-DETR detector, inference (reduced width)": ovdetr.run_network,
+    "OV-DETR matcher, losses and post-processing on given predictions": ovdetr_losses.run,
+    "OV-DETR": ovdetr_names.run_names,
+    "OV-DETR text prompts": ovdetr_names.run_prompts,
+    "OV-DETR training step (reduced width)": ovdetr_losses.run_step,
+    "OV-DETR, published size (ResNet-50, 6+6 layers, width 256), every parameter of a published checkpoint": (
+        ovdetr.run_published_size
+    ),
     "preprocessing": preprocess.run,
     "RO-ViT": pretraining.run_rovit,
     "RO-ViT / DITO backbone": rovit.run_vit,

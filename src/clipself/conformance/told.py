@@ -45,14 +45,16 @@ def thin(ours: Tensor, shape: tuple[int, ...], words: str = "") -> Tensor:
     Args:
         ours: The whole.
         shape: What is stored.
-        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]" or "every 4 channels"; where it says nothing, every
-            n-th element, n told by both lengths.
+        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]", "every 4 channels" or "every 4th channel", which is
+            the axis whose length differs; where it says nothing, every n-th element, n told by both lengths.
     """
-    sliced, channels = re.search(r"\[(\s*:[:,\d\s]*)\]", words), re.search(r"every (\d+) channels", words)
+    sliced = re.search(r"\[(\s*:[:,\d\s]*)\]", words)
+    channels = re.search(r"every (\d+)(?:st|nd|rd|th)? channel", words)
     if sliced is not None:
         steps = [int(part.strip().lstrip(":") or 1) for part in sliced.group(1).split(",")]
     elif channels is not None:
-        steps = [1, int(channels.group(1))]
+        axis = next((place for place, pair in enumerate(zip(ours.shape, shape, strict=False)) if pair[0] != pair[1]), 1)
+        steps = [1] * axis + [int(channels.group(1))]
     else:
         steps = [-(-length // stored) if stored else 1 for length, stored in zip(ours.shape, shape, strict=True)]
     return ours[tuple(slice(None, None, step) for step in steps)].contiguous()

@@ -36,21 +36,34 @@ class DeformableLayer(nn.Module):
         levels: Maps.
         points: Places on each map.
         hidden: Width inside the feed-forward.
+        dropout: Share of what is added that is dropped in training.
     """
 
-    def __init__(self, *, channels: int, heads: int, levels: int, points: int, hidden: int) -> None:
+    def __init__(
+        self, *, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.self_attn = DeformableAttention(channels=channels, heads=heads, levels=levels, points=points)
         self.norm1 = nn.LayerNorm(channels)
         self.linear1 = nn.Linear(channels, hidden)
         self.linear2 = nn.Linear(hidden, channels)
         self.norm2 = nn.LayerNorm(channels)
 
-    def forward(self, tokens_BSC: Tensor, positions_BSC: Tensor, centres_S2: Tensor, grids: Sequence[Grid]) -> Tensor:
-        """One layer; positions steer where tokens look, values are free of them."""
-        mixed = self.self_attn(tokens_BSC + positions_BSC, centres_S2, tokens_BSC, grids)
-        tokens_BSC = self.norm1(tokens_BSC + mixed)
-        fed: Tensor = self.norm2(tokens_BSC + self.linear2(F.relu(self.linear1(tokens_BSC))))
+    def forward(
+        self,
+        tokens_BSC: Tensor,
+        positions_BSC: Tensor,
+        centres: Tensor,
+        grids: Sequence[Grid],
+        *,
+        padding_BS: Tensor | None = None,
+    ) -> Tensor:
+        """One layer; positions steer where tokens look, values are free of them; see `DeformableAttention.forward`."""
+        mixed = self.self_attn(tokens_BSC + positions_BSC, centres, tokens_BSC, grids, padding_BS=padding_BS)
+        tokens_BSC = self.norm1(tokens_BSC + self.dropout(mixed))
+        inside = self.dropout(F.relu(self.linear1(tokens_BSC)))
+        fed: Tensor = self.norm2(tokens_BSC + self.dropout(self.linear2(inside)))
         return fed
 
 

@@ -1,0 +1,146 @@
+"""OV-DETR's losses: boxes of each condition matched among the queries that were asked for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipself.detection.detectors.ovdetr.network import BoxSet
+from clipself.losses.assignment import Match, match
+from clipself.losses.set_prediction import Focal, SetWeights, box_losses, set_costs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What one picture is asked for, and what it holds.
+
+    Attributes:
+        classes_R: Class of each condition; -1 fills a batch up and counts nowhere.
+        rows_RD: Row of the joint space that each was asked by.
+        labels_N: Classes of all its boxes, asked for or not.
+        boxes_N4: `cxcywh` in shares of the picture.
+    """
+
+    classes_R: Tensor
+    rows_RD: Tensor
+    labels_N: Tensor
+    boxes_N4: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OvDetrLoss:
+    """Source: OV-DETR (arXiv:2203.11876), Sec. 3.3, constants of the released code.
+
+    Attributes:
+        costs: Of the matching.
+        weights: Of the losses.
+        embedding: Weight of the distance to the row that was asked by.
+        focal: Of the class term, in both.
+    """
+
+    costs: SetWeights = field(default_factory=lambda: SetWeights(classes=3.0, box=5.0, overlap=2.0))
+    weights: SetWeights = field(default_factory=lambda: SetWeights(classes=3.0, box=5.0, overlap=2.0))
+    embedding: float = 2.0
+    focal: Focal = field(default_factory=Focal)
+
+    def terms(
+        self, layers: Sequence[BoxSet], proposals: BoxSet | None, asked: Sequence[Asked], *, num_boxes: Tensor | float
+    ) -> dict[str, Tensor]:
+        """Unweighted terms.
+
+        Args:
+            layers: Of the decoder, the last one last.
+            proposals: Of the encoder: class-free, matched with all boxes.
+            asked: For each picture.
+            num_boxes: What all sums are divided by: boxes of the classes that were asked for.
+
+        Returns:
+            "classes", "box", "overlap" and "embedding" of the last layer; of earlier layers with "_0", "_1", ... behind
+            them; of the proposals with "_proposals".
+
+        Raises:
+            FloatingPointError: A prediction is not finite.
+        """
+        names = ["", *(f"_{index}" for index in range(len(layers) - 1))]
+        found: dict[str, Tensor] = {}
+        with torch.autocast(layers[0].boxes_BN4.device.type, enabled=False):
+            for name, layer in zip(names, [layers[-1], *layers[:-1]], strict=True):
+                matches = [self.match_asked(layer, index, one) for index, one in enumerate(asked)]
+                terms = self._terms(layer, matches, asked, num_boxes)
+                found |= {f"{term}{name}": value for term, value in terms.items()}
+            if proposals is not None:
+                matches = [self.match_all(proposals, index, one) for index, one in enumerate(asked)]
+                terms = self._terms(proposals, matches, asked, num_boxes)
+                found |= {f"{term}_proposals": value for term, value in terms.items()}
+        return found
+
+    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each term times its weight."""
+        weights = {
+            "classes": self.weights.classes, "box": self.weights.box, "overlap": self.weights.overlap,
+            "embedding": self.embedding,
+        }  # fmt: skip
+        return {name: weights[name.split("_")[0]] * value for name, value in terms.items()}
+
+    def match_asked(self, layer: BoxSet, index: int, asked: Asked) -> Match:
+        """Each condition's boxes among its own queries, condition after condition."""
+        copies = len(asked.classes_R)
+        queries = layer.logits_BN.shape[1] // copies
+        pairs = []
+        for copy, wanted in enumerate(asked.classes_R.tolist()):
+            targets = (asked.labels_N == wanted).nonzero()[:, 0]
+            if wanted < 0 or not len(targets):
+                continue
+            own = slice(copy * queries, (copy + 1) * queries)
+            one = match(self.cost(layer.logits_BN[index, own], layer.boxes_BN4[index, own], asked.boxes_N4[targets]))
+            pairs.append(Match(queries_M=one.queries_M + copy * queries, targets_M=targets[one.targets_M]))
+        nothing = asked.labels_N.new_zeros(0)
+        return Match(
+            queries_M=torch.cat([nothing, *(pair.queries_M for pair in pairs)]),
+            targets_M=torch.cat([nothing, *(pair.targets_M for pair in pairs)]),
+        )
+
+    def match_all(self, proposals: BoxSet, index: int, asked: Asked) -> Match:
+        """All boxes among all proposals, whatever their class."""
+        return match(self.cost(proposals.logits_BN[index], proposals.boxes_BN4[index], asked.boxes_N4))
+
+    def cost(self, logits_Q: Tensor, boxes_Q4: Tensor, truth_N4: Tensor) -> Tensor:
+        """What it costs each query to answer for each box (Q, N)."""
+        class_cost = self.focal.cost(logits_Q.detach().float())[:, None]
+        return set_costs(class_cost, boxes_Q4.detach(), truth_N4, weights=self.costs)
+
+    def _terms(
+        self, layer: BoxSet, matches: Sequence[Match], asked: Sequence[Asked], num_boxes: Tensor | float
+    ) -> dict[str, Tensor]:
+        wanted_BN = torch.zeros_like(layer.logits_BN, dtype=torch.float32)
+        for wanted_N, one in zip(wanted_BN, matches, strict=True):
+            wanted_N[one.queries_M] = 1.0
+        classes_BN = self.focal.loss(layer.logits_BN.float(), wanted_BN)
+        if layer.embeddings_BND is not None:
+            classes_BN = classes_BN * _counted(asked, classes_BN.shape[1])
+        mine = torch.cat([boxes[one.queries_M] for boxes, one in zip(layer.boxes_BN4, matches, strict=True)])
+        truth = torch.cat([one.boxes_N4[pair.targets_M] for one, pair in zip(asked, matches, strict=True)])
+        box, overlap = box_losses(mine.float(), truth)
+        terms = {"classes": classes_BN.sum(), "box": box, "overlap": overlap}
+        if layer.embeddings_BND is not None:
+            terms["embedding"] = _embedding_loss(layer.embeddings_BND, matches, asked)
+        return {name: value / num_boxes for name, value in terms.items()}
+
+
+def _counted(asked: Sequence[Asked], predictions: int) -> Tensor:
+    """1 for queries of a condition that is meant, 0 for those that fill the batch up (B, N)."""
+    meant_BR = torch.stack([one.classes_R >= 0 for one in asked])
+    return meant_BR.repeat_interleave(predictions // meant_BR.shape[1], dim=1).float()
+
+
+def _embedding_loss(embeddings_BND: Tensor, matches: Sequence[Match], asked: Sequence[Asked]) -> Tensor:
+    """Sum of squares between matched embeddings of unit length and the rows that they were asked by, as these are."""
+    total = embeddings_BND.new_zeros((), dtype=torch.float32)
+    for embeddings_ND, pair, one in zip(embeddings_BND, matches, asked, strict=True):
+        queries = len(embeddings_ND) // len(one.classes_R)
+        rows_MD = one.rows_RD[torch.div(pair.queries_M, queries, rounding_mode="floor")]
+        mine_MD = F.normalize(embeddings_ND[pair.queries_M].float(), dim=-1)
+        total = total + (mine_MD - rows_MD.float()).square().sum()
+    return total
