@@ -42,6 +42,11 @@ SMALL = (
     "rovit_heads",
     "rovit_scores_losses",
     "rovit_vit",
+    "ov_detr_losses",
+    "ov_detr_prompts",
+    "ov_detr_published_names",
+    "ov_detr_small",
+    "ov_detr_train_step",
     "san_small",
     "seg_metrics",
     "training_free_readouts",
@@ -65,6 +70,11 @@ def test_published_numbers_of_odises_backbone() -> None:
 
 def test_published_widths_of_fcclip() -> None:
     (report,) = parity([require_shared("golden", "fcclip_heads_full.json")], quiet=True)
+    assert report.passed, report.to_table()
+
+
+def test_published_size_of_ov_detr() -> None:
+    (report,) = parity([require_shared("golden", "ov_detr_r50.json")], quiet=True)
     assert report.passed, report.to_table()
 
 

@@ -139,7 +139,8 @@ def _queries(encoded: Encoded) -> int:
 def _by_chunks(network: OvDetr, encoded: Encoded, text_KD: Tensor, chunk: int) -> list[list[BoxSet]]:
     batch = encoded.queries.contents_BQC
     return [
-        network.decode(encoded, _same_for_all(network.condition(some, True), batch)) for some in text_KD.split(chunk)
+        network.decode(encoded, _same_for_all(network.condition(some, True), batch))
+        for some in torch.split(text_KD, chunk)
     ]
 
 

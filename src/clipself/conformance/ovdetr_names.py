@@ -56,14 +56,14 @@ def run_names(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     state = _filled(listed, manifest.get("aliases", ()))
     network, trunk = _load(state)
     parameters = [*network.parameters(), *trunk.parameters()]
+    frozen = _count(one for one in parameters if not one.requires_grad)
     checks = [
         compare("n_entries", len(state), manifest["n_entries"], atol=0.0),
         compare("n_parameters", _count(parameters), manifest["n_parameters"], atol=0.0),
-        compare("n_trainable", _count(one for one in parameters if one.requires_grad), manifest["n_trainable"], atol=0.0),
+        compare("n_trainable", _count(parameters) - frozen, manifest["n_trainable"], atol=0.0),
         *_placed(state, network, trunk),
     ]
     groups = [_count(group["params"]) for group in learning_groups(network, trunk, weight_decay=0.0)]
-    frozen = _count(one for one in parameters if not one.requires_grad)
     ours = dict(zip(("rest", "linear_proj", "backbone"), groups, strict=True)) | {"frozen": frozen}
     for name, elements in manifest.get("optimizer_groups_elements", {}).items():
         checks.append(compare(f"elements that learn as {name}", ours.get(name, -1), elements, atol=0.0))

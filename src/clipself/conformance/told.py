@@ -45,7 +45,7 @@ def thin(ours: Tensor, shape: tuple[int, ...], words: str = "") -> Tensor:
     Args:
         ours: The whole.
         shape: What is stored.
-        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]", "every 4 channels" or "every 4th channel", which is
+        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]", "every 4 channels" or "every 4th channel", on
             the axis whose length differs; where it says nothing, every n-th element, n told by both lengths.
     """
     sliced = re.search(r"\[(\s*:[:,\d\s]*)\]", words)

@@ -15,7 +15,9 @@ def learning_groups(network: nn.Module, trunk: nn.Module, *, weight_decay: float
 
     Source: OV-DETR, released code: 2e-4, and a tenth of it.
     """
-    looking = [module.sampling_offsets for module in network.modules() if isinstance(module, DeformableAttention)]
+    looking: list[Any] = [
+        module.sampling_offsets for module in network.modules() if isinstance(module, DeformableAttention)
+    ]
     looking += [module.reference_points for module in network.modules() if hasattr(module, "reference_points")]
     placed = {id(parameter): parameter for module in looking for parameter in module.parameters()}
     rest = [value for value in network.parameters() if value.requires_grad and id(value) not in placed]

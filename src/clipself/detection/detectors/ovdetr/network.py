@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ class OvDetr(nn.Module):
 
     Raises:
         ValueError: The levels are fewer than the maps, the width is no multiple of 32, or two stages do not refine.
-    """  # noqa: D205
+    """
 
     def __init__(
         self,
@@ -117,14 +118,14 @@ class OvDetr(nn.Module):
         for linear in self.class_embed:
             nn.init.constant_(linear.bias, RARE)  # type: ignore[arg-type]
         for index, box in enumerate(self.bbox_embed):
-            last = box.layers[-1]  # type: ignore[index]
+            last: Any = box.layers[-1]  # type: ignore[index]
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             if not two_stage and index == 0:
                 last.bias[2:] = -2.0
         for linear in (*self.feature_align, self.patch2query, self.patch2query_img):
-            nn.init.xavier_uniform_(linear.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def condition(self, rows_RD: Tensor, of_text_R: Tensor | bool) -> Tensor:
         """Rows of the joint space, of text or of pictures -> what is added to the queries (R, C)."""
