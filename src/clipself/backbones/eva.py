@@ -103,9 +103,14 @@ class EvaTrunk(TransformerTrunk):
         out: Tensor = block.mlp(block.norm2(tokens_BNC))
         return out if block.gamma_2 is None else block.gamma_2 * out
 
+    def final_norm(self, tokens_BNC: Tensor) -> Tensor:
+        """The one of the two norms that there is."""
+        normed: Tensor = self.trunk.fc_norm(self.trunk.norm(tokens_BNC))
+        return normed
+
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """Final norm and the biased linear head."""
-        projected: Tensor = self.visual.head(self.trunk.head(self.trunk.fc_norm(self.trunk.norm(tokens_BNC))))
+        projected: Tensor = self.visual.head(self.trunk.head(self.final_norm(tokens_BNC)))
         return projected
 
     @property

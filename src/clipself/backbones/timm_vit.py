@@ -74,9 +74,14 @@ class TimmVitTrunk(TransformerTrunk):
         out: Tensor = block.ls2(block.mlp(block.norm2(tokens_BNC)))
         return out
 
+    def final_norm(self, tokens_BNC: Tensor) -> Tensor:
+        """The one of the two norms that there is."""
+        normed: Tensor = self.trunk.fc_norm(self.trunk.norm(tokens_BNC))
+        return normed
+
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """Final norm, then whichever of the two heads holds the projection."""
-        projected: Tensor = self.visual.head(self.trunk.head(self.trunk.fc_norm(self.trunk.norm(tokens_BNC))))
+        projected: Tensor = self.visual.head(self.trunk.head(self.final_norm(tokens_BNC)))
         return projected
 
     @property

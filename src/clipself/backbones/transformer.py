@@ -66,6 +66,10 @@ class TransformerTrunk(Trunk):
         """Norm, feed-forward and layer scale, without the residual."""
 
     @abstractmethod
+    def final_norm(self, tokens_BNC: Tensor) -> Tensor:
+        """What follows the last block ahead of the projection, for every token."""
+
+    @abstractmethod
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """Final norm and projection to the joint space, for every token."""
 

@@ -74,9 +74,14 @@ class OpenClipTrunk(TransformerTrunk):
         out: Tensor = block.ls_2(block.mlp(block.ln_2(tokens_BNC)))
         return out
 
+    def final_norm(self, tokens_BNC: Tensor) -> Tensor:
+        """`ln_post`."""
+        normed: Tensor = self.visual.ln_post(tokens_BNC)
+        return normed
+
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """`ln_post` and the bias-free projection."""
-        projected: Tensor = self.visual.ln_post(tokens_BNC) @ self.visual.proj
+        projected: Tensor = self.final_norm(tokens_BNC) @ self.visual.proj
         return projected
 
     @property

@@ -114,6 +114,20 @@ def owl_sums(
     }
 
 
+def match_pictures(
+    logits: Sequence[Tensor], boxes: Sequence[Tensor], targets: Sequence[OwlTargets], *, constants: OwlConstants
+) -> list[Match]:
+    """Which token answers for which box, picture by picture.
+
+    Raises:
+        FloatingPointError: A prediction is not finite.
+    """
+    return [
+        match(owl_costs(logits_PQ.detach(), boxes_P4.detach(), target, constants=constants))
+        for logits_PQ, boxes_P4, target in zip(logits, boxes, targets, strict=True)
+    ]
+
+
 def owl_shares(
     logits: Sequence[Tensor],
     boxes: Sequence[Tensor],
@@ -122,6 +136,7 @@ def owl_shares(
     constants: OwlConstants | None = None,
     images: Tensor | float | None = None,
     totals: Mapping[str, Tensor | float] | None = None,
+    matches: Sequence[Match] | None = None,
 ) -> dict[str, Tensor]:
     """The terms of some pictures of a step.
 
@@ -135,6 +150,7 @@ def owl_shares(
         constants: Of cost and loss; the published ones if not given.
         images: Pictures of the whole step; those given if None.
         totals: "labels" and "boxes" of the whole step, instead.
+        matches: For each picture which token answers for which box; found here if not given.
 
     Returns:
         "classes", "boxes" and "overlap": this share of the step.
@@ -150,8 +166,9 @@ def owl_shares(
         )
     constants, rows = constants or OwlConstants(), []
     share = 1.0 if totals is not None else (len(targets) if images is None else images)
-    for logits_PQ, boxes_P4, target in zip(logits, boxes, targets, strict=True):
-        found = match(owl_costs(logits_PQ.detach(), boxes_P4.detach(), target, constants=constants))
+    if matches is None:
+        matches = match_pictures(logits, boxes, targets, constants=constants)
+    for logits_PQ, boxes_P4, target, found in zip(logits, boxes, targets, matches, strict=True):
         sums = owl_sums(logits_PQ, boxes_P4, target, found, constants=constants)
         counts = totals or target.counts()
         by = {name: torch.as_tensor(counts[name]).to(logits_PQ.device).clamp(min=1.0) * share for name in counts}
