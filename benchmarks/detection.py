@@ -13,7 +13,6 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.recipes import detect_recipe
 from clipself.detection.vocabulary import make_vocabulary
+from clipself.engine.distributed import World
+from clipself.engine.step import Step
 from clipself.structures import DetectionBatch
 from clipself.text.vocabulary import load_vocabulary
 
@@ -43,7 +44,7 @@ def make_batch(images: int, size: int) -> DetectionBatch:
     return DetectionBatch(
         images_B3HW=torch.randn(images, 3, size, size, generator=generator), sizes=((size, size),) * images,
         boxes=tuple(boxes), labels=tuple(torch.randint(0, 40, (7,), generator=generator) for _ in range(images)),
-        masks=None, seeds=tuple(range(images)), names=("noise",) * images,
+        masks=None, names=tuple(f"noise {place}" for place in range(images)),
     )  # fmt: skip
 
 
@@ -73,10 +74,12 @@ def torchvision_work(batch: DetectionBatch, size: int) -> tuple[Work, Work, Any]
 
 def our_work(batch: DetectionBatch, detector: TwoStage) -> tuple[Work, Work, Any]:
     """A training step and a prediction of F-ViT."""
+    counts = {name: torch.as_tensor(count) for name, count in detector.counts(batch).items()}
+    step = Step(number=0, seed=0, totals=counts, world=World(rank=0, size=1, device=torch.device("cpu")))
     optimizer = torch.optim.AdamW([p for p in detector.parameters() if p.requires_grad], lr=1e-6)
 
     def train() -> None:
-        losses: dict[str, Tensor] = detector.train()(batch)
+        losses: dict[str, Tensor] = detector.train()(batch, step)
         _step(optimizer, torch.stack(list(losses.values())).sum())
 
     def predict() -> Any:
@@ -93,13 +96,15 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 def make_detector(recipe: str, model: str, pretrained: str | None, size: int) -> TwoStage:
     """A recipe's detector with random heads and random text embeddings."""
-    settings = replace(detect_recipe(recipe).detector, image_size=size)
+    settings = detect_recipe(recipe).detector.changed({"image_size": size})
     clip = load_clip(model, pretrained)
     vocab = load_vocabulary("ov_coco_65")
     texts = torch.randn(66, clip.embed_dim, generator=torch.Generator().manual_seed(0))
     texts = torch.nn.functional.normalize(texts, dim=1)
     vocabulary = make_vocabulary(clip, vocab.names, base=vocab.names, texts_KD=texts)
-    return build_detector(clip, settings, vocabulary)
+    detector = build_detector(clip, settings, vocabulary)
+    assert isinstance(detector, TwoStage)
+    return detector
 
 
 def seconds(work: Work) -> float:

@@ -22,7 +22,7 @@ def events(out: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(one.step, one.value) for one in held.Scalars(tag)] for tag in held.Tags()["scalars"]}
 
 
-def logged(out: Path, kind: str, name: str) -> list[tuple[int, float]]:
+def logged(out: Path, kind: str, name: str) -> list[tuple[int, Any]]:
     return [(record["step"], pytest.approx(record[name], rel=1e-6)) for record in read_metrics(out, kind=kind)]
 
 

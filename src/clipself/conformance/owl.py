@@ -61,7 +61,7 @@ def _loss_case(case: Mapping[str, Any], given: Mapping[str, NDArray[Any]]) -> di
     totals = pick(NORMS, case["norm"], what="normaliser of the losses")(targets)
     shares = owl_shares([*logits[..., 1:]], [*boxes], targets, constants=constants, totals=totals)
     total = torch.stack(list(shares.values())).sum()
-    total.backward()
+    torch.autograd.backward(total)
     costs = [
         owl_costs(one[:, 1:], box, target, constants=constants)
         for one, box, target in zip(logits, boxes, targets, strict=True)

@@ -1,0 +1,95 @@
+"""The table of all detectors: each small recipe on generated scenes, raw and refined backbone side by side.
+
+    clipself scenes --out scenes --train 500 --val 100
+    clipself distill --data scenes/train --out refined --batch-size 8 --lr 1e-3 --max-split 4 --max-steps 500 --alpha 1
+    python benchmarks/detectors.py --scenes scenes --refined refined/blended --out runs/detectors
+
+Base boxes only are trained on; novel names are asked for at test. Every run lies in its own folder and is kept: a
+second call goes on where the first was stopped, and prints the table again. `table.json` holds its rows.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipself.detection.checkpoint import as_module, load_detector
+from clipself.detection.evaluate import evaluate_detector
+from clipself.detection.recipes import DETECT_RECIPES
+from clipself.detection.train import train_detector
+from clipself.files import write_json
+
+
+def small_recipes() -> list[str]:
+    """Recipes that are made for the packaged small CLIP."""
+    return [name for name in DETECT_RECIPES if name.split("-")[0] == "small"]
+
+
+def row_of(recipe: str, backbone: str, model: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains and scores one detector, or what of it is missing."""
+    out: Path = options.out / f"{recipe}-{backbone}"
+    if (out / "row.json").exists():
+        row: dict[str, Any] = json.loads((out / "row.json").read_text())
+        return row
+    begun = time.process_time()
+    annotations, novel = options.scenes / "annotations", (str(options.scenes / "novel.txt"),)
+    length = {} if options.steps is None else {"max_steps": options.steps}
+    if (out / "training_state.pt").exists():
+        train_detector(out=out, resume=True)
+    else:
+        train_detector(
+            recipe=recipe, model=model, annotations=annotations / "instances_train.json",
+            images=options.scenes / "train", novel=novel, out=out, overwrite=True, **length,
+        )  # fmt: skip
+    minutes = (time.process_time() - begun) / 60
+    (report,) = evaluate_detector(
+        checkpoint=str(out), annotations=annotations / "instances_val.json", images=options.scenes / "val", novel=novel,
+        limit=options.limit,
+    )  # fmt: skip
+    learning = [one for one in as_module(load_detector(out)).parameters() if one.requires_grad]
+    row = {
+        "recipe": recipe, "backbone": backbone, **{name: round(value, 2) for name, value in report.summary.items()},
+        "minutes": round(minutes, 1), "parameters": sum(one.numel() for one in learning),
+    }  # fmt: skip
+    write_json(out / "row.json", row)
+    return row
+
+
+def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The rows as a Markdown table."""
+    yield "| recipe | backbone | novel | base | all | minutes | M parameters |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for row in rows:
+        scores = " | ".join(f"{row.get(f'AP50 {group}', float('nan')):.1f}" for group in ("novel", "base", "all"))
+        yield (
+            f"| {row['recipe']} | {row['backbone']} | {scores} | {row['minutes']:.1f} | {row['parameters'] / 1e6:.2f} |"
+        )
+
+
+def main() -> None:
+    """Fills the table row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=Path, required=True, help="what `clipself scenes` wrote")
+    parser.add_argument("--refined", help="a refined CLIP; the raw one alone if not given")
+    parser.add_argument("--raw", default="clipself-mini", help="the CLIP that it came from")
+    parser.add_argument("--out", type=Path, default=Path("runs/detectors"))
+    parser.add_argument("--only", nargs="+", choices=small_recipes(), help="these recipes only")
+    parser.add_argument("--steps", type=int, help="optimizer steps of each; the recipes' own if not given")
+    parser.add_argument("--limit", type=int, help="first scenes only, in the evaluation")
+    options = parser.parse_args()
+    backbones = {"raw": options.raw, **({"refined": options.refined} if options.refined else {})}
+    rows = []
+    for recipe in options.only or small_recipes():
+        for backbone, model in backbones.items():
+            rows.append(row_of(recipe, backbone, model, options))
+            write_json(options.out / "table.json", {"threads": torch.get_num_threads(), "rows": rows})
+            print(list(lines(rows))[-1], flush=True)
+    print("\n".join(lines(rows)))
+
+
+if __name__ == "__main__":
+    main()
