@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 from tests.support.damaged import damaged_files
 
-from clipself.data.images import list_pictures, read_image
+from clipself.data.images import find_pictures, list_pictures, read_image
 from clipself.data.images.read import MOST_PIXELS
 
 
@@ -223,6 +223,41 @@ def test_heic_is_read_where_its_plugin_is(tmp_path: Path, monkeypatch: pytest.Mo
         Image.OPEN.clear()
         Image.OPEN.update(known[0])
         Image.ID[:] = known[1]
+
+
+def save_as(kind: str, path: Path) -> Path:
+    """A real file of a format that needs a decoder of its own; skips where there is none."""
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    photo().save(path, format=kind, quality=95)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("AVIF", "avif"), ("AVIF", "jpg"), ("HEIF", "heic"), ("HEIF", "jpg")])
+def test_avif_and_heic_are_read_as_every_picture_is(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = save_as(kind, tmp_path / f"a.{suffix}")
+    assert np.abs(pixels(path).astype(int) - np.asarray(photo()).astype(int)).mean() < 3
+    assert [one.path for one in find_pictures(tmp_path)] == [path]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"a\.{suffix} is damaged or cut short"):  # not: install what is there
+        read_image(path)
+
+
+def test_avif_follows_its_orientation(tmp_path: Path) -> None:
+    path, exif = save_as("AVIF", tmp_path / "a.avif"), Image.Exif()
+    exif[0x0112] = 6
+    photo().save(path, quality=95, exif=exif)
+    turned = np.asarray(photo().transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(pixels(path).astype(int) - turned).mean() < 3
+
+
+def test_avif_without_its_decoder_is_told_how_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(100))
+    with pytest.raises(ValueError, match=r"a\.jpg is an AVIF picture; pip install 'pillow>=11\.3'"):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_one_picture_or_several() -> None:

@@ -14,7 +14,7 @@ class Plugin:
     """What a format needs.
 
     Attributes:
-        name: Of the format, as people say it.
+        name: Of the format, as people say it, with its article.
         brands: Of the file's `ftyp` box.
         advice: How to get it.
     """
@@ -25,11 +25,11 @@ class Plugin:
 
 
 HEIC: Final = Plugin(
-    name="HEIC",
+    name="a HEIC",
     brands=(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
     advice="pip install 'clipself[heic]' to read it",
 )
-AVIF: Final = Plugin(name="AVIF", brands=(b"avif", b"avis"), advice="pip install 'pillow>=11.3', whose wheels read it")
+AVIF: Final = Plugin(name="an AVIF", brands=(b"avif", b"avis"), advice="pip install 'pillow>=11.3', whose wheels read it")
 
 PLUGIN_OF: Final[Mapping[str, Plugin]] = {".heic": HEIC, ".heif": HEIC, ".hif": HEIC, ".avif": AVIF}
 """Suffix -> what reading such a file may need."""
@@ -50,9 +50,9 @@ def ask_for_plugin(head: bytes) -> Plugin | None:
 
 
 def load_plugin(plugin: Plugin) -> bool:
-    """Teaches Pillow the format, once; False where the plugin is not installed."""
-    if plugin is not HEIC:
-        return False
+    """Teaches Pillow the format, once; False where it cannot be had here."""
+    if plugin is AVIF:
+        return bool(features.check("avif"))
     try:
         heif: Any = import_module("pillow_heif")
     except ImportError:

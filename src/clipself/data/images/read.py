@@ -121,7 +121,7 @@ def _opened(stream: Any, path: Path) -> Image.Image:
             except Exception as error:
                 raise _damaged(str(path), error) from error
     if wanted is not None:
-        raise ValueError(f"{path} is a {wanted.name} picture; {wanted.advice}, or convert it to JPEG or PNG")
+        raise ValueError(f"{path} is {wanted.name} picture; {wanted.advice}, or convert it to JPEG or PNG")
     raise ValueError(f"{path} is not an image that can be read; remove it or convert it")
 
 
