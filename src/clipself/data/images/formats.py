@@ -29,7 +29,9 @@ HEIC: Final = Plugin(
     brands=(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
     advice="pip install 'clipself[heic]' to read it",
 )
-AVIF: Final = Plugin(name="an AVIF", brands=(b"avif", b"avis"), advice="pip install 'pillow>=11.3', whose wheels read it")
+AVIF: Final = Plugin(
+    name="an AVIF", brands=(b"avif", b"avis"), advice="pip install 'pillow>=11.3', whose wheels read it"
+)
 
 PLUGIN_OF: Final[Mapping[str, Plugin]] = {".heic": HEIC, ".heif": HEIC, ".hif": HEIC, ".avif": AVIF}
 """Suffix -> what reading such a file may need."""
