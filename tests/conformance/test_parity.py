@@ -24,6 +24,7 @@ SMALL = (
     "clipself_preprocess",
     "detection_cases",
     "detic_c2_cascade",
+    "detic_c4",
     "detic_losses",
     "detic_recipe",
     "detic_swin_small",

@@ -14,6 +14,7 @@ from clipself.conformance import (
     dense_models,
     detection_cases,
     detic_cascade,
+    detic_c4,
     detic_losses,
     detic_models,
     detic_recipe,
@@ -54,6 +55,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
         "Detic box-head losses: sigmoid and softmax classification, federated, ignored zero classes, image labels, "
         "captions"
     ): detic_losses.run_losses,
+    "Detic OV-COCO: ResNet-C4, from image to detections, and the three training branches of the head": detic_c4.run,
     "Detic data and schedule numbers: two-data-set sampler, scale-jitter crop, learning rates": detic_recipe.run,
     "Detic zero-shot classifier": detic_losses.run_classifier,
     (

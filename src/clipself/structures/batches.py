@@ -100,6 +100,8 @@ class DetectionBatch:
         masks: For each image its boolean masks (r, H, W); None where they are not wanted.
         names: Where each image came from; what a detector draws for it at random follows from its name.
         rows: For each image its place in a feature cache.
+        image_labels: For each image the classes that it holds somewhere (n,), where nobody has boxed them; None in a
+            batch whose boxes are known. A batch is of one kind.
     """
 
     images_B3HW: Tensor
@@ -109,9 +111,12 @@ class DetectionBatch:
     masks: tuple[Tensor, ...] | None
     names: tuple[str, ...]
     rows: tuple[int, ...] = ()
+    image_labels: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
         images = len(self.images_B3HW)
+        if self.image_labels is not None and len(self.image_labels) != images:
+            raise ValueError(f"{images} images, but {len(self.image_labels)} sets of image labels; each needs its own")
         if {len(self.sizes), len(self.boxes), len(self.labels), len(self.names)} != {images}:
             raise ValueError(
                 f"{images} images, but {len(self.sizes)} sizes, {len(self.boxes)} sets of boxes, {len(self.labels)} of "
@@ -132,6 +137,7 @@ class DetectionBatch:
             boxes=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes),
             labels=tuple(labels.to(device, non_blocking=True) for labels in self.labels),
             masks=None if self.masks is None else tuple(masks.to(device, non_blocking=True) for masks in self.masks),
+            image_labels=None if self.image_labels is None else tuple(held.to(device) for held in self.image_labels),
         )
 
     def pin_memory(self) -> "DetectionBatch":

@@ -45,15 +45,23 @@ class ProposalNetwork(nn.Module):
     Args:
         settings: Of the detector.
         strides: Pixels of a cell of each level, finest first.
+        channels: Of the maps; the pyramid's if not given.
+        convs: Convolutions; those of the settings if not given.
+        scales: Roots of the anchors' areas, in strides; that of the settings if not given.
+        ratios: Their heights over their widths.
     """  # noqa: D205
 
-    def __init__(self, settings: TwoStageSettings, *, strides: Sequence[float]) -> None:
+    def __init__(
+        self, settings: TwoStageSettings, *, strides: Sequence[float], channels: int | None = None,
+        convs: int | None = None, scales: Sequence[float] | None = None, ratios: Sequence[float] = RATIOS,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.settings, self.strides = settings, tuple(strides)
+        self.scales, self.ratios = tuple(scales or (settings.anchor_scale,)), tuple(ratios)
         self.head = AnchorHead(
-            channels=settings.channels,
-            convs=settings.rpn_convs,
-            anchors=len(RATIOS),
+            channels=channels or settings.channels,
+            convs=settings.rpn_convs if convs is None else convs,
+            anchors=len(self.scales) * len(self.ratios),
             norm=settings.norm if settings.rpn_norm else "none",
         )
         self._anchors: dict[tuple[object, ...], Tensor] = {}
@@ -74,21 +82,31 @@ class ProposalNetwork(nn.Module):
         key = (grids, maps[0].device)
         if key not in self._anchors:
             made = [
-                grid_anchors(grid, stride=stride, scale=self.settings.anchor_scale, ratios=RATIOS)
+                grid_anchors(grid, stride=stride, scale=self.scales, ratios=self.ratios)
                 for grid, stride in zip(grids, self.strides, strict=True)
             ]
             self._anchors = {key: torch.cat(made).to(maps[0].device)}
         return self._anchors[key]
 
     @torch.no_grad()
-    def propose(self, scored: AnchorScores, sizes: Sequence[tuple[int, int]]) -> list[Proposals]:
-        """The best anchors, moved, clipped to each image's own pixels, near doubles removed within a level."""
+    def propose(
+        self, scored: AnchorScores, sizes: Sequence[tuple[int, int]], *, limits: tuple[int, int] | None = None
+    ) -> list[Proposals]:
+        """The best anchors, moved, clipped to each image's own pixels, near doubles removed within a level.
+
+        Args:
+            scored: Of every anchor.
+            sizes: Height and width of each image's own pixels.
+            limits: Proposals of a level ahead of the suppression and of an image after it; those of the settings if not
+                given.
+        """
         settings = self.settings
+        before, after = limits or (settings.proposals_before, settings.proposals_after)
         found = []
         for logits_A, deltas_A4, size in zip(scored.logits_BA, scored.deltas_BA4, sizes, strict=True):
             kept, level_of, start = [], [], 0
             for level, count in enumerate(scored.levels):
-                best = logits_A[start : start + count].topk(min(settings.proposals_before, count)).indices + start
+                best = logits_A[start : start + count].topk(min(before, count)).indices + start
                 kept.append(best)
                 level_of.append(torch.full_like(best, level))
                 start += count
@@ -97,7 +115,7 @@ class ProposalNetwork(nn.Module):
             scores = logits_A[rows].sigmoid()
             whole = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1) & boxes.isfinite().all(1)
             boxes, scores, levels = boxes[whole], scores[whole], levels[whole]
-            best = batched_nms(boxes, scores, levels, settings.proposal_nms)[: settings.proposals_after]
+            best = batched_nms(boxes, scores, levels, settings.proposal_nms)[:after]
             found.append(Proposals(boxes=boxes[best], scores=scores[best]))
         return found
 

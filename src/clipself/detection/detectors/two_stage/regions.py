@@ -40,6 +40,9 @@ def sample_regions(
     background: int,
     settings: TwoStageSettings,
     generator: torch.Generator,
+    stds: tuple[float, float, float, float] = STDS,
+    match: float = MATCH,
+    share: float = SHARE,
 ) -> RegionTargets:
     """Draws from the proposals and the true boxes, which are proposals too while training.
 
@@ -50,18 +53,21 @@ def sample_regions(
         background: Column of the background.
         settings: Sample size and matching.
         generator: Source of the draw.
+        stds: Scale of the offsets.
+        match: Overlap that makes a proposal a match.
+        share: Largest share of matches in the sample.
     """
     boxes = torch.cat([truth, proposals])
     iou_GR = box_iou(truth, boxes)
-    matched_R = match_boxes(iou_GR, high=MATCH, low=MATCH, rescue=MATCH if settings.rescue_regions else None)
-    matches, others = draw_sample(matched_R, count=settings.roi_samples, share=SHARE, generator=generator)
+    matched_R = match_boxes(iou_GR, high=match, low=match, rescue=match if settings.rescue_regions else None)
+    matches, others = draw_sample(matched_R, count=settings.roi_samples, share=share, generator=generator)
     rows = torch.cat([matches, others])
     wanted = torch.full((len(rows),), background, dtype=torch.long, device=rows.device)
     wanted[: len(matches)] = labels[matched_R[matches]]
     return RegionTargets(
         boxes=boxes[rows],
         labels=wanted,
-        deltas=encode_boxes(boxes[matches], truth[matched_R[matches]], stds=STDS),
+        deltas=encode_boxes(boxes[matches], truth[matched_R[matches]], stds=stds),
         truth=matched_R[matches],
     )
 
