@@ -84,7 +84,7 @@ class C4Network(nn.Module):
         scores_RK = logits_RK.sigmoid() if self.settings.class_loss == "sigmoid" else logits_RK.softmax(1)
         if self.settings.one_class:
             scores_RK = F.pad(keep_best_class(scores_RK[:, :-1]), (0, 1))
-        moved = decode_boxes(boxes, self.deltas(regions_RC).float(), stds=self.stds, size=size)
+        moved = decode_boxes(boxes, self.deltas(regions_RC).float(), stds=self.stds, size=size, limit_shrinking=False)
         return select_detections(moved, scores_RK, settings=self.settings)
 
 
