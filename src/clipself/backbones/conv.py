@@ -1,7 +1,7 @@
 """Trunks of stages: convolutional towers, whose stages are the taps and whose last stage is the dense map."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,14 +59,17 @@ class ConvTrunk(Trunk):
             ValueError: A side is not a multiple of the last stage's stride.
         """
         self.grid_of(images_B3HW)
-        maps, entering = [], self.stem(images_B3HW)
+        return list(self.each_stage(images_B3HW))
+
+    def each_stage(self, images_B3HW: Tensor) -> Iterator[Tensor]:
+        """The map of one stage after another, of images of any size: what is left of a last cell is cut off."""
+        entering = self.stem(images_B3HW)
         for stage in self.stage_modules:
             if self.grad_checkpointing and torch.is_grad_enabled():
                 entering = checkpoint(stage, entering, use_reentrant=False)
             else:
                 entering = stage(entering)
-            maps.append(entering)
-        return maps
+            yield entering
 
     def read_map(
         self, map_BCYX: Tensor, readout: Readout, *, images_B3HW: Tensor, guide: Tensor | None = None

@@ -20,6 +20,7 @@ from clipself.backbones.eva import EvaTrunk
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.timm_vit import TimmVitTrunk
+from clipself.backbones.tokens import cut_sentences
 from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.backbones.vit import OpenClipTrunk
 from clipself.data.images import Picture, read_image
@@ -224,12 +225,13 @@ class DenseCLIP(nn.Module):
         assert read.dense is not None
         return read.pooled, read.dense
 
-    def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Tensor:
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True, longest: int | None = None) -> Tensor:
         """Embeds texts.
 
         Args:
             texts: One string a row.
             normalize: Whether to return unit vectors.
+            longest: Tokens after which a text is cut, ends included; the tokenizer's limit if not given.
 
         Returns:
             Embeddings (K, D).
@@ -245,6 +247,8 @@ class DenseCLIP(nn.Module):
                 "text_from=... naming the release whose text tower it was trained beside"
             )
         tokens = self.tokenizer(list(texts)).to(self.device)
+        if longest is not None:
+            tokens = cut_sentences(tokens, longest)
         embeddings: Tensor = self.clip.encode_text(tokens)  # type: ignore[operator]
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 

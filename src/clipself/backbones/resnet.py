@@ -43,13 +43,19 @@ class ResNetTrunk(ConvTrunk):
         features: Tensor = self.visual.stem(images_B3HW)
         return features
 
-    def tokens_of(self, map_BCYX: Tensor) -> Tokens:
-        """Mean and pixels of a map of the last stage, with positions."""
+    @property
+    def position_table(self) -> Tensor:
+        """Positions (1 + P, C) of the attention pool, the mean's first."""
+        table: Tensor = self.visual.attnpool.positional_embedding
+        return table
+
+    def tokens_of(self, map_BCYX: Tensor, table_NC: Tensor | None = None) -> Tokens:
+        """Mean and pixels of a map of the last stage, with positions of its own or of another table of that size."""
         grid = (map_BCYX.shape[2], map_BCYX.shape[3])
         pixels = map_BCYX.flatten(2).mT
         tokens = torch.cat([pixels.mean(dim=1, keepdim=True), pixels], dim=1)
         table = resize_position_table(
-            self.visual.attnpool.positional_embedding, native_grid=self.native_grid, grid=grid
+            self.position_table if table_NC is None else table_NC, native_grid=self.native_grid, grid=grid
         )
         return Tokens(tokens=tokens + table.to(tokens.dtype), grid=grid)
 
@@ -68,9 +74,9 @@ class ResNetTrunk(ConvTrunk):
         joint_BPD = pool.c_proj(pool.v_proj(self.tokens_of(tap_BCYX).tokens[:, 1:]))
         return to_map(joint_BPD, (tap_BCYX.shape[2], tap_BCYX.shape[3]))
 
-    def pool_map(self, map_BCYX: Tensor) -> Tensor:
-        """The attention pool, asked by the mean alone."""
-        tokens, block = self.tokens_of(map_BCYX).tokens, self.blocks[0]
+    def pool_map(self, map_BCYX: Tensor, *, table_NC: Tensor | None = None) -> Tensor:
+        """The attention pool, asked by the mean alone, with its own positions or with another table of that size."""
+        tokens, block = self.tokens_of(map_BCYX, table_NC).tokens, self.blocks[0]
         query, key, value = (
             self.project(block, asked, part) for asked, part in ((tokens[:, :1], "q"), (tokens, "k"), (tokens, "v"))
         )

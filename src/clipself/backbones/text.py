@@ -45,6 +45,10 @@ def _fill_short(name: str, sentences: list[str]) -> list[str]:
     return fill_plainly([spoken_name(name, drop_suffixes=True)], sentences)
 
 
+def _fill_spaced(name: str, sentences: list[str]) -> list[str]:
+    return fill_plainly([name.replace("_", " ")], sentences)
+
+
 def _fill_as_written(name: str, sentences: list[str]) -> list[str]:
     return fill_plainly([name], sentences)
 
@@ -53,11 +57,13 @@ WORDINGS: Final = {
     "article": Wording(fill=fill_templates, synonyms=False),
     "short": Wording(fill=_fill_short, synonyms=True),
     "as-written": Wording(fill=_fill_as_written, synonyms=True),
+    "spaced": Wording(fill=_fill_spaced, synonyms=False),
 }
 """Wording by name.
 
 "article" is CLIPSelf's and F-ViT's (articles, underscores to blanks); "short" is FC-CLIP's and ODISE's
-("sky-other-merged" is asked for as "sky"); "as-written" is CAT-Seg's and SAN's.
+("sky-other-merged" is asked for as "sky"); "as-written" is CAT-Seg's and SAN's;
+"spaced" is CORA's (underscores to blanks, no more).
 """
 
 
@@ -74,6 +80,7 @@ def embed_names(
     *,
     templates: str | Path = "detection",
     wording: str = "article",
+    longest: int | None = None,
     cache: bool = True,
     progress: bool = False,
 ) -> TextRows:
@@ -86,6 +93,7 @@ def embed_names(
         names: Class names as the data set spells them.
         templates: A set by name, or a text file with one sentence a line.
         wording: Row of `WORDINGS`.
+        longest: Tokens after which a sentence is cut.
         cache: Whether rows are kept in, and taken from, `default_cache_dir()`.
         progress: Whether to show a bar.
 
@@ -97,11 +105,11 @@ def embed_names(
     """
     sentences, (spoken, counts) = load_templates(templates), _split(names, wording)
     filled = [WORDINGS[wording].fill(name, sentences) for name in spoken]
-    path = _cache_path(clip, filled) if cache else None
+    path = _cache_path(clip, filled, longest) if cache else None
     rows = None if path is None else _read(path, len(filled), clip.embed_dim)
     if rows is None:
-        parts = (F.normalize(each.float().mean(1), dim=-1).cpu() for each in _embed(clip, filled, progress=progress))
-        rows = torch.cat(list(parts))
+        each = _embed(clip, filled, longest=longest, progress=progress)
+        rows = torch.cat([F.normalize(one.float().mean(1), dim=-1).cpu() for one in each])
         if path is not None:
             _keep(path, rows)
     return TextRows(rows_SD=rows.to(clip.device), counts=counts)
@@ -141,7 +149,9 @@ def _split(names: Sequence[str], wording: str) -> tuple[list[str], tuple[int, ..
     return [name for some in split for name in some], tuple(map(len, split))
 
 
-def _embed(clip: DenseCLIP, filled: Sequence[list[str]], *, progress: bool = False) -> Iterator[Tensor]:
+def _embed(
+    clip: DenseCLIP, filled: Sequence[list[str]], *, longest: int | None = None, progress: bool = False
+) -> Iterator[Tensor]:
     """Unit rows (names, sentences, D) of a few names after another."""
     count = len(filled[0])
     at_once = max(1, SENTENCES_AT_ONCE // count)
@@ -149,7 +159,7 @@ def _embed(clip: DenseCLIP, filled: Sequence[list[str]], *, progress: bool = Fal
     for start in tqdm(starts, desc="embedding names", disable=not progress, leave=False):
         flat = [sentence for some in filled[start : start + at_once] for sentence in some]
         pieces = range(0, len(flat), SENTENCES_AT_ONCE)
-        each = torch.cat([clip.encode_text(flat[row : row + SENTENCES_AT_ONCE]) for row in pieces])
+        each = torch.cat([clip.encode_text(flat[row : row + SENTENCES_AT_ONCE], longest=longest) for row in pieces])
         yield each.reshape(-1, count, each.shape[-1])
 
 
@@ -167,9 +177,10 @@ def average_templates(prompts_TD: Tensor, *, names: int) -> Tensor:
     return F.normalize(each.mean(1), dim=-1)
 
 
-def _cache_path(clip: DenseCLIP, filled: Sequence[Sequence[str]]) -> Path:
+def _cache_path(clip: DenseCLIP, filled: Sequence[Sequence[str]], longest: int | None) -> Path:
     """A file whose name depends on everything that the rows depend on: the tower and what it is asked."""
-    said = json.dumps([clip.name, clip.identity.text, clip.weights_hash("text"), list(map(list, filled))])
+    cut = [] if longest is None else [longest]
+    said = json.dumps([clip.name, clip.identity.text, clip.weights_hash("text"), list(map(list, filled)), *cut])
     return default_cache_dir() / "text" / f"{hashlib.sha256(said.encode('utf-8')).hexdigest()[:32]}.safetensors"
 
 

@@ -43,3 +43,17 @@ def split_heads(tokens_BNC: Tensor, num_heads: int) -> Tensor:
 def join_heads(heads_BhND: Tensor) -> Tensor:
     """(B, h, N, C / h) -> (B, N, C)."""
     return heads_BhND.transpose(1, 2).flatten(2)
+
+
+def cut_sentences(tokens_KL: Tensor, longest: int) -> Tensor:
+    """Token ids (K, L) with sentences cut to some tokens, the last of which ends it; all else is padding, 0.
+
+    Args:
+        tokens_KL: Start, words, end (the highest id of a row), zeros.
+        longest: Tokens that may stay, start and end among them.
+    """
+    cut_KL = tokens_KL.clone()
+    cut_KL[:, longest:] = 0
+    cut_rows = tokens_KL[:, longest:].any(1)
+    cut_KL[cut_rows, longest - 1] = tokens_KL[cut_rows].amax(1)
+    return cut_KL

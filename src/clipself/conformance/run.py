@@ -11,6 +11,7 @@ import numpy as np
 
 from clipself.conformance import (
     catseg,
+    cora_prompt,
     dense_models,
     detection_cases,
     detic_c4,
@@ -49,6 +50,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "CAT-Seg dense CLIP visual": catseg.run_dense_tower,
     "CAT-Seg v2 whole model, B/16 sizes": catseg.run_model,
     "CFM-ViT pretraining": pretraining.run_cfm,
+    "CORA region prompting, one training step, and CLIP-aligned labels": cora_prompt.run,
     "dense model": dense_models.run,
     "detection cases": detection_cases.run,
     (

@@ -73,7 +73,7 @@ def load_detector(folder: str | Path, *, clip: DenseCLIP | None = None, device: 
     heads = load_heads(folder, DETECTOR, clip=clip, device=device)
     kind = heads.build(lambda: pick(DETECTORS, heads.card["settings"]["method"], what="detection method").settings)
     settings, names, base = heads.settings(kind, forget=ONCE_SHARED), heads.names(), heads.names("base")
-    vocabulary = heads.build(lambda: make_vocabulary(heads.clip, names, base=base, templates=settings.templates))
+    vocabulary = heads.build(lambda: make_vocabulary(heads.clip, names, base=base, **settings.spoken))
     detector = heads.build(lambda: build_detector(heads.clip, settings, vocabulary))
     module = as_module(detector)
     heads.fill(module, own=learned_state(detector, detector.clip))

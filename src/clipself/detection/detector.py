@@ -69,8 +69,8 @@ class Detector:
         """
         if tuple(names) == self.model.vocabulary.names and not isinstance(names, str):
             return
-        templates = self.model.settings.templates
-        self.model.use(make_vocabulary(self.model.clip, names, base=self.trained_names, templates=templates))
+        spoken = self.model.settings.spoken
+        self.model.use(make_vocabulary(self.model.clip, names, base=self.trained_names, **spoken))
 
     def change_scoring(self, **changes: Any) -> None:
         """Replaces settings that need no training, such as `alpha` or `fusion`.

@@ -43,7 +43,7 @@ class DetectionTask(Task[DetectionBatch]):
             masks=settings.wants_masks, keep_empty=config.keep_empty,
         )  # fmt: skip
         classes = self.source.classes
-        vocabulary = make_vocabulary(clip, classes.names, base=classes.base, templates=settings.templates)
+        vocabulary = make_vocabulary(clip, classes.names, base=classes.base, **settings.spoken)
         self.detector: DetectorModel = build_detector(clip, settings, vocabulary, seed=config.seed)
         self.detector.prepare(self.source)
         self.model = as_module(self.detector)

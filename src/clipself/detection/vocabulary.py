@@ -44,6 +44,8 @@ def make_vocabulary(
     *,
     base: Sequence[str],
     templates: str = "detection",
+    wording: str = "article",
+    longest: int | None = None,
     cache: bool = True,
     texts_KD: Tensor | None = None,
 ) -> Vocabulary:
@@ -54,6 +56,8 @@ def make_vocabulary(
         names: Class names; each once, whatever its capitals and underscores.
         base: Names that training saw, compared as they are spoken; others are novel.
         templates: Sentences around the names.
+        wording: How names are put into them; row of `clipself.backbones.text.WORDINGS`.
+        longest: Tokens after which a sentence is cut.
         cache: Whether embeddings are kept on disk.
         texts_KD: Ready embeddings of the names and the background instead, for towers without text.
 
@@ -72,7 +76,8 @@ def make_vocabulary(
     if twice is not None:
         raise ValueError(f"the name {twice!r} is there more than once; two equal names would halve each other's score")
     if texts_KD is None:
-        texts_KD = embed_names(clip, [*names, "background"], templates=templates, cache=cache).rows_SD
+        words = [*names, "background"]
+        texts_KD = embed_names(clip, words, templates=templates, wording=wording, longest=longest, cache=cache).rows_SD
     known = {spoken_name(name) for name in base}
     base_K = torch.tensor([*(word in known for word in spoken), True], device=texts_KD.device)
     return Vocabulary(names=tuple(names), texts_KD=texts_KD, base_K=base_K)

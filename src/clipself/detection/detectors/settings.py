@@ -23,6 +23,11 @@ class MethodSettings(Settings):
     """Sentences around the names: detection, imagenet, simple, or a text file with one sentence a line."""
 
     @property
+    def spoken(self) -> Mapping[str, Any]:
+        """How names become sentences: keywords of `make_vocabulary`."""
+        return {"templates": self.templates}
+
+    @property
     def wants_masks(self) -> bool:
         """Whether training needs the masks of the boxes."""
         return False
