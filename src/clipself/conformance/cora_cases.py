@@ -48,7 +48,7 @@ def by_image(arrays: Arrays, stem: str) -> list[Tensor]:
 def tolerance(manifest: Mapping[str, Any], key: str) -> dict[str, float]:
     """What a manifest allows at a key."""
     table = manifest["tolerances"]
-    row = table.get(key, table["default"])
+    row = table[key] if key in table else table["default"]
     return {name: float(row[name]) for name in ("atol", "rtol") if name in row}
 
 

@@ -11,7 +11,10 @@ import numpy as np
 
 from clipself.conformance import (
     catseg,
+    cora_detector,
+    cora_losses,
     cora_prompt,
+    cora_train_step,
     dense_models,
     detection_cases,
     detic_c4,
@@ -50,6 +53,12 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "CAT-Seg dense CLIP visual": catseg.run_dense_tower,
     "CAT-Seg v2 whole model, B/16 sizes": catseg.run_model,
     "CFM-ViT pretraining": pretraining.run_cfm,
+    "CORA class-aware matching and localiser losses": cora_losses.run,
+    "CORA detector, evaluation": cora_detector.run,
+    "CORA, options thought to belong to CORA+ (first-stage proposals, single-level deformable encoder), evaluation": (
+        cora_detector.run
+    ),
+    "CORA localiser, one training step": cora_train_step.run,
     "CORA region prompting, one training step, and CLIP-aligned labels": cora_prompt.run,
     "dense model": dense_models.run,
     "detection cases": detection_cases.run,

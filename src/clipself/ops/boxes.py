@@ -108,6 +108,12 @@ def check_boxes(boxes: Tensor, *, size: tuple[int, int] | None = None, source: s
     return boxes if size is None else clip_boxes(boxes, size=size)
 
 
+def inverse_sigmoid(shares: Tensor, *, eps: float) -> Tensor:
+    """Shares in [0, 1], any shape -> logits; shares nearer to a border than `eps` count as at that distance."""
+    clipped = shares.clamp(0, 1)
+    return (clipped.clamp(min=eps) / (1 - clipped).clamp(min=eps)).log()
+
+
 def _limits(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     return torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
