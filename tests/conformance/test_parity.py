@@ -22,6 +22,13 @@ SMALL = (
     "catseg_v2_dense_vit",
     "cfm_recipe",
     "clipself_preprocess",
+    "cora_detector_rn50",
+    "cora_losses",
+    "cora_losses_plus",
+    "cora_plus_options",
+    "cora_region_prompt",
+    "cora_train_step",
+    "cora_train_step_split",
     "detection_cases",
     "detic_c2_cascade",
     "detic_c4",
@@ -54,7 +61,7 @@ SMALL = (
     "seg_metrics",
     "training_free_readouts",
 )
-LARGE = ("eva02_clip_b16", "openai_vit_b16", "clipself_step", "catseg_v2_model_b16", "san_b16")
+LARGE = ("cora_published_names", "eva02_clip_b16", "openai_vit_b16", "clipself_step", "catseg_v2_model_b16", "san_b16")
 
 
 @pytest.mark.parametrize("name", [*SMALL, *LARGE])

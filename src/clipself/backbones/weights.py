@@ -41,7 +41,7 @@ READABLE: Final = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Number formats of weights."""
 
 
-def read_state_dict(path: str | Path) -> StateDict:
+def read_state_dict(path: str | Path, *, prefer: str | None = None) -> StateDict:
     """Reads tensors from safetensors, or from a PyTorch file without running any code in it.
 
     Training checkpoints are unwrapped ("state_dict", "model", ..., nested), and what wrappers put before every name
@@ -50,6 +50,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     Args:
         path: `.safetensors`, `.pt`, `.pth` or `.bin`, the `.index.json` of a model in several files, or a folder that
             holds one of them by the name that open_clip, transformers or we give it.
+        prefer: Entry of a training checkpoint that is taken ahead of others, where it is there.
 
     Returns:
         Tensors by the names in the file.
@@ -67,7 +68,7 @@ def read_state_dict(path: str | Path) -> StateDict:
         raise
     except Exception as error:
         raise ValueError(f"{path} cannot be read as plain tensors: {_why(error)}") from error
-    return _unwrap(held, path)
+    return _unwrap(held, path, prefer)
 
 
 def weights_in(path: str | Path) -> Path:
@@ -150,9 +151,10 @@ def _read_shards(index: Path) -> StateDict:
     return {name: tensor for part in names for name, tensor in read_state_dict(index.with_name(part)).items()}
 
 
-def _unwrap(held: Any, path: Path) -> StateDict:
+def _unwrap(held: Any, path: Path, prefer: str | None) -> StateDict:
     while isinstance(held, Mapping) and not any(isinstance(value, Tensor) for value in held.values()):
-        inner = [key for key in MODEL_KEYS if isinstance(held.get(key), Mapping) and held[key]]
+        keys = MODEL_KEYS if prefer is None else (prefer, *MODEL_KEYS)
+        inner = [key for key in dict.fromkeys(keys) if isinstance(held.get(key), Mapping) and held[key]]
         if not inner:
             break
         if len(inner) > 1:

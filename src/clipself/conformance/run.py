@@ -13,6 +13,7 @@ from clipself.conformance import (
     catseg,
     cora_detector,
     cora_losses,
+    cora_names,
     cora_prompt,
     cora_train_step,
     dense_models,
@@ -53,6 +54,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "CAT-Seg dense CLIP visual": catseg.run_dense_tower,
     "CAT-Seg v2 whole model, B/16 sizes": catseg.run_model,
     "CFM-ViT pretraining": pretraining.run_cfm,
+    "CORA": cora_names.run,
     "CORA class-aware matching and localiser losses": cora_losses.run,
     "CORA detector, evaluation": cora_detector.run,
     "CORA, options thought to belong to CORA+ (first-stage proposals, single-level deformable encoder), evaluation": (
@@ -105,7 +107,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
 }
 """What a manifest can be about -> how it is checked."""
 
-WITHOUT_ARRAYS: Final = ("detection cases", "OV-DETR", "OV-DETR text prompts")
+WITHOUT_ARRAYS: Final = ("detection cases", "CORA", "OV-DETR", "OV-DETR text prompts")
 """Systems whose manifests hold all their numbers themselves."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipself.choices import pick
 from clipself.detection.detectors.baron.settings import BaronSettings
+from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.settings import MethodSettings
@@ -53,6 +54,11 @@ DETECTORS: Final[dict[str, DetectorType]] = {
     "fvlm": DetectorType(settings=FvlmSettings, build=_later("two_stage.model", "TwoStage")),
     "vild": DetectorType(settings=ViLDSettings, build=_later("vild.model", "ViLD")),
     "baron": DetectorType(settings=BaronSettings, build=_later("baron.model", "BaronKD")),
+    "cora": DetectorType(
+        settings=CoraSettings,
+        build=_later("cora.model", "Cora"),
+        published=_later("cora.published", "import_published"),
+    ),
 }
 """`MethodSettings.method` -> the detector."""
 

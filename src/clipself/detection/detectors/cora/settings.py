@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from clipself.detection.detectors.settings import MethodSettings
@@ -19,8 +18,8 @@ class CoraSettings(MethodSettings):
     templates: str = "imagenet"
     text_length: int = 15
     """Tokens after which a sentence around a name is cut."""
-    prompt: Path | None = None
-    """Region prompt of a CLIP ResNet that training begins with; the CLIP's own positions if not given."""
+    prompt: str | None = None
+    """File of a region prompt for a CLIP ResNet (`clipself detect prompt`); the CLIP's own positions if not given."""
     readout: str = "value"
     """How a transformer's last block becomes the dense map that its regions are read from."""
     short_side: int = 800

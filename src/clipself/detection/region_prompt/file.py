@@ -1,0 +1,46 @@
+"""Region prompts on disk: one table of positions under the released name, in safetensors or PyTorch's format."""
+
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import save
+from torch import Tensor
+
+from clipself.backbones.strict import check_fit
+from clipself.backbones.weights import read_state_dict
+from clipself.files import write_bytes
+
+PROMPT: Final = "attnpool.positional_embedding"
+"""Name of the only tensor."""
+
+
+def save_prompt(table_NC: Tensor, path: str | Path) -> Path:
+    """Writes a prompt.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written.
+    """
+    held = {PROMPT: table_NC.detach().cpu().float().contiguous()}
+    return write_bytes(path, save(held, metadata={"format": "pt"}))
+
+
+def read_prompt(path: str | Path, *, like: Tensor) -> Tensor:
+    """Reads a prompt that `clipself detect prompt` wrote, or a released one.
+
+    Args:
+        path: Its file.
+        like: Positions of the attention pool that it is for.
+
+    Returns:
+        Positions (1 + P, C) on the device of `like`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else, or is of another CLIP.
+    """
+    held = read_state_dict(path)
+    check_fit(
+        held, {PROMPT: like}, source=str(path),
+        advice=f"a region prompt is one tensor, {PROMPT}, of the size of the CLIP's own; see `clipself detect prompt`",
+    )  # fmt: skip
+    return held[PROMPT].to(like)
