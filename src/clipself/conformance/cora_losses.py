@@ -83,7 +83,7 @@ def all_losses(
     if first is not None:
         sets["_rpn"], pairs["_rpn"] = first, criterion.match_first_stage(first, objects)
     count = max(1, count_pairs(pairs[""]))
-    losses = {}
+    losses: dict[str, Tensor] = {}
     for end, one in sets.items():
         terms = criterion.losses(one, objects, pairs[end])
         losses |= {f"{theirs}{end}": terms[ours] / count for theirs, ours in TERMS.items()}

@@ -106,6 +106,6 @@ class Localiser(nn.Module):
 def _box_head(width: int) -> PointwiseMLP:
     """Three layers, the last of which says nothing at first."""
     head = PointwiseMLP(width, width, width, 4)
-    nn.init.zeros_(head.layers[-1].weight)
-    nn.init.zeros_(head.layers[-1].bias)
+    for parameter in head.layers[-1].parameters():
+        nn.init.zeros_(parameter)
     return head

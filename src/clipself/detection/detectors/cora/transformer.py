@@ -105,7 +105,7 @@ class Decoder(nn.Module):
 
     def __init__(self, width: int, hidden: int, *, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.half = width // 2
+        self.waves = width // 2
         self.layers = nn.ModuleList(
             DecoderLayer(width, hidden, heads=heads, dropout=dropout, first=not place) for place in range(layers)
         )
@@ -131,8 +131,8 @@ class Decoder(nn.Module):
         done, start_BQ4 = [], boxes_BQ4
         for place, (layer, head) in enumerate(zip(self.layers, box_heads, strict=True)):
             boxes_BQ4 = start_BQ4 if place == 0 else start_BQ4.detach()
-            sines_BQS = sine_waves(boxes_BQ4[..., [1, 0, 2, 3]], self.half).flatten(-2)  # y, x, width, height
-            weighed = self._weigh(sines_BQS[..., : 2 * self.half], content_BQC, boxes_BQ4, first=place == 0)
+            sines_BQS = sine_waves(boxes_BQ4[..., [1, 0, 2, 3]], self.waves).flatten(-2)  # y, x, width, height
+            weighed = self._weigh(sines_BQS[..., : 2 * self.waves], content_BQC, boxes_BQ4, first=place == 0)
             content_BQC = layer(
                 content_BQC, self.ref_point_head(sines_BQS), weighed, memory.cells_BNC, memory.places_BNC,
                 memory.padding_BN,
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
         sides = self.ref_anchor_head(content_BQC).sigmoid() / boxes_BQ4[..., 2:]
         if not first:
             sines_BQC = sines_BQC * self.query_scale(content_BQC)
-        rows, cols = sines_BQC[..., : self.half], sines_BQC[..., self.half :]
+        rows, cols = sines_BQC[..., : self.waves], sines_BQC[..., self.waves :]
         return torch.cat([rows * sides[..., 1:], cols * sides[..., :1]], dim=-1)
 
 
