@@ -61,7 +61,15 @@ SMALL = (
     "seg_metrics",
     "training_free_readouts",
 )
-LARGE = ("cora_published_names", "eva02_clip_b16", "openai_vit_b16", "clipself_step", "catseg_v2_model_b16", "san_b16")
+LARGE = (
+    "cora_published_names",
+    "detic_published_names",
+    "eva02_clip_b16",
+    "openai_vit_b16",
+    "clipself_step",
+    "catseg_v2_model_b16",
+    "san_b16",
+)
 
 
 @pytest.mark.parametrize("name", [*SMALL, *LARGE])
@@ -85,6 +93,11 @@ def test_published_widths_of_fcclip() -> None:
 
 def test_published_size_of_ov_detr() -> None:
     (report,) = parity([require_shared("golden", "ov_detr_r50.json")], quiet=True)
+    assert report.passed, report.to_table()
+
+
+def test_published_size_of_detics_lvis_detector() -> None:
+    (report,) = parity([require_shared("golden", "detic_c2_r50.json")], quiet=True)
     assert report.passed, report.to_table()
 
 

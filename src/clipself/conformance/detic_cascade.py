@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check
 from clipself.conformance.dense_models import Arrays
+from clipself.conformance.detic_models import compare_outputs
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import thin, words_of
 from clipself.detection.detectors.detic.cascade import CascadeHeads
 from clipself.detection.detectors.detic.cascade_settings import CascadeSettings, CenterNetSettings
 from clipself.detection.detectors.detic.cascade_training import (
@@ -20,7 +20,9 @@ from clipself.detection.detectors.detic.cascade_training import (
     train_stages,
 )
 from clipself.detection.detectors.detic.centernet import CenterNetHead
+from clipself.detection.detectors.detic.network import POOLED_LEVELS
 from clipself.detection.detectors.detic.published import to_our_names
+from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.ops.boxes import clip_boxes
 
 Values = dict[str, Tensor]
@@ -31,39 +33,27 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     held = {row["name"]: torch.from_numpy(arrays[row["name"]]) for row in manifest["inputs"]["order"]}
     case = Case(manifest, held)
     ours = case.predict() | case.train_proposals() | case.train_boxes() | case.train_images()
-    atol, rtol = tolerance_of(manifest, default=3e-4)
-    checks = []
-    for key in (key for key in arrays if key not in held):
-        if key not in ours:
-            checks.append(Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=atol))
-            continue
-        whole = arrays[key].dtype.kind in "iu"
-        mine = ours[key].detach()
-        mine = mine[: len(arrays[key])] if key.startswith("mask_probs") else mine  # of the first detections alone
-        mine = thin(mine, arrays[key].shape, words_of(manifest, key))
-        checks.append(compare(key, mine.numpy(), arrays[key], atol=0.0 if whole else atol, rtol=0.0 if whole else rtol))
-    return checks
+    return compare_outputs(ours, manifest, arrays)
 
 
-def centernet_settings_of(config: Mapping[str, Any]) -> CenterNetSettings:
-    """The published names of the proposals' constants -> ours; top-k values hold in training too."""
+def settings_of(config: Mapping[str, Any]) -> DeticSettings:
+    """The published names of the constants -> ours; top-k values hold in training too."""
     held = config["centernet"]
-    return CenterNetSettings(
-        strides=tuple(config["strides"]), ranges=tuple(map(tuple, held["sizes"])), min_overlap=held["min_overlap"],
-        min_radius=held["min_radius"], focal_alpha=held["focal_alpha"], focal_gamma=held["gamma"],
-        focal_beta=held["focal_beta"], ignore_above=held["ignore_high_fp"], centre_weight=held["pos_weight"],
-        rest_weight=held["neg_weight"], distance_weight=held["reg_weight"], score_threshold=held["score_threshold"],
-        nms=held["nms"], before=held["pre_nms"], after=held["post_nms"],
+    centernet = CenterNetSettings(
+        ranges=tuple(map(tuple, held["sizes"])), min_overlap=held["min_overlap"], min_radius=held["min_radius"],
+        focal_alpha=held["focal_alpha"], focal_gamma=held["gamma"], focal_beta=held["focal_beta"],
+        ignore_above=held["ignore_high_fp"], centre_weight=held["pos_weight"], rest_weight=held["neg_weight"],
+        distance_weight=held["reg_weight"], score_threshold=held["score_threshold"], nms=held["nms"],
+        before=held["pre_nms"], after=held["post_nms"],
     )  # fmt: skip
-
-
-def cascade_settings_of(config: Mapping[str, Any]) -> CascadeSettings:
-    """The published names of the cascade's constants -> ours."""
-    return CascadeSettings(
+    cascade = CascadeSettings(
         ious=tuple(config["cascade_ious"]), box_weights=tuple(map(tuple, config["reg_weights"])),
         width=config["fc_dim"], bins=config["pool"], mask_width=config["mask_dim"], mask_bins=config["mask_pool"],
-        temperature=config["norm_temperature"], one_class=config["one_class_per_proposal"],
-        score_threshold=config["score_threshold"], nms=config["nms"], max_detections=config["detections"],
+    )  # fmt: skip
+    return DeticSettings(
+        heads="centernet", channels=config["width"], mask_convs=4, temperature=config["norm_temperature"],
+        one_class=config["one_class_per_proposal"], score_threshold=config["score_threshold"], nms=config["nms"],
+        max_detections=config["detections"], centernet=centernet, cascade=cascade,
     )  # fmt: skip
 
 
@@ -74,11 +64,12 @@ class Case:
         config = manifest["config"]
         self.config, self.held, self.outputs = config, held, manifest["outputs"]
         self.state = to_our_names(fill_manifest(manifest))
-        self.proposer = CenterNetHead(channels=config["width"], settings=centernet_settings_of(config)).eval()
+        settings, strides = settings_of(config), config["strides"]
+        self.settings = settings
+        self.proposer = CenterNetHead(channels=settings.channels, strides=strides, settings=settings.centernet).eval()
         self.cascade = CascadeHeads(
-            channels=config["width"], texts_CD=held["text"], settings=cascade_settings_of(config),
-            strides=config["strides"],
-        ).eval()  # fmt: skip
+            channels=settings.channels, texts_CD=held["text"], settings=settings, strides=strides[:POOLED_LEVELS]
+        ).eval()
         for name, module in (("proposer.", self.proposer), ("cascade.", self.cascade)):
             own = {key.removeprefix(name): value for key, value in self.state.items() if key.startswith(name)}
             module.load_state_dict(own, strict=True)
@@ -99,7 +90,7 @@ class Case:
         maps = self.pyramid()
         proposals = self.proposer.propose(self.proposer(maps))
         passes = self.cascade.run(maps, proposals, self.sizes)
-        found = self.cascade.detect(maps, proposals, self.sizes)
+        found = self.cascade.detect(maps, proposals, self.sizes, self.settings)
         ours: Values = {}
         for image, (proposed, detected) in enumerate(zip(proposals, found, strict=True)):
             assert detected.masks is not None
@@ -141,7 +132,7 @@ class Case:
                  zip(self.of_images("train_proposals"), truths, strict=True)]  # fmt: skip
         background = len(self.held["text"])
         losses = {"loss_mask": torch.zeros(())}
-        settings = self.cascade.settings
+        settings = self.settings.cascade
         for stage, seen in enumerate(train_stages(self.cascade, maps, boxes, self.sizes)):
             targets = [
                 label_boxes(one, truth, background=background, iou=settings.ious[stage])

@@ -22,6 +22,7 @@ from clipself.conformance import (
     detic_cascade,
     detic_losses,
     detic_models,
+    detic_names,
     detic_recipe,
     distill_step,
     fcclip_heads,
@@ -64,6 +65,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
     "CORA region prompting, one training step, and CLIP-aligned labels": cora_prompt.run,
     "dense model": dense_models.run,
     "detection cases": detection_cases.run,
+    "Detic": detic_names.run,
     (
         "Detic box-head losses: sigmoid and softmax classification, federated, ignored zero classes, image labels, "
         "captions"
@@ -75,6 +77,9 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
         "Detic OV-LVIS: CenterNet proposals, three-stage cascade with zero-shot classifiers, masks; "
         "and their training losses"
     ): detic_cascade.run,
+    "Detic OV-LVIS at published size, from image to detections: every parameter of a published checkpoint": (
+        detic_models.run_model
+    ),
     "Detic Swin backbone (reduced)": detic_models.run_swin,
     "distillation step": distill_step.run,
     "F-ViT score fusion": detection_cases.run_fvit,
@@ -108,6 +113,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
 """What a manifest can be about -> how it is checked."""
 
 WITHOUT_ARRAYS: Final = ("detection cases", "CORA", "OV-DETR", "OV-DETR text prompts")
+WITHOUT_ARRAYS: Final = ("detection cases", "Detic", "OV-DETR", "OV-DETR text prompts")
 """Systems whose manifests hold all their numbers themselves."""
 
 

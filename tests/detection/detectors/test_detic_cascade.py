@@ -1,5 +1,7 @@
 """Detic's cascade: what its stages hand on, what they learn from, and which boxes take part."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,16 +19,18 @@ from clipself.detection.detectors.detic.cascade_training import (
 )
 from clipself.detection.detectors.detic.centernet import CenterNetHead, CentreMaps
 from clipself.detection.detectors.detic.published import to_our_names
+from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.detic.swin import SwinTrunk
 from clipself.detection.protocol import Proposals
 
-SMALL = CascadeSettings(width=16, mask_width=8, mask_convs=2, score_threshold=0.0)
+OWN = CascadeSettings(width=16, mask_width=8)
+SMALL = DeticSettings(heads="centernet", mask_convs=2, score_threshold=0.0, cascade=OWN)
 SIZES = [(64, 96), (60, 80)]
 
 
-def heads(settings: CascadeSettings = SMALL) -> CascadeHeads:
+def heads(settings: DeticSettings = SMALL) -> CascadeHeads:
     torch.manual_seed(0)
-    made = CascadeHeads(channels=8, texts_CD=torch.randn(5, 12), settings=settings, strides=(8, 16, 32, 64, 128)).eval()
+    made = CascadeHeads(channels=8, texts_CD=torch.randn(5, 12), settings=settings, strides=(8, 16, 32)).eval()
     for stage in made.stages:
         torch.nn.init.normal_(stage.get_submodule("bbox_pred.2").weight, std=0.5)  # type: ignore[arg-type]
     return made
@@ -58,8 +62,8 @@ def test_scores_are_the_root_of_the_stages_mean_times_objectness() -> None:
 
 
 def test_one_class_a_proposal() -> None:
-    made = heads(CascadeSettings(width=16, mask_convs=0, one_class=True, score_threshold=0.0, nms=1.0))
-    found = made.detect(pyramid(), proposals(), SIZES)
+    settings = replace(SMALL, mask_convs=0, one_class=True, nms=1.0)
+    found = heads(settings).detect(pyramid(), proposals(), SIZES, settings)
     assert [len(one.boxes) for one in found] == [3, 3]
     assert found[0].masks is None
 
@@ -98,9 +102,8 @@ def test_labels_are_those_of_the_best_overlap_from_the_stages_own_on() -> None:
     assert label_boxes(boxes, truth, background=5, iou=0.7).labels.tolist() == [3, 5, 5]
     none = Truth(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     assert label_boxes(boxes, none, background=5, iou=0.7).labels.tolist() == [5, 5, 5]
-    sampled = sample_boxes(
-        boxes, truth, background=5, settings=CascadeSettings(samples=4), generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    sampled = sample_boxes(boxes, truth, background=5, iou=0.6, count=4, generator=generator)
     assert len(sampled.boxes) == 2  # a quarter of four matched, and the only box that is none
     assert sampled.labels[-1] == 5
 
@@ -114,7 +117,7 @@ def test_region_losses_by_loops() -> None:
         label_boxes(boxes, truth, background=5, iou=0.6) for boxes, truth in zip(seen.boxes, truths, strict=True)
     ]
     weights = torch.tensor([1.0, 0, 1, 1, 0]).expand(6, -1)
-    classes_R, offsets_R = region_losses(seen, targets, stds=SMALL.stds(0), weights_RC=weights)
+    classes_R, offsets_R = region_losses(seen, targets, stds=OWN.stds(0), weights_RC=weights)
     assert [int(one.is_match.sum()) for one in targets] == [1, 1]
     for row in range(6):
         matched = row % 3 == 0
@@ -139,8 +142,8 @@ def test_boxes_that_lose_their_area_are_dropped_in_training_alone() -> None:
 
 def test_proposals_are_read_off_the_maps() -> None:
     """One hot place of a level of stride 16 in its second row and third column; distances 1, 0.5, 2 and 0."""
-    settings = CenterNetSettings(strides=(8, 16), ranges=((0, 80), (64, 1e7)), score_threshold=0.3)
-    head = CenterNetHead(channels=8, settings=settings).eval()
+    settings = CenterNetSettings(ranges=((0, 80), (64, 1e7)), score_threshold=0.3)
+    head = CenterNetHead(channels=8, strides=(8, 16), settings=settings).eval()
     logits, distances = [torch.full((1, 4, 6), -5.0), torch.full((1, 2, 3), -5.0)], []
     logits[1][0, 1, 2] = 1.0
     for level in logits:
@@ -157,6 +160,11 @@ def test_swin_reads_any_size() -> None:
     assert (trunk.widths, trunk.strides) == ((8, 16), (4, 8))
 
 
+def test_each_level_has_its_range() -> None:
+    with pytest.raises(ValueError, match="5 ranges of box sizes for 2 levels; name one a level"):
+        CenterNetHead(channels=8, strides=(8, 16), settings=CenterNetSettings())
+
+
 def test_a_strange_name_is_told() -> None:
     with pytest.raises(ValueError, match=r"roi_heads.keypoint.weight \(2,\) is not a name of Detic's"):
         to_our_names({"roi_heads.keypoint.weight": torch.zeros(2)})
@@ -165,7 +173,7 @@ def test_a_strange_name_is_told() -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        pytest.param(CenterNetSettings, {"strides": (8,)}, "1 strides need as many ranges, got 5", id="ranges"),
+        pytest.param(CascadeSettings, {"box_weights": ((1, 1, 0, 1),) * 3}, "must be above 0", id="weights"),
         pytest.param(CascadeSettings, {"ious": (0.5, 0.6)}, "2 stages need as many box_weights, got 3", id="stages"),
     ],
 )

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.detection.detectors.detic.cascade_settings import CascadeSettings
 from clipself.detection.detectors.detic.classifier import ZeroShotClassifier, keep_best_class
+from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.two_stage.postprocess import select_detections
 from clipself.detection.protocol import Found, Proposals
 from clipself.layers.region_heads import MaskHead
@@ -40,10 +40,10 @@ class BoxStage(nn.Module):
         nn.init.normal_(last.weight, std=0.001)
         nn.init.zeros_(last.bias)
 
-    def forward(self, pooled_RCyx: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled regions -> logits (R, K), the background last, and offsets (R, 4), in float32."""
+    def forward(self, pooled_RCyx: Tensor, rows_KD: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pooled regions, and texts in place of the classes -> logits (R, K) and offsets (R, 4), in float32."""
         hidden = F.relu(self.fc2(F.relu(self.fc1(pooled_RCyx.flatten(1)))))
-        return self.cls_score(hidden), self.bbox_pred(hidden).float()
+        return self.cls_score(hidden, rows_KD), self.bbox_pred(hidden).float()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,20 +76,21 @@ class CascadeHeads(nn.Module):
         strides: Pixels of a cell of each level that regions are read from.
     """
 
-    def __init__(self, *, channels: int, texts_CD: Tensor, settings: CascadeSettings, strides: Sequence[float]) -> None:
+    def __init__(self, *, channels: int, texts_CD: Tensor, settings: DeticSettings, strides: Sequence[float]) -> None:
         super().__init__()
-        self.settings, self.strides = settings, tuple(strides[: settings.pooled_levels])
+        own, self.strides = settings.cascade, tuple(strides)
+        self.own = own
         self.stages = nn.ModuleList(
             [
                 BoxStage(
-                    inputs=channels * settings.bins**2, width=settings.width, texts_CD=texts_CD,
+                    inputs=channels * own.bins**2, width=own.width, texts_CD=texts_CD,
                     temperature=settings.temperature,
                 )
-                for _ in settings.ious
+                for _ in own.ious
             ]
         )  # fmt: skip
         self.mask_head = (
-            MaskHead(channels=channels, convs=settings.mask_convs, norm="none", width=settings.mask_width)
+            MaskHead(channels=channels, convs=settings.mask_convs, norm="none", width=own.mask_width)
             if settings.mask_convs
             else None
         )
@@ -100,28 +101,37 @@ class CascadeHeads(nn.Module):
         found = [stage.cls_score for stage in self.stages]
         return [one for one in found if isinstance(one, ZeroShotClassifier)]
 
-    def use(self, texts_CD: Tensor) -> None:
-        """Looks for other classes in every stage."""
+    def take(self, rows_KD: Tensor) -> None:
+        """Looks for other classes in every stage: the rows of the classes and of the background, as they are."""
         for one in self.classifiers:
-            one.use(texts_CD)
+            one.take(rows_KD)
 
     def pool(self, maps: Sequence[Tensor], boxes: Sequence[Tensor], bins: int) -> Tensor:
         """Regions of the pyramid (R, C, bins, bins) in float32."""
         with torch.autocast(maps[0].device.type, enabled=False):
             levels = [level.float() for level in maps[: len(self.strides)]]
-            return pool_levels(levels, boxes, strides=self.strides, output_size=bins, finest=self.settings.finest)
+            return pool_levels(levels, boxes, strides=self.strides, output_size=bins, finest=self.own.finest)
 
-    def run_stage(self, stage: int, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> StagePass:
-        """One stage; the pyramid learns from each by an even share."""
-        pooled = self.pool(maps, boxes, self.settings.bins)
-        share = 1 / self.settings.stages
+    def run_stage(
+        self, stage: int, maps: Sequence[Tensor], boxes: Sequence[Tensor], *, rows_KD: Tensor | None = None
+    ) -> StagePass:
+        """One stage; the pyramid learns from each by an even share.
+
+        Args:
+            stage: Which, from 0 on.
+            maps: The pyramid.
+            boxes: Of each image.
+            rows_KD: Texts in place of the classes, the background's among them.
+        """
+        pooled = self.pool(maps, boxes, self.own.bins)
+        share = 1 / self.own.stages
         pooled = share * pooled + (1 - share) * pooled.detach()
-        logits_RK, offsets_R4 = self.stages[stage](pooled)
+        logits_RK, offsets_R4 = self.stages[stage](pooled, rows_KD)
         return StagePass(boxes=tuple(boxes), logits_RK=logits_RK, offsets_R4=offsets_R4)
 
     def refined(self, seen: StagePass, stage: int, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """The boxes (r, 4) of each image that a stage leads to, clipped to the image; nothing is learned from them."""
-        stds = self.settings.stds(stage)
+        stds = self.own.stds(stage)
         return [
             clip_boxes(decode_boxes(boxes, offsets, stds=stds, limit_shrinking=False), size=size)
             for boxes, offsets, size in zip(
@@ -134,36 +144,39 @@ class CascadeHeads(nn.Module):
     ) -> list[StagePass]:  # fmt: skip
         """All stages on proposals, as at prediction; nothing is dropped between them."""
         boxes, passes = [one.boxes for one in proposals], []
-        for stage in range(self.settings.stages):
+        for stage in range(self.own.stages):
             passes.append(self.run_stage(stage, maps, boxes))
             boxes = self.refined(passes[-1], stage, sizes)
         return passes
 
-    def scores(self, passes: Sequence[StagePass], proposals: Sequence[Proposals]) -> list[Tensor]:
+    def scores(
+        self, passes: Sequence[StagePass], proposals: Sequence[Proposals], *, one_class: bool = False
+    ) -> list[Tensor]:
         """Scores (r, K) of each image's proposals: the mean of the stages, times objectness, rooted."""
         mean_RK = torch.stack([one.logits_RK.sigmoid() for one in passes]).mean(0)
         done = []
         for scores_rK, found in zip(torch.split(mean_RK, passes[0].counts), proposals, strict=True):
-            if self.settings.multiply_objectness:
+            if self.own.multiply_objectness:
                 scores_rK = (scores_rK * found.scores[:, None]).sqrt()
-            if self.settings.one_class:
+            if one_class:
                 scores_rK = F.pad(keep_best_class(scores_rK[:, :-1]), (0, 1))
             done.append(scores_rK)
         return done
 
     @torch.no_grad()
     def detect(
-        self, maps: Sequence[Tensor], proposals: Sequence[Proposals], sizes: Sequence[tuple[int, int]]
+        self, maps: Sequence[Tensor], proposals: Sequence[Proposals], sizes: Sequence[tuple[int, int]],
+        settings: DeticSettings,
     ) -> list[Found]:  # fmt: skip
-        """Named boxes of each image, with mask logits where there is a mask head."""
+        """Named boxes of each image, with mask logits where there is a mask head; the settings say which are kept."""
         passes = self.run(maps, proposals, sizes)
-        boxes = self.refined(passes[-1], self.settings.stages - 1, sizes)
+        boxes = self.refined(passes[-1], self.own.stages - 1, sizes)
         done = [
-            select_detections(one, scores, settings=self.settings)
-            for one, scores in zip(boxes, self.scores(passes, proposals), strict=True)
+            select_detections(one, scores_rK, settings=settings)
+            for one, scores_rK in zip(boxes, self.scores(passes, proposals, one_class=settings.one_class), strict=True)
         ]
         if self.mask_head is None:
             return done
-        logits = self.mask_head(self.pool(maps, [found.boxes for found in done], self.settings.mask_bins))
+        logits = self.mask_head(self.pool(maps, [found.boxes for found in done], self.own.mask_bins))
         split = torch.split(logits, [len(found.boxes) for found in done])
         return [replace(found, masks=masks) for found, masks in zip(done, split, strict=True)]

@@ -1,6 +1,7 @@
 """Constants of the proposals and the cascade of Detic's OV-LVIS detector; free of heavy imports."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from clipself.engine.config import Settings
 
@@ -11,10 +12,8 @@ class CenterNetSettings(Settings):
 
     convs: int = 4
     """Convolutions that heat and distances share."""
-    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
-    """Pixels from place to place of each level."""
     ranges: tuple[tuple[float, float], ...] = ((0, 80), (64, 160), (128, 320), (256, 640), (512, 10_000_000))
-    """Half diagonals of boxes, in pixels, that each level answers for."""
+    """Half diagonals of boxes, in pixels, that each level answers for, finest first."""
     min_overlap: float = 0.8
     """Overlap that a box moved by the radius of its heat still has with the true one."""
     min_radius: float = 4.0
@@ -58,18 +57,27 @@ class CenterNetSettings(Settings):
         Raises:
             ValueError: A setting is outside its range.
         """
-        self.check_counts("convs", "strides", "before", "after", "before_in_training", "after_in_training")
+        self.check_counts("convs", "before", "after", "before_in_training", "after_in_training")
         self.check_not_negative("min_radius", "focal_gamma", "focal_beta", "ignore_above")
         self.check_not_negative("centre_weight", "rest_weight", "distance_weight")
         self.check_shares("min_overlap", "score_threshold", "nms")
-        if len(self.ranges) != len(self.strides):
-            raise ValueError(f"{len(self.strides)} strides need as many ranges, got {len(self.ranges)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CascadeSettings(Settings):
-    """Three stages of box heads, each on the boxes of the one before; the defaults are those of Detic on OV-LVIS."""
+    """Stages of box heads, each on the boxes of the one before, and the trunk under them.
 
+    The defaults are those of Detic on OV-LVIS. What all two-stage detectors have lies in the settings around these.
+    """
+
+    trunk: Literal["resnet50", "swin_b", "clip"] = "resnet50"
+    """What reads the pictures: a network of its own that learns whole, or the frozen CLIP."""
+    trunk_weights: str | None = None
+    """File that it starts from; "random" if that is meant, none for "clip"."""
+    short_side: int = 800
+    """Short side of a whole picture, in pixels; views of training are cut to squares of `image_size`."""
+    longest: int = 1333
+    """Limit of its long side, in pixels."""
     ious: tuple[float, ...] = (0.6, 0.7, 0.8)
     """Overlap from which a proposal is a match, of each stage."""
     box_weights: tuple[tuple[float, float, float, float], ...] = ((10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15))
@@ -78,34 +86,14 @@ class CascadeSettings(Settings):
     """Of the two layers of a stage."""
     bins: int = 7
     """Side of the pooled regions."""
-    pooled_levels: int = 3
-    """Levels that regions are read from, finest first."""
     finest: float = 112.0
     """Half the side, in pixels, from which a box is read from the second level."""
-    mask_convs: int = 4
-    """Convolutions of the mask head; 0 for no masks."""
     mask_width: int = 256
-    """Their channels."""
+    """Channels of the mask head."""
     mask_bins: int = 14
-    """Side of the mask head's pooled regions; a mask has twice as many cells a side."""
-    temperature: float = 50.0
-    """Factor of the cosine between a region and a class."""
-    samples: int = 512
-    """Proposals of an image that a step learns from, true boxes among them."""
-    sampled_matches: float = 0.25
-    """Largest share of matches among them."""
+    """Side of its pooled regions; a mask has twice as many cells a side."""
     multiply_objectness: bool = True
     """Whether a score is the root of the stages' mean times the proposal's own score."""
-    one_class: bool = False
-    """Whether a proposal keeps its best class alone, as in the released demo."""
-    score_threshold: float = 0.02
-    """Least score of a detection."""
-    nms: float = 0.5
-    """Overlap from which the lesser detection of the same class goes."""
-    max_detections: int = 300
-    """Detections of an image."""
-    max_candidates: int = 10_000
-    """Best (proposal, class) pairs of an image that go into the suppression."""
 
     @property
     def stages(self) -> int:
@@ -123,10 +111,11 @@ class CascadeSettings(Settings):
         Raises:
             ValueError: A setting is outside its range.
         """
-        self.check_sizes("width", "mask_width")
-        self.check_counts("bins", "pooled_levels", "mask_bins", "samples", "max_detections", "max_candidates")
-        self.check_not_negative("mask_convs")
-        self.check_positive("temperature", "finest", "ious")
-        self.check_shares("ious", "sampled_matches", "score_threshold", "nms")
-        if len(self.box_weights) != len(self.ious):
+        self.check_sizes("width", "mask_width", "short_side", "longest")
+        self.check_counts("bins", "mask_bins")
+        self.check_positive("finest", "ious")
+        self.check_shares("ious")
+        if not self.ious or len(self.box_weights) != len(self.ious):
             raise ValueError(f"{len(self.ious)} stages need as many box_weights, got {len(self.box_weights)}")
+        if not all(weight > 0 for weights in self.box_weights for weight in weights):
+            raise ValueError(f"box_weights={self.box_weights} must be above 0")

@@ -9,8 +9,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from clipself.detection.detectors.detic.cascade import CascadeHeads, StagePass
-from clipself.detection.detectors.detic.cascade_settings import CascadeSettings
-from clipself.detection.detectors.two_stage.regions import mask_targets
+from clipself.detection.detectors.two_stage.regions import SHARE, mask_targets
 from clipself.losses.image_labels import WeakRegions, image_label_loss
 from clipself.losses.region_classes import sigmoid_class_loss
 from clipself.ops.deltas import encode_boxes
@@ -67,13 +66,11 @@ def label_boxes(boxes: Tensor, truth: Truth, *, background: int, iou: float) -> 
 
 
 def sample_boxes(
-    proposals: Tensor, truth: Truth, *, background: int, settings: CascadeSettings, generator: torch.Generator
+    proposals: Tensor, truth: Truth, *, background: int, iou: float, count: int, generator: torch.Generator
 ) -> StageTargets:
-    """What the first stage learns from: a draw of the proposals and the true boxes of an image."""
-    targets = label_boxes(torch.cat([proposals, truth.boxes]), truth, background=background, iou=settings.ious[0])
-    matches, others = draw_sample(
-        targets.matched, count=settings.samples, share=settings.sampled_matches, generator=generator
-    )
+    """What the first stage learns from: `count` of the proposals and the true boxes of an image, drawn at random."""
+    targets = label_boxes(torch.cat([proposals, truth.boxes]), truth, background=background, iou=iou)
+    matches, others = draw_sample(targets.matched, count=count, share=SHARE, generator=generator)
     return targets.only(torch.cat([matches, others]))
 
 
@@ -83,12 +80,13 @@ def keep_areas(boxes: Tensor) -> Tensor:
 
 
 def train_stages(
-    heads: CascadeHeads, maps: Sequence[Tensor], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    heads: CascadeHeads, maps: Sequence[Tensor], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]], *,
+    rows_KD: Tensor | None = None,
 ) -> list[StagePass]:  # fmt: skip
     """All stages while training: boxes that a stage loses are dropped ahead of the next."""
     passes, current = [], list(boxes)
-    for stage in range(heads.settings.stages):
-        passes.append(heads.run_stage(stage, maps, current))
+    for stage in range(heads.own.stages):
+        passes.append(heads.run_stage(stage, maps, current, rows_KD=rows_KD))
         current = [keep_areas(one) for one in heads.refined(passes[-1], stage, sizes)]
     return passes
 
@@ -143,11 +141,11 @@ def mask_losses(
     """
     assert heads.mask_head is not None
     matches = [one.only(one.is_match) for one in targets]
-    logits_Ryx = heads.mask_head(heads.pool(maps, [one.boxes for one in matches], heads.settings.mask_bins)).float()
+    logits_Ryx = heads.mask_head(heads.pool(maps, [one.boxes for one in matches], heads.own.mask_bins)).float()
     terms = []
     for logits, one, masks_GHW in zip(
         torch.split(logits_Ryx, [len(one.boxes) for one in matches]), matches, masks, strict=True
     ):
-        wanted = mask_targets(masks_GHW, one.boxes, one.matched, side=2 * heads.settings.mask_bins)
+        wanted = mask_targets(masks_GHW, one.boxes, one.matched, side=2 * heads.own.mask_bins)
         terms.append(F.binary_cross_entropy_with_logits(logits, wanted) if len(wanted) else logits.sum())
     return torch.stack(terms)

@@ -59,12 +59,18 @@ class CenterNetHead(nn.Module):
 
     Args:
         channels: Of the pyramid.
-        settings: Constants; as many levels as there are strides.
+        strides: Pixels from place to place of each level, finest first.
+        settings: Constants.
+
+    Raises:
+        ValueError: There is not one range a level.
     """
 
-    def __init__(self, *, channels: int, settings: CenterNetSettings) -> None:
+    def __init__(self, *, channels: int, strides: Sequence[int], settings: CenterNetSettings) -> None:
         super().__init__()
-        self.settings = settings
+        if len(settings.ranges) != len(strides):
+            raise ValueError(f"{len(settings.ranges)} ranges of box sizes for {len(strides)} levels; name one a level")
+        self.settings, self.strides = settings, tuple(strides)
         blocks = [
             (nn.Conv2d(channels, channels, 3, padding=1), make_norm("group", channels), nn.ReLU())
             for _ in range(settings.convs)
@@ -72,7 +78,7 @@ class CenterNetHead(nn.Module):
         self.bbox_tower = nn.Sequential(*(module for block in blocks for module in block))
         self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
         self.agn_hm = nn.Conv2d(channels, 1, 3, padding=1)
-        self.scales = nn.ModuleList([Scale() for _ in settings.strides])
+        self.scales = nn.ModuleList([Scale() for _ in strides])
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -88,7 +94,7 @@ class CenterNetHead(nn.Module):
         """Which places a box lights up."""
         held = self.settings
         return CentreRule(
-            strides=held.strides, ranges=held.ranges, min_overlap=held.min_overlap, min_radius=held.min_radius
+            strides=self.strides, ranges=held.ranges, min_overlap=held.min_overlap, min_radius=held.min_radius
         )
 
     def forward(self, maps: Sequence[Tensor]) -> CentreMaps:
@@ -129,7 +135,7 @@ class CenterNetHead(nn.Module):
         before, after = self.settings.limits(training=self.training)
         levels = [
             self._decode(logits, distances, stride=stride, most=before)
-            for logits, distances, stride in zip(found.logits, found.distances, self.settings.strides, strict=True)
+            for logits, distances, stride in zip(found.logits, found.distances, self.strides, strict=True)
         ]
         done = []
         for image in zip(*levels, strict=True):

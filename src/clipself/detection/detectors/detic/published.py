@@ -6,6 +6,9 @@ from typing import Final
 
 from torch import Tensor
 
+from clipself.backbones.strict import check_fit
+from clipself.detection.detectors.detic.network import CascadeNetwork
+
 NAMES: Final[tuple[tuple[str, str], ...]] = (
     *((rf"backbone\.fpn_(lateral|output){level}\.", rf"pyramid.levels.\1.{level - 3}.conv.") for level in (3, 4, 5)),
     (r"backbone\.top_block\.(p6|p7)\.", r"pyramid.\1."),
@@ -27,9 +30,13 @@ NAMES: Final[tuple[tuple[str, str], ...]] = (
 TEXTS: Final = r"roi_heads\.box_predictor\.\d\.cls_score\.zs_weight$"
 """Texts of the classes and the background's zeros, (D, K + 1), in each stage; taken as they are."""
 
+CLASSIFIER: Final = "backbone.bottom_up.base.fc."
+"""The pre-training's classifier, which released ResNets carry along."""
+
 UNUSED: Final[Mapping[str, str]] = {
-    r"backbone\.bottom_up\.base\.fc\.": "the pre-training's classifier, which no detector asks",
+    re.escape(CLASSIFIER): "the pre-training's classifier, which no detector asks",
     r"backbone\.bottom_up\..*\.relative_position_index$": "a table that follows from the window",
+    r"backbone\.bottom_up\..*\.num_batches_tracked$": "counted batches, which norms that stand still do not ask",
     r"roi_heads\.box_predictor\.\d\.freq_weight$": "counts of images, which come from the data",
 }
 """Released names without a place here, and why."""
@@ -53,3 +60,31 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             )
         renamed[ours] = tensor
     return renamed
+
+
+def stored_rows(state: Mapping[str, Tensor], *, source: str) -> Tensor:
+    """Texts of the classes and the background's row (K + 1, D) that a released checkpoint holds in every stage.
+
+    Raises:
+        ValueError: There are none, or stages that differ.
+    """
+    held = [tensor for name, tensor in state.items() if re.match(TEXTS, name)]
+    if not held:
+        raise ValueError(f"{source} holds no texts of classes (roi_heads.box_predictor.0.cls_score.zs_weight)")
+    if any(one.shape != held[0].shape for one in held):
+        raise ValueError(f"the stages of {source} have texts of shapes {sorted({tuple(one.shape) for one in held})}")
+    return held[0].float().mT.contiguous()
+
+
+def fill_network(network: CascadeNetwork, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Loads all tensors of a released checkpoint or none; each stage keeps its texts as they are.
+
+    Raises:
+        ValueError: Tensors are missing, left over, of another shape or not finite.
+    """
+    ours, own = to_our_names(state), network.state_dict()
+    check_fit(ours, own, source=source, advice="use the recipe that the file belongs to: its trunk, masks and stages")
+    network.load_state_dict({name: value.to(own[name].dtype) for name, value in ours.items()}, strict=True)
+    for stage, classifier in enumerate(network.cascade.classifiers):
+        texts_DK = state[f"roi_heads.box_predictor.{stage}.cls_score.zs_weight"]
+        classifier.take(texts_DK.float().mT.contiguous())

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clipself.detection.detectors.detic.cascade_settings import CascadeSettings, CenterNetSettings
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.engine.config import Settings
 
@@ -68,8 +69,8 @@ class DeticSettings(TwoStageSettings):
     """
 
     method: str = field(default="detic", init=False)
-    heads: Literal["clip", "c4"] = "clip"
-    """Which detector: on the CLIP's pyramid, or the published one of OV-COCO ("c4")."""
+    heads: Literal["clip", "c4", "centernet"] = "clip"
+    """Which detector: on the CLIP's pyramid, or the published one of OV-COCO ("c4") or of OV-LVIS ("centernet")."""
     fusion: Literal["fvit", "fvlm", "single", "none"] = "none"
     learn_temperature: bool = False
     background_weight: float = 1.0
@@ -87,11 +88,16 @@ class DeticSettings(TwoStageSettings):
     """Whether a proposal keeps its best class alone, as in the released demo."""
     c4: C4Settings = field(default_factory=C4Settings)
     """Of the heads "c4"."""
+    centernet: CenterNetSettings = field(default_factory=CenterNetSettings)
+    """Proposals of the heads "centernet"."""
+    cascade: CascadeSettings = field(default_factory=CascadeSettings)
+    """Trunk and stages of the heads "centernet"."""
 
     @property
     def clip_part(self) -> Literal["image", "text", "all"]:
         """The published detectors have backbones of their own: of the CLIP they use the text tower alone."""
-        return "image" if self.heads == "clip" else "text"
+        on_clip = self.heads == "clip" or (self.heads == "centernet" and self.cascade.trunk == "clip")
+        return "image" if on_clip else "text"
 
     def check(self) -> None:
         """Refuses what no such detector can have.

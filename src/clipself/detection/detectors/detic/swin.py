@@ -1,11 +1,16 @@
 """timm's Swin transformer as a detector's trunk: any size, one norm a stage (Swin, arXiv:2103.14030, Sec. 4.2)."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
+
+from clipself.backbones.strict import check_fit
+from clipself.backbones.weights import read_state_dict
+from clipself.detection.detectors.trunks import RANDOM, DetectorTrunk
 
 SWIN_B: Final[dict[str, Any]] = {
     "embed_dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "window": 7, "mlp_ratio": 4.0,
@@ -29,7 +34,7 @@ class SwinStage(nn.Module):
         return map_BYXC
 
 
-class SwinTrunk(nn.Module):
+class SwinTrunk(DetectorTrunk):
     """Stages of a stock Swin transformer, by the names of the released detectors, where merging ends a stage.
 
     timm's own blocks shift a map ahead of padding it to whole windows; detectors pad first, so that the windows of a
@@ -81,6 +86,30 @@ class SwinTrunk(nn.Module):
             if stage.downsample is not None:
                 map_BYXC = stage.downsample(map_BYXC)
         return maps
+
+    def start_from(self, weights: str | None) -> None:
+        """Takes the file of a released classifier, such as the one trained on ImageNet-22k; the output norms are new.
+
+        Raises:
+            ValueError: The file does not fit, or there is none.
+            FileNotFoundError: There is no such file.
+        """
+        if weights is None:
+            raise ValueError(
+                "a Swin transformer does not learn detection from nothing; pass trunk_weights=swin_base_22k.pth (a "
+                f"released classifier's file), or {RANDOM!r} if that is meant"
+            )
+        if weights == RANDOM:
+            return
+        held = {name: value for name, value in read_state_dict(weights).items() if not _LEFT_OUT.search(name)}
+        own = {name: value for name, value in self.state_dict().items() if not _NORMS.match(name)}
+        check_fit(held, own, source=weights, advice="pass a released Swin classifier of these sizes as trunk_weights")
+        self.load_state_dict({**self.state_dict(), **held}, strict=True)
+
+
+_NORMS: Final = re.compile(r"norm\d\.")
+_LEFT_OUT: Final = re.compile(r"^(norm|head)\.|\.(attn_mask|relative_position_index)$")
+"""What a classifier has beyond the trunk: its last norm, its head, tables that follow from the sizes."""
 
 
 def attend(block: Any, map_BYXC: Tensor) -> Tensor:
