@@ -8,6 +8,7 @@ import pytest
 
 from clipself.cli.commands import COMMANDS, find
 from clipself.data.coco.splits import SPLITS
+from clipself.detection.detectors.owl.heads import BOX_BIASES, GELUS, MERGES
 from clipself.detection.detectors.table import DETECTORS
 from clipself.detection.detectors.two_stage.fusion import FUSIONS
 from clipself.detection.recipes import DETECT_RECIPES
@@ -20,8 +21,11 @@ from clipself.panoptic.mixture import MIXTURES
 from clipself.segmentation.segmenters import SEGMENTERS
 
 TABLES: Final[Mapping[str, Collection[Any]]] = {
+    "box_bias": BOX_BIASES,
     "by": WAYS,
     "fusion": FUSIONS,
+    "gelu": GELUS,
+    "merge": MERGES,
     "method": [name for name, row in SEGMENTERS.items() if row.read is not None],  # what can be imported
     "norm": NORMS,
     "optimizer": OPTIMIZERS,
@@ -29,7 +33,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "recipe": [  # what is released
         name
         for name, recipe in DETECT_RECIPES.items()
-        if name.startswith("ov-") and DETECTORS[recipe().detector.method].published is not None
+        if not name.startswith("small") and DETECTORS[recipe().detector.method].published is not None
     ],
     "schedule": SCHEDULES,
     "scores": MIXTURES,
@@ -41,6 +45,7 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "appearance": ["clip", "resnet101"],
     "background": ["text", "learned"],
     "colours": ["novel", "class"],
+    "features": ["tokens", "dense"],
     "ignored": ["masked", "negative"],
     "metric": ["auto", "coco", "lvis"],
     "mode": ["sliding", "whole"],
@@ -49,6 +54,7 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "regions": ["patches", "proposals"],
     "release": [1, 2],
     "synonyms": ["first", "mean"],
+    "towers": ["none", "image", "both"],
     "train_clip": ["queries-values", "visual-attention", "none"],
 }
 """Choices between two or three ways of one function, which need no table."""

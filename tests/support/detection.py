@@ -24,6 +24,8 @@ COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 230), (230, 210, 40))
 
 PACKAGED = sorted(name for name, kind in DETECTORS.items() if kind.settings.__module__.startswith("clipself."))
 """Our own detectors; a toy that another test file has registered is not among them."""
+TWO_STAGE = [name for name in PACKAGED if issubclass(DETECTORS[name].settings, TwoStageSettings)]
+"""Those that score boxes of a region proposal network."""
 
 
 def tiny_settings(method: str = "fvit", **changes: Any) -> TwoStageSettings:

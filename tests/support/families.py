@@ -182,5 +182,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "fvlm": _detector("fvlm", **_TWO_STAGE, recipe="small-fvlm"),
     "vild": _detector("vild", **_TWO_STAGE, recipe="small-vild", distill_regions=3),
     "baron": _detector("baron", **_TWO_STAGE, recipe="small-baron", words=2, whole_batches=True),
+    "owl": _detector(
+        "owl", recipe="small-owl", towers="both", text_lr_scale=0.5, layer_drop=0.2, objectness=True, queries=12,
+        negatives=4, text_tokens=12,
+    ),
+    "owl-dense": _detector("owl", recipe="small-owl", towers="none", features="dense", max_detections=20),
     "toy-detr": _detector("toy-detr"),
 }  # fmt: skip

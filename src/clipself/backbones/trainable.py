@@ -51,7 +51,6 @@ def freeze_idle(
         readout: The readout that the loss will see.
         taps: Taps that the loss will see too.
     """
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
     patch, like = trunk.patch_size, next(trunk.tower.parameters())
     with torch.enable_grad():
         read = trunk.read(
@@ -60,6 +59,17 @@ def freeze_idle(
         )  # fmt: skip
         assert read.dense is not None
         seen = sum((tap.sum() for tap in read.taps), read.dense.sum())
+    freeze_unreached(seen, parameters)
+
+
+def freeze_unreached(seen: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+    """Freezes those that a number does not depend on.
+
+    Args:
+        seen: Made with gradient of all that a loss will see.
+        parameters: Where to look; those that are frozen already are left alone.
+    """
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
     if not seen.requires_grad:
         return
     gradients = torch.autograd.grad(seen, learning, allow_unused=True)

@@ -167,7 +167,9 @@ class DetectorImportOptions(Settings):
     """The released file."""
     out: Path
     """Folder to write."""
-    recipe: Literal["ov-coco-b16", "ov-coco-l14", "ov-lvis-b16", "ov-lvis-l14"] = "ov-coco-b16"
+    recipe: Literal[
+        "ov-coco-b16", "ov-coco-l14", "ov-lvis-b16", "ov-lvis-l14", "lvis-owl-b16", "lvis-owl-b32", "lvis-owl-l14"
+    ] = "ov-coco-b16"
     """Configuration that the file belongs to; it says which detector it is."""
     pretrained: str | None = None
     """Tag or file of the backbone's release, for its text tower; the recipe's if not given."""

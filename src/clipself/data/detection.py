@@ -133,6 +133,12 @@ class CocoDetection:
         """Place of each box's class in `classes` (r,)."""
         return torch.from_numpy(self._labels[self._start[index] : self._start[index + 1]].astype(np.int64))
 
+    def negatives(self, index: int) -> Tensor:
+        """Places in `classes` of what the file says was looked for in an image and not found (n,); LVIS does."""
+        rank = {category: label for label, category in enumerate(self.classes.ids)}
+        labels = [rank[one] for one in self.images[index].negative or () if one in rank]
+        return torch.tensor(labels, dtype=torch.long)
+
     def images_of_classes(self) -> Tensor:
         """How many images hold each class of `classes`, (K,)."""
         images = np.repeat(np.arange(len(self)), np.diff(self._start))
@@ -168,6 +174,7 @@ class DetectionSample:
     masks: Tensor | None
     name: str
     row: int
+    negatives: Tensor
 
 
 class DetectionDataset(Dataset[DetectionSample]):
@@ -225,6 +232,7 @@ class DetectionDataset(Dataset[DetectionSample]):
             masks=masks,
             name=self.source.names[index],
             row=index * (self.views or 1) + (view if self.views else 0),
+            negatives=self.source.negatives(index),
         )
 
     def _masks(self, index: int, framed: Framed, size: tuple[int, int], *, canvas: tuple[int, int]) -> Tensor:
@@ -244,6 +252,7 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         masks=tuple(masks) if len(masks) == len(samples) else None,
         names=tuple(sample.name for sample in samples),
         rows=tuple(sample.row for sample in samples),
+        negatives=tuple(sample.negatives for sample in samples),
     )
 
 

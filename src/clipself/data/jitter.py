@@ -24,19 +24,23 @@ class Framed:
         scale: Factor from original pixels to its own.
         corner: Left and top of what was cut out, in its own pixels.
         mirrored: Whether left and right are exchanged.
+        least_left: Share of a box that must be on the picture.
     """
 
     image: Image.Image
     scale: float
     corner: tuple[int, int]
     mirrored: bool
+    least_left: float = 0.0
 
     def boxes(self, boxes: Tensor) -> Tensor:
-        """Original boxes (R, 4) -> boxes on the canvas, clipped; those outside lose their area."""
+        """Original boxes (R, 4) -> boxes on the canvas, clipped; what is too little inside has no area."""
         shift = boxes.new_tensor([*self.corner, *self.corner])
-        moved = boxes * self.scale - shift
-        limit = moved.new_tensor([self.image.width, self.image.height] * 2)
-        moved = moved.clamp(min=0).minimum(limit)
+        whole = boxes * self.scale - shift
+        limit = whole.new_tensor([self.image.width, self.image.height] * 2)
+        moved = whole.clamp(min=0).minimum(limit)
+        lost = _areas(moved) < self.least_left * _areas(whole)
+        moved[lost, 2:] = moved[lost, :2]
         if not self.mirrored:
             return moved
         return torch.stack([limit[0] - moved[:, 2], moved[:, 1], limit[0] - moved[:, 0], moved[:, 3]], dim=-1)
@@ -100,6 +104,10 @@ class SquareCanvas:
         canvas = torch.zeros(3, self.side, self.side)
         canvas[:, : framed.image.height, : framed.image.width] = self.preprocess.normalize(framed.image)
         return canvas
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(-1)
 
 
 def letterbox(image: Image.Image, *, side: int) -> Framed:

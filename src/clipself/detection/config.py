@@ -32,8 +32,12 @@ class DetectionTrainConfig(RunConfig):
     """Whether images without a base box are trained on; published recipes drop them."""
     detector: MethodSettings = field(default_factory=make_settings)
     """Which detector: its architecture, targets and scoring."""
+    start_from: Path | None = None
+    """Detector folder whose weights the training begins with; its settings and CLIP must be these."""
     scales: tuple[float, float] = (0.1, 2.0)
     """Large-scale jitter; 1 1 turns it off."""
+    mosaics: tuple[float, ...] = ()
+    """Chances of 1, 2, 3, ... pictures a side of a canvas; one picture each if not given."""
     views: int | None = None
     """Different jitters of an image; a new one each epoch if not given."""
     feature_cache: Path | None = None
@@ -62,6 +66,11 @@ class DetectionTrainConfig(RunConfig):
         self.check_positive("scales")
         if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales={self.scales} must ascend and be above 0; (1, 1) turns the jitter off")
+        self.check_not_negative("mosaics")
+        if self.mosaics and not sum(self.mosaics):
+            raise ValueError(f"mosaics={self.mosaics} leave nothing to draw; one of the chances must be above 0")
+        if self.feature_cache is not None and self.mosaics:
+            raise ValueError("feature_cache keeps the features of single pictures; leave it or mosaics out")
         if self.feature_cache is not None and self.views is None:
             raise ValueError("feature_cache needs views=, the number of different jitters that it has to hold")
         if self.evaluate_every and (self.evaluate_annotations is None or self.evaluate_images is None):

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from clipself.backbones.loading import load_clip
+from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
-from clipself.detection.checkpoint import DETECTOR, as_module, save_detector
+from clipself.data.mosaic import MosaicDataset
+from clipself.detection.checkpoint import DETECTOR, as_module, load_learned, save_detector
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.table import build_detector
@@ -45,18 +47,22 @@ class DetectionTask(Task[DetectionBatch]):
         classes = self.source.classes
         vocabulary = make_vocabulary(clip, classes.names, base=classes.base, **settings.spoken)
         self.detector: DetectorModel = build_detector(clip, settings, vocabulary, seed=config.seed)
+        if config.start_from is not None:
+            path = weights_in(config.start_from / DETECTOR.weights)
+            load_learned(self.detector, read_state_dict(path), source=str(path))
         self.detector.prepare(self.source)
         self.model = as_module(self.detector)
         self.dataset = DetectionDataset(
             self.source, self.detector.framing(scales=config.scales, flip=config.flip), seed=config.seed,
             views=config.views,
         )  # fmt: skip
+        self.samples = MosaicDataset(self.dataset, config.mosaics) if config.mosaics else self.dataset
         self._open_cache()
         self._evaluation_data = self._open_evaluation()
 
     def data(self) -> TrainingData:
         """Images with boxes of base classes."""
-        return TrainingData(dataset=self.dataset, collate=collate_detection, names=self.source.names)
+        return TrainingData(dataset=self.samples, collate=collate_detection, names=self.source.names)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The detector says what decays and what learns at another rate."""

@@ -187,6 +187,8 @@ class RunConfig(Settings):
     """Of SGD."""
     clip_norm: float | None = 1.0
     """Largest norm of all gradients; unlimited if not given."""
+    clip_each: float | None = None
+    """Largest norm of the gradient of each picture, which are clipped ahead of their sum; unlimited if not given."""
     clip_value: float | None = None
     """Largest value of each gradient; unlimited if not given."""
     ema: float | None = None
@@ -235,7 +237,7 @@ class RunConfig(Settings):
             "weight_decay",
             "seed",
         )
-        self.check_positive("lr", "epochs", "eps", "clip_norm", "clip_value")
+        self.check_positive("lr", "epochs", "eps", "clip_norm", "clip_each", "clip_value")
         self.check_shares("flip", "warmup_start", "ema", "momentum")
         self.check_at_most(1, "eps")
         self.check_at_most(1e3, "lr")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from clipself.engine.average import MovingAverage
 from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World, delayed_sync
+from clipself.engine.each_picture import EachPicture, take_apart
 from clipself.engine.log import RunLog
 from clipself.engine.optim import set_lr
 from clipself.engine.precision import Precision
@@ -129,18 +130,23 @@ class Loop(Generic[B]):
         totals = sum_counts(map(self.task.counts, micro), self.world)
         step = Step(number=number, seed=self.config.seed, totals=totals, world=self.world)
         terms: dict[str, Tensor] = {}
-        for place, batch in enumerate(micro):
+        each, parts = self._one_by_one(micro)
+        for place, batch in enumerate(parts):
             # Layers that draw by themselves, such as dropout, meet the same chance in a run that is resumed.
             torch.manual_seed(seed_of(self.config.seed, number, "layers", place, self.world.rank))
-            with delayed_sync(model, last=place == len(micro) - 1):
+            with delayed_sync(model, last=each is None and place == len(parts) - 1):
                 with self.precision.autocast():
                     shares = self.task.losses(model, batch.to(self.world.device), step)
                     loss = torch.stack(list(shares.values())).sum() if len(shares) > 1 else next(iter(shares.values()))
                 # The wrapper averages over processes, where the loss is the sum of their shares.
                 scaled: Any = self.precision.scaler.scale(loss * self.world.size)
                 scaled.backward()
+            if each is not None:
+                each.take()
             for name, share in shares.items():
                 terms[name] = terms[name] + share.detach() if name in terms else share.detach()
+        if each is not None:
+            each.give()
         numbers = self._numbers(terms)
         loss_here = sum(numbers.values())
         if not torch.isfinite(torch.tensor(loss_here)):
@@ -156,10 +162,22 @@ class Loop(Generic[B]):
             "train", number + 1, loss=loss_here, lr=lr, grad_norm=norm, **numbers, **counted,
             images_per_s=round(speed, 3), data_s=round(waited, 4),
         )  # fmt: skip
-        parts = numbers if len(numbers) > 1 else {}
-        shown = {name: f"{value:.4f}" for name, value in {"loss": loss_here, **parts}.items()}
+        listed = numbers if len(numbers) > 1 else {}
+        shown = {name: f"{value:.4f}" for name, value in {"loss": loss_here, **listed}.items()}
         bar.set_postfix(**shown, images=f"{speed:.1f}/s", refresh=False)
         bar.update()
+
+    def _one_by_one(self, micro: Sequence[B]) -> tuple[EachPicture | None, Sequence[Any]]:
+        """The batches as they are; with `clip_each` each picture by itself, and what clips its gradient."""
+        if self.config.clip_each is None:
+            return None, micro
+        parts = [one for batch in micro for one in take_apart(batch)]
+        pictures = int(self.world.sum(torch.tensor(float(len(parts)), device=self.world.device)))
+        each = EachPicture(
+            self.learning, limit=self.config.clip_each, pictures=pictures, world=self.world,
+            scale=self.precision.scaler.get_scale(),
+        )  # fmt: skip
+        return each, parts
 
     def _numbers(self, terms: Mapping[str, Tensor]) -> dict[str, float]:
         """The terms summed over all processes."""

@@ -102,6 +102,7 @@ class DetectionBatch:
         rows: For each image its place in a feature cache.
         image_labels: For each image the classes that it holds somewhere (n,), where nobody has boxed them; None in a
             batch whose boxes are known. A batch is of one kind.
+        negatives: For each image classes that were looked for and not found (n,); empty where the data does not say.
     """
 
     images_B3HW: Tensor
@@ -112,6 +113,7 @@ class DetectionBatch:
     names: tuple[str, ...]
     rows: tuple[int, ...] = ()
     image_labels: tuple[Tensor, ...] | None = None
+    negatives: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         images = len(self.images_B3HW)
@@ -139,6 +141,19 @@ class DetectionBatch:
             masks=None if self.masks is None else tuple(masks.to(device, non_blocking=True) for masks in self.masks),
             image_labels=None if self.image_labels is None else tuple(held.to(device) for held in self.image_labels),
         )
+
+    def apart(self) -> "list[DetectionBatch]":
+        """Its pictures as batches of one."""
+        ones = [slice(place, place + 1) for place in range(len(self))]
+        return [
+            replace(
+                self, images_B3HW=self.images_B3HW[one], sizes=self.sizes[one], boxes=self.boxes[one],
+                labels=self.labels[one], masks=None if self.masks is None else self.masks[one], names=self.names[one],
+                rows=self.rows[one], negatives=self.negatives[one],
+                image_labels=None if self.image_labels is None else self.image_labels[one],
+            )
+            for one in ones
+        ]  # fmt: skip
 
     def pin_memory(self) -> "DetectionBatch":
         """The same batch with its images in page-locked memory, for loaders that feed an accelerator."""

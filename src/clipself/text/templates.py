@@ -10,13 +10,14 @@ from clipself.files import read_text
 
 HERE: Final = Path(__file__).parent / "prompts"
 
-TEMPLATES: Final[Mapping[str, Path | None]] = {
+TEMPLATES: Final[Mapping[str, Path | str]] = {
     "simple": HERE / "simple.txt",
     "detection": HERE / "detection.txt",
     "vild": HERE / "vild.txt",
-    "imagenet": None,  # open_clip's own 80
+    "imagenet": "OPENAI_IMAGENET_TEMPLATES",
+    "imagenet-best": "SIMPLE_IMAGENET_TEMPLATES",
 }
-"""Sets of sentences by name.
+"""Sets of sentences by name -> their file, or what open_clip calls them: CLIP's 80, and the 7 that do best together.
 
 "detection" is the ViLD-style set of 63 that the published CLIPSelf evaluation uses; "{article}" becomes "a" or "an".
 "vild" is the set of 14 that FC-CLIP uses, which takes names as they are.
@@ -30,13 +31,13 @@ def load_templates(templates: str | Path) -> list[str]:
         ValueError: The name is unknown, or a line has no place for the name.
         FileNotFoundError: There is no such file.
     """
-    path: Path | None = Path(templates)
-    if path is not None and path.suffix != ".txt":
+    path: Path | str = Path(templates)
+    if not str(templates).endswith(".txt"):
         path = pick(TEMPLATES, str(templates), what="set of templates")
-    if path is None:
-        from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+    if isinstance(path, str):
+        from open_clip import zero_shot_metadata
 
-        return [str(sentence("{}")) for sentence in OPENAI_IMAGENET_TEMPLATES]
+        return [str(sentence("{}")) for sentence in getattr(zero_shot_metadata, path)]
     if not path.is_file():
         raise FileNotFoundError(f"no templates at {path}; check the path")
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tests.support.detection import BASE, NAMES, PACKAGED, step_for, tiny_batch, tiny_settings
+from tests.support.detection import BASE, NAMES, TWO_STAGE, step_for, tiny_batch, tiny_settings
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
@@ -38,7 +38,7 @@ def build(method: str, **changes: Any) -> TwoStage:
     return detector
 
 
-@pytest.mark.parametrize("method", PACKAGED)
+@pytest.mark.parametrize("method", TWO_STAGE)
 @pytest.mark.parametrize(
     ("boxes", "labels"),
     [pytest.param(BOXES, LABELS, id="ordinary"), pytest.param([[], []], [[], []], id="no-boxes")],
@@ -58,7 +58,7 @@ def test_every_method_trains_every_parameter_and_detects(
     assert found.scores.isfinite().all()
 
 
-@pytest.mark.parametrize("method", PACKAGED)
+@pytest.mark.parametrize("method", TWO_STAGE)
 def test_every_method_stands_on_a_resnet_too(method: str) -> None:
     clip = tiny_resnet_clip()
     vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")

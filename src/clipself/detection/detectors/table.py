@@ -11,6 +11,7 @@ from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
+from clipself.detection.detectors.owl.settings import OwlSettings
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.vild.settings import ViLDSettings
 
@@ -58,6 +59,9 @@ DETECTORS: Final[dict[str, DetectorType]] = {
         settings=CoraSettings,
         build=_later("cora.model", "Cora"),
         published=_later("cora.published", "import_published"),
+    ),
+    "owl": DetectorType(
+        settings=OwlSettings, build=_later("owl.model", "Owl"), published=_later("owl.imported", "import_owl")
     ),
 }
 """`MethodSettings.method` -> the detector."""

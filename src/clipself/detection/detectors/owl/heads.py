@@ -116,6 +116,8 @@ class OwlHeads(nn.Module):
             nn.init.eye_(self.embed.weight)
         else:
             nn.init.normal_(self.embed.weight, std=1e-6)
+        if self.objectness is not None:
+            nn.init.constant_(self.objectness.dense2.bias, RARELY)
         nn.init.zeros_(self.embed.bias)
         nn.init.constant_(self.shift.bias, RARELY)
 

@@ -48,6 +48,12 @@ def from_owlvit(state: Mapping[str, Tensor]) -> StateDict:
     }
 
 
+def whole_clip(state: Mapping[str, Tensor]) -> StateDict:
+    """The CLIP beneath by open_clip's names, with what no box depends on."""
+    towers = {_in_clip(name): tensor for name, tensor in state.items() if name.startswith(TOWERS)}
+    return from_transformers(towers)
+
+
 def part_of(ours: Mapping[str, Tensor], published: str) -> Tensor:
     """What has become of one published tensor: queries, keys and values are cut out of the joint projection.
 
