@@ -54,7 +54,7 @@ def test_weights_of_transformers_are_read_strictly_and_agree(family: str, tmp_pa
     import transformers
 
     library: Any = transformers
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = getattr(library, f"{family}Config")(
         text_config={**sizes, "max_position_embeddings": 12}, projection_dim=32,
         vision_config={**sizes, "image_size": 64, "patch_size": 16},
