@@ -25,7 +25,8 @@ def test_the_whole_picture_is_resized_without_antialiasing_and_padded_with_grey(
     raw = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
     wanted = F.interpolate(raw, size=(height, width), mode="bilinear", align_corners=False, antialias=False)
     ours = torch.from_numpy(np.array(framed.image)).permute(2, 0, 1)[None].float()
-    assert float((ours - wanted).abs().max()) <= 1.0  # whole numbers
+    assert float((wanted - ours).min()) > -0.01  # Pillow cuts decimals off
+    assert float((wanted - ours).max()) < 1.01
     pixels = framing.pixels(framed)
     assert pixels.shape == (3, 48, 48)
     outside = torch.ones(48, 48, dtype=torch.bool)
