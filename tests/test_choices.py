@@ -10,6 +10,7 @@ from clipself.cli.commands import COMMANDS, find
 from clipself.data.coco.splits import SPLITS
 from clipself.detection.detectors.owl.heads import BOX_BIASES, GELUS, MERGES
 from clipself.detection.detectors.table import DETECTORS
+from clipself.detection.detectors.trunks import TRUNKS
 from clipself.detection.detectors.two_stage.fusion import FUSIONS
 from clipself.detection.recipes import DETECT_RECIPES
 from clipself.engine.fields import kinds_of
@@ -38,6 +39,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "schedule": SCHEDULES,
     "scores": MIXTURES,
     "split": SPLITS,
+    "trunk": TRUNKS,
 }
 """Setting -> the table that it chooses from."""
 
@@ -46,6 +48,7 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "background": ["text", "learned"],
     "colours": ["novel", "class"],
     "features": ["tokens", "dense"],
+    "conditions": ["image", "step"],
     "ignored": ["masked", "negative"],
     "metric": ["auto", "coco", "lvis"],
     "mode": ["sliding", "whole"],

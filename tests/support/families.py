@@ -187,5 +187,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
         negatives=4, text_tokens=12,
     ),
     "owl-dense": _detector("owl", recipe="small-owl", towers="none", features="dense", max_detections=20),
+    "ovdetr": _detector(
+        "ovdetr", recipe="small-ovdetr", image_size=64, taps=(1, 2, 3), channels=32, heads=4, encoder_layers=1,
+        decoder_layers=2, hidden=32, queries=6, most_conditions=3, least_conditions=2, least_crop=4, crops_of_class=4,
+    ),
     "toy-detr": _detector("toy-detr"),
 }  # fmt: skip

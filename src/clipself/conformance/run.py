@@ -185,7 +185,7 @@ def check_manifest(path: Path) -> ParityReport:
     manifest = read_json(path)
     begun = time.perf_counter()
     system = system_of(manifest)
-    runner = SYSTEMS.get(system, SYSTEMS.get(system.split(" (")[0]))  # what is bracketed tells sizes
+    runner = SYSTEMS.get(system)
     if runner is None:
         problem = f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}"
         return ParityReport(manifest=str(path), system=system, checks=(), seconds=0.0, problem=problem)
@@ -210,7 +210,8 @@ def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def system_of(manifest: Mapping[str, Any]) -> str:
     """What a manifest is about, told by its own keys."""
     if "system" in manifest:
-        return str(manifest["system"])
+        told = str(manifest["system"])
+        return told if told in SYSTEMS else told.split(" (")[0]  # what is bracketed may tell sizes
     if str(manifest.get("format", "")).startswith("detection_cases/"):
         return "detection cases"
     if "loss_formula" in manifest and "detect_temperature" in next(iter(manifest.get("cases", {}).values()), {}):

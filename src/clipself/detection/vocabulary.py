@@ -20,11 +20,13 @@ class Vocabulary:
         names: Class names.
         texts_KD: Unit embeddings of the names and of the background, (names + 1, D).
         base_K: Classes that training saw, and the background True, (names + 1,).
+        pictured: Names whose row is made of pictures of the thing, and not of sentences.
     """
 
     names: tuple[str, ...]
     texts_KD: Tensor
     base_K: Tensor
+    pictured: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not len(self.names) + 1 == len(self.texts_KD) == len(self.base_K):

@@ -11,6 +11,7 @@ from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
+from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.owl.settings import OwlSettings
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.vild.settings import ViLDSettings
@@ -63,6 +64,7 @@ DETECTORS: Final[dict[str, DetectorType]] = {
     "owl": DetectorType(
         settings=OwlSettings, build=_later("owl.model", "Owl"), published=_later("owl.imported", "import_owl")
     ),
+    "ovdetr": DetectorType(settings=OvDetrSettings, build=_later("ovdetr.model", "OvDetrDetector")),
 }
 """`MethodSettings.method` -> the detector."""
 
