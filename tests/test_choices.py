@@ -9,6 +9,7 @@ import pytest
 from clipself.cli.commands import COMMANDS, find
 from clipself.data.coco.splits import SPLITS
 from clipself.detection.detectors.owl.heads import BOX_BIASES, GELUS, MERGES
+from clipself.detection.detectors.rovit.model import VITS
 from clipself.detection.detectors.table import DETECTORS
 from clipself.detection.detectors.trunks import TRUNKS
 from clipself.detection.detectors.two_stage.fusion import FUSIONS
@@ -40,6 +41,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "scores": MIXTURES,
     "split": SPLITS,
     "trunk": TRUNKS,
+    "vit": VITS,
 }
 """Setting -> the table that it chooses from."""
 
@@ -58,6 +60,7 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "release": [1, 2],
     "synonyms": ["first", "mean"],
     "towers": ["none", "image", "both"],
+    "padding": ["black", "mean"],
     "train_clip": ["queries-values", "visual-attention", "none"],
 }
 """Choices between two or three ways of one function, which need no table."""

@@ -144,6 +144,16 @@ _TWO_STAGE: Final[Mapping[str, Any]] = {
     "proposals_before": 2000, "proposals_after": 2000, "roi_samples": 8000,
 }  # fmt: skip
 
+_ROVIT: Final[Mapping[str, Any]] = {
+    "windows": 2, "channels": 16, "rpn_convs": 1, "box_convs": 1, "box_width": 32, "anchor_scale": 4.0,
+    "score_threshold": 0.0,
+    # All anchors and proposals are sampled; see above.
+    "rpn_samples": 20000, "proposals_before": 2000, "proposals_after": 2000, "roi_samples": 8000,
+}  # fmt: skip
+_PLAIN: Final[Mapping[str, Any]] = {
+    "vit": "plain", "width": 32, "layers": 4, "heads": 2, "patch": 8, "table": 4, "shift": 1,
+}  # fmt: skip
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "distill-patches": Family(
         **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
@@ -191,5 +201,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
         "ovdetr", recipe="small-ovdetr", image_size=64, taps=(1, 2, 3), channels=32, heads=4, encoder_layers=1,
         decoder_layers=2, hidden=32, queries=6, most_conditions=3, least_conditions=2, least_crop=4, crops_of_class=4,
     ),
+    "rovit": _detector("rovit", recipe="small-rovit", **_ROVIT, whole_batches=True),
+    "cfm": _detector("rovit", recipe="small-cfm", **_ROVIT, mask_convs=1, whole_batches=True),
+    "rovit-plain": _detector("rovit", recipe="small-rovit", **_ROVIT, **_PLAIN, whole_batches=True),
     "toy-detr": _detector("toy-detr"),
 }  # fmt: skip

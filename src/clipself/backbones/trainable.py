@@ -37,6 +37,17 @@ def train_last_blocks(trunk: Trunk, num_blocks: int, *, readout: str | Readout =
     return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]
 
 
+def train_whole(module: nn.Module) -> list[nn.Parameter]:
+    """Lets all of a tower learn, but for a stem that is pre-trained and stays as it is (`EfficientStem`)."""
+    from clipself.backbones.mini_tower import EfficientStem
+
+    module.requires_grad_(True)
+    for part in module.modules():
+        if isinstance(part, EfficientStem):
+            part.requires_grad_(False)
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
 def freeze_idle(
     trunk: Trunk, parameters: Iterable[nn.Parameter], *, readout: str | Readout, taps: Iterable[int] = ()
 ) -> None:

@@ -168,7 +168,16 @@ class DetectorImportOptions(Settings):
     out: Path
     """Folder to write."""
     recipe: Literal[
-        "ov-coco-b16", "ov-coco-l14", "ov-lvis-b16", "ov-lvis-l14", "lvis-owl-b16", "lvis-owl-b32", "lvis-owl-l14"
+        "ov-coco-b16",
+        "ov-coco-l14",
+        "ov-lvis-b16",
+        "ov-lvis-l14",
+        "lvis-owl-b16",
+        "lvis-owl-b32",
+        "lvis-owl-l14",
+        "ov-coco-rovit",
+        "ov-coco-cfm",
+        "ov-coco-dito-l16",
     ] = "ov-coco-b16"
     """Configuration that the file belongs to; it says which detector it is."""
     pretrained: str | None = None

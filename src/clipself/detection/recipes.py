@@ -13,6 +13,7 @@ from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.owl.settings import OwlSettings
+from clipself.detection.detectors.rovit.recipes import ROVIT_RECIPES
 from clipself.detection.detectors.vild.settings import ViLDSettings
 from clipself.engine.fields import UNSET
 from clipself.engine.resolve import recipe
@@ -180,6 +181,7 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "lvis-owl-b16": lvis_owl_b16,
     "lvis-owl-b32": lvis_owl_b32,
     "lvis-owl-l14": lvis_owl_l14,
+    **ROVIT_RECIPES,
 }
 
 

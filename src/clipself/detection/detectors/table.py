@@ -13,6 +13,7 @@ from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.owl.settings import OwlSettings
+from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.vild.settings import ViLDSettings
 
@@ -65,6 +66,11 @@ DETECTORS: Final[dict[str, DetectorType]] = {
         settings=OwlSettings, build=_later("owl.model", "Owl"), published=_later("owl.imported", "import_owl")
     ),
     "ovdetr": DetectorType(settings=OvDetrSettings, build=_later("ovdetr.model", "OvDetrDetector")),
+    "rovit": DetectorType(
+        settings=RoVitSettings,
+        build=_later("rovit.model", "RoVit"),
+        published=_later("rovit.published", "import_published"),
+    ),
 }
 """`MethodSettings.method` -> the detector."""
 

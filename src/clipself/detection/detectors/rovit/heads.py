@@ -35,6 +35,8 @@ class CentrenessHead(nn.Module):
         for module in (*self.convs, self.centreness, self.sides):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
+        assert self.sides.bias is not None
+        nn.init.constant_(self.sides.bias, 0.5)  # the anchor itself: boxes without area would never learn
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps (B, C, Y, X) -> for each its logits (B, Y, X) and sides (B, Y, X, 4): left, right, top, bottom."""

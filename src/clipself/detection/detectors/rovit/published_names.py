@@ -1,12 +1,17 @@
 """The parameter tree of DITO's released detector, RO-ViT's successor, by our names; and Flax' layouts as torch's."""
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from clipself.backbones.strict import check_fit
+from clipself.backbones.weights import read_state_dict
 
 HEADS: Final = "task_heads_0."
 PYRAMID, PROPOSALS = f"{HEADS}feature_pyramid_fn.", f"{HEADS}region_proposal_head_fn."
@@ -94,6 +99,49 @@ def rename(state: Mapping[str, Tensor], names: Mapping[str, str], *, prefix: str
         for ours, theirs in names.items()
         if theirs in state
     }
+
+
+def read_plain_vit(path: Path, *, depth: int, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a `PlainViT` from a file by the published names, strictly; heads in the file are left out.
+
+    Args:
+        path: See `read_tree`.
+        depth: Blocks.
+        own: The module's own tensors.
+
+    Raises:
+        ValueError: Tensors are missing, left over or of another shape.
+        FileNotFoundError: There is no such file.
+    """
+    tree = {name: value for name, value in read_tree(path).items() if not name.startswith(HEADS)}
+    names = vit_names(depth)
+    left_over = sorted(set(tree) - set(names.values()))
+    state = {**rename(tree, names), **{name: tree[name] for name in left_over}}
+    check_fit(state, own, source=str(path), advice="choose width, layers, heads, patch and table of the file")
+    return state
+
+
+def read_tree(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file in torch's layout by its published name, "." between the levels.
+
+    Args:
+        path: An .npz of Flax' arrays, named by their places in the tree with "/" or "." between them; or a
+            .safetensors in torch's layout already.
+
+    Raises:
+        ValueError: It is neither.
+        FileNotFoundError: There is no such file.
+    """
+    if path.suffix != ".npz":
+        return read_state_dict(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; check the path")
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            arrays = {name.replace("/", ".").removeprefix("params."): held[name] for name in held.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as arrays ({error}); write it again with numpy.savez") from error
+    return {name: to_torch(name, np.asarray(values, dtype=np.float32)) for name, values in arrays.items()}
 
 
 def to_torch(name: str, values: NDArray[np.float32]) -> Tensor:
