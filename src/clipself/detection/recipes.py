@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detectors.baron.settings import BaronSettings
+from clipself.detection.detectors.cora.recipes import CORA_RECIPES
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
@@ -181,6 +182,7 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "lvis-owl-b16": lvis_owl_b16,
     "lvis-owl-b32": lvis_owl_b32,
     "lvis-owl-l14": lvis_owl_l14,
+    **CORA_RECIPES,
     **ROVIT_RECIPES,
 }
 
