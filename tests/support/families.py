@@ -127,11 +127,13 @@ _SEGMENT: Final[Mapping[str, Any]] = {
 DETECTORS["toy-detr"] = DetectorType(settings=ToyDetrSettings, build=ToyDetr)  # a detector is one file and this line
 
 
-def _detector(method: str, *, recipe: str | None = None, whole_batches: bool = False, **settings: Any) -> Family:
+def _detector(
+    method: str, *, recipe: str | None = None, whole_batches: bool = False, side: str = "image_size", **settings: Any
+) -> Family:
     return Family(
         module="clipself.detection.train", function="train_detector", command="detect train",
         required={"annotations": INSTANCES.format("train"), "images": "scenes/train"},
-        options={"scales": (0.8, 1.25), "detector": {"method": method, "image_size": 32, **settings}},
+        options={"scales": (0.8, 1.25), "detector": {"method": method, side: 32, **settings}},
         weights=("detector.safetensors",), labels=(INSTANCES.format("val"), "scenes/val"), read=_read_detector,
         recipe=recipe, whole_batches=whole_batches,
     )  # fmt: skip
@@ -204,5 +206,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "rovit": _detector("rovit", recipe="small-rovit", **_ROVIT, whole_batches=True),
     "cfm": _detector("rovit", recipe="small-cfm", **_ROVIT, mask_convs=1, whole_batches=True),
     "rovit-plain": _detector("rovit", recipe="small-rovit", **_ROVIT, **_PLAIN, whole_batches=True),
+    "cora": _detector(
+        "cora", recipe="small-cora", whole_batches=True, side="short_side", longest_side=64, short_sides=[32], width=16,
+        hidden=16, heads=2, encoder_layers=1, decoder_layers=2, queries=20, bottleneck=8, score_threshold=0.0,
+        split_classes=0.5,
+    ),
     "toy-detr": _detector("toy-detr"),
 }  # fmt: skip

@@ -171,6 +171,8 @@ class DetectorImportOptions(Settings):
         "ov-coco-b16",
         "ov-coco-l14",
         "ov-lvis-b16",
+        "ov-coco-cora-rn50",
+        "ov-coco-cora-rn50x4",
         "ov-lvis-l14",
         "lvis-owl-b16",
         "lvis-owl-b32",

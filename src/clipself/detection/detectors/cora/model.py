@@ -132,7 +132,7 @@ class Cora(nn.Module):
             terms.append(self.criterion.losses(first, own, self.criterion.match_first_stage(first, own)))
         counted = torch.tensor([float(count_pairs(pairs[-1])), float(len(batch.names))], device=self.device)
         matched, images = step.world.sum(counted)
-        share = images / step.totals["images"] / matched.clamp(min=step.world.size)
+        share = images / step.totals["images"] / matched.clamp(min=1)
         losses = {name: torch.stack([one[name] for one in terms]).sum() * share for name in terms[0]}
         return self.criterion.weigh(losses)
 
