@@ -1,7 +1,7 @@
 """`owl_labels`: texts, forbidden labels, prompts, query sets, mosaics and merged instances."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -94,7 +94,9 @@ def _same(key: str, ours: Iterable[Any], theirs: Iterable[Any]) -> Check:
     return compare(key, differing + 1e6 * abs(len(left) - len(right)), 0.0, atol=0.0)
 
 
-SECTIONS = {
+Section = Callable[[Any, Mapping[str, Any], Arrays], list[Check]]
+
+SECTIONS: Final[Mapping[str, Section]] = {
     "canonical": _texts,
     "forbidden": _forbidden,
     "prompts": _prompts,

@@ -100,7 +100,7 @@ def _read(network: OwlNetwork, arrays: Arrays) -> tuple[OwlReading, Tensor, Tens
     images = (torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2) - mean) / std
     tokens = torch.from_numpy(arrays["tokens"]).long()
     absent_BQ = tokens[..., 0] == 0
-    queries = network.embed_ids(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+    queries = network.embed_ids(tokens.flatten(0, 1)).reshape(*tokens.shape[:2], -1)
     queries = torch.where(absent_BQ[..., None], _padding_query(network, tokens.shape[2]), queries)
     reading = network.read(images)
     logits = network.heads.logits(reading, queries).masked_fill(absent_BQ[:, None], NO_QUERY)

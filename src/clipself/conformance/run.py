@@ -112,8 +112,7 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
 }
 """What a manifest can be about -> how it is checked."""
 
-WITHOUT_ARRAYS: Final = ("detection cases", "CORA", "OV-DETR", "OV-DETR text prompts")
-WITHOUT_ARRAYS: Final = ("detection cases", "Detic", "OV-DETR", "OV-DETR text prompts")
+WITHOUT_ARRAYS: Final = ("detection cases", "CORA", "Detic", "OV-DETR", "OV-DETR text prompts")
 """Systems whose manifests hold all their numbers themselves."""
 
 

@@ -55,7 +55,7 @@ class EachPicture:
         """Puts the sums into the parameters, averaged over the processes as the wrapper does it."""
         joined: Tensor = self.world.sum(torch.cat([total.flatten() for total in self.sums])) / self.world.size
         lengths = [total.numel() for total in self.sums]
-        for parameter, part in zip(self.learning, joined.split(lengths), strict=True):
+        for parameter, part in zip(self.learning, torch.split(joined, lengths), strict=True):
             parameter.grad = part.view_as(parameter)
 
 

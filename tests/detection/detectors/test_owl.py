@@ -124,14 +124,15 @@ def test_what_learns_is_what_was_chosen_and_all_of_it_is_reached(towers: str) ->
     assert clip.weights_hash() == before
     if towers != "none":
         assert detector.clip is not clip
-        assert detector.clip.clip.visual.positional_embedding.shape[0] == 65  # type: ignore[union-attr]
+        visual: Any = detector.clip.clip.visual
+        assert visual.positional_embedding.shape[0] == 65
 
 
 def test_the_objectness_head_teaches_nothing_below_it() -> None:
     detector = owl(objectness=True, towers="image").train()
     reading = detector.read(torch.randn(1, 3, 64, 64))
     assert reading.objectness_BP is not None
-    reading.objectness_BP.sum().backward()
+    torch.autograd.backward(reading.objectness_BP.sum())
     reached = {name.split(".")[0:2][-1] for name, one in detector.named_parameters() if one.grad is not None}
     assert reached == {"objectness"}
 
@@ -237,7 +238,7 @@ def test_suppression_is_an_option() -> None:
     (few,) = detector.detect(images, sizes)
     assert len(whole.scores) == 64 * len(NAMES)
     assert 0 < len(few.scores) < len(whole.scores)
-    for label in few.labels.unique():
+    for label in set(few.labels.tolist()):
         boxes = few.boxes[few.labels == label]
         assert float(box_iou(boxes, boxes).fill_diagonal_(0).max()) <= 0.3
 
@@ -276,8 +277,9 @@ def test_four_pictures_are_learned_by_heart(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
     annotations = write_blocks(tmp_path, 4, most=2)
     settings = OwlSettings(
-        image_size=64, templates="simple", layer_drop=0.0, crop_area=(1.0, 1.0), towers="image", text_tokens=12
-    )
+        image_size=64, templates="simple", layer_drop=0.0, crop_area=(1.0, 1.0), text_tokens=12,
+        text_lr_scale=1.0,  # a text tower of random weights says nothing of names until it learns
+    )  # fmt: skip
     result = train_detector(
         recipe="small-owl", out=tmp_path / "run", annotations=annotations, images=tmp_path / "pictures",
         model=str(save_clip(tiny_openai_clip(), tmp_path / "model")), detector=settings, max_steps=300, batch_size=4,

@@ -150,7 +150,8 @@ class OwlHeads(nn.Module):
 
 def unit(vectors: Tensor) -> Tensor:
     """Unit length along the last axis, with the published 1e-6 beside the norm."""
-    return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-6)
+    length: Tensor = vectors.norm(dim=-1, keepdim=True)
+    return vectors / (length + 1e-6)
 
 
 def cell_bias(grid: tuple[int, int], *, starts_at: tuple[int, int] = (1, 1)) -> Tensor:

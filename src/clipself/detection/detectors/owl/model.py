@@ -239,7 +239,7 @@ class Owl(OwlNetwork):
                 filled = [prompted(name, template) for name in self.vocabulary.names for template in templates]
                 parts = range(0, len(filled), TEXTS_AT_ONCE)
                 rows = torch.cat([self.embed_texts(filled[start : start + TEXTS_AT_ONCE]) for start in parts])
-                self._queries_KD = unit(rows.float()).unflatten(0, (-1, len(templates))).mean(1)
+                self._queries_KD = unit(rows.float()).reshape(-1, len(templates), rows.shape[1]).mean(1)
         return self._queries_KD
 
     # --- parts
