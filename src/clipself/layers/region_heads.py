@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,12 +85,36 @@ class RegionHead(nn.Module):
 
     def forward(self, pooled_RCyx: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled regions -> embeddings (R, D) of any length, deltas (R, 4)."""
-        hidden = self.convs(pooled_RCyx).flatten(1)
+        hidden = self.hidden(pooled_RCyx)
+        return self.embedding(hidden), self.deltas(F.relu(self.locate(hidden)))
+
+    def hidden(self, pooled_RCyx: Tensor) -> Tensor:
+        """What embedding and deltas share (R, width)."""
+        hidden: Tensor = self.convs(pooled_RCyx).flatten(1)
         for layer in self.shared:
             hidden = F.relu(layer(hidden))
-        embedding = self.embed(hidden)
-        embedding = embedding if self.signed else F.relu(embedding)
-        return embedding, self.deltas(F.relu(self.locate(hidden)))
+        return hidden
+
+    def embedding(self, hidden: Tensor) -> Tensor:
+        """(R, width) -> (R, D)."""
+        embedding: Tensor = self.embed(hidden)
+        return embedding if self.signed else F.relu(embedding)
+
+
+class EmbeddingHead(RegionHead):
+    """A region head without deltas, whose embedding can point anywhere.
+
+    Args:
+        sizes: As of `RegionHead`.
+    """
+
+    def __init__(self, **sizes: Any) -> None:
+        super().__init__(**sizes, signed=True)
+        del self.locate, self.deltas
+
+    def forward(self, pooled_RCyx: Tensor) -> Tensor:  # type: ignore[override]
+        """Pooled regions -> embeddings (R, D) of any length."""
+        return self.embedding(self.hidden(pooled_RCyx))
 
 
 class MaskHead(nn.Module):

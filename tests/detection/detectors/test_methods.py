@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.support.detection import BASE, NAMES, TWO_STAGE, step_for, tiny_batch
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import save_clip
 from clipself.backbones.word_encoder import WordEncoder
 from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.baron.model import draw_bags, neighbours
@@ -192,6 +194,59 @@ def seen_by(detector: TwoStage, batch: Any) -> RegionPass:
     return RegionPass(
         batch=batch, maps=maps[:4], proposals=proposals, targets=[], embeddings_RD=torch.zeros(0, 1), features=features
     )
+
+
+def test_an_image_head_of_its_own_learns_crops_and_the_other_one_texts() -> None:
+    detector: Any = build("vild", ensemble=True, fusion="fvit", alpha=1 / 3, beta=2 / 3)
+    batch = tiny_batch(BOXES, LABELS)
+    losses = detector.train()(batch, step_for(batch))
+    heads = {"image": detector.image_head.embed.weight, "text": detector.box_head.embed.weight}
+    for name, wanted in (("distilled", {"image"}), ("classes", {"text"})):
+        found = torch.autograd.grad(losses[name], list(heads.values()), allow_unused=True, retain_graph=True)
+        assert {head for head, gradient in zip(heads, found, strict=True) if gradient is not None} == wanted
+    torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    for name, parameter in detector.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+@torch.no_grad()
+def test_two_heads_are_joined_two_thirds_to_one() -> None:
+    """On base names the text head weighs 2/3, on novel ones the image head."""
+    detector: Any = build("vild", ensemble=True, fusion="fvit", alpha=1 / 3, beta=2 / 3).eval()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    features = detector.backbone(images, dense=True)
+    *maps, _ = detector.pyramid(detector.taps(features.taps))
+    boxes = [torch.tensor(BOXES[0], dtype=torch.float32)]
+    pooled = detector.pool(maps, boxes, 7)
+    text = detector.classify(detector.box_head(pooled)[0])
+    image = 100.0 * F.normalize(detector.image_head(pooled), dim=1) @ F.normalize(detector.texts(), dim=1).mT
+    base = torch.tensor([True, True, True, False, True])
+    weight = torch.where(base, 1 / 3, 2 / 3)
+    wanted = text.softmax(-1) ** (1 - weight) * image.softmax(-1) ** weight
+    torch.testing.assert_close(detector.fuse(text, features, boxes), wanted, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="ensemble joins two heads by fusion, which is 'none'"):
+        tiny_settings("vild", ensemble=True)
+
+
+def test_another_clip_of_the_same_texts_teaches_crops(tmp_path: Path) -> None:
+    original, refined = tiny_openai_clip(layers=4), tiny_openai_clip(layers=4)
+    torch.nn.init.normal_(next(iter(refined.trunk.tower.parameters())), std=0.3)
+    save_clip(original, tmp_path / "original")
+    save_clip(tiny_openai_clip(3, layers=4), tmp_path / "stranger")
+    vocabulary = make_vocabulary(refined, NAMES, base=BASE, templates="simple")
+    batch, found = tiny_batch(BOXES, LABELS), {}
+    for name in (None, "original", "stranger"):
+        crops_by = None if name is None else str(tmp_path / name)
+        detector: Any = build_detector(refined, tiny_settings("vild", distill_regions=2, crops_by=crops_by), vocabulary)
+        assert not any("teacher" in key for key in detector.state_dict())
+        if name == "stranger":
+            with pytest.raises(ValueError, match="has another text tower than the backbone"):
+                detector(batch, step_for(batch))
+        else:
+            found[name] = detector.eval()(batch, step_for(batch))["distilled"].item()
+            teacher = refined if name is None else original
+            assert detector.teacher.clip.weights_hash() == teacher.weights_hash()
+    assert found[None] != pytest.approx(found["original"], rel=1e-4)
 
 
 def test_bags_hold_neighbours_within_the_image() -> None:

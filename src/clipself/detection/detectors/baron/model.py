@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.word_encoder import WordEncoder
 from clipself.detection.detectors.baron.settings import BaronSettings
-from clipself.detection.detectors.two_stage.crops import embed_boxes
+from clipself.detection.detectors.two_stage.crops import CropTeacher, embed_boxes
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.vocabulary import Vocabulary
@@ -88,6 +88,7 @@ class BaronKD(TwoStage):
     def __init__(self, clip: DenseCLIP, settings: BaronSettings, vocabulary: Vocabulary) -> None:
         self._word_width = WordEncoder(clip).width
         super().__init__(clip, settings, vocabulary)
+        self.teacher = CropTeacher(clip, settings.crops_by)
         self.encoder = WordEncoder(clip)
         self.place = nn.Linear(4, self._word_width)
         nn.init.zeros_(self.place.weight)
@@ -118,7 +119,7 @@ class BaronKD(TwoStage):
         singles_RD = self.encoder(words_RLC * bags.kept_RL(step, self.settings.words)[..., None].to(words_RLC))
         student_ND = self._read_bags(words_RLC, bags)
         pixels = pixels_of(self.settings, self.backbone.clip)
-        teacher_ND = embed_boxes(self.backbone.clip, seen.batch.images_B3HW, bags.around, pixels=pixels)
+        teacher_ND = embed_boxes(self.teacher.clip, seen.batch.images_B3HW, bags.around, pixels=pixels)
         height, width = seen.batch.images_B3HW.shape[2:]
         assert seen.features.dense is not None
         shares = seen.maps[0].new_tensor([width, height] * 2, dtype=torch.float32)

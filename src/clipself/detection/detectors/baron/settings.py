@@ -17,6 +17,9 @@ class BaronSettings(TwoStageSettings):
     background_weight: float = 0.7
     extra_weight: float = 1.0
     """Weight of the bags of regions."""
+    crops_by: str | None = None
+    """CLIP whose view of crops teaches, such as the one that the backbone was refined from; the backbone itself if not
+    given."""
     distill_regions: int = 3
     """Bags of an image."""
     words: int = 6

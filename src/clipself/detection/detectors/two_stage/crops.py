@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.loading import load_clip
 from clipself.data.preprocess import Preprocess
 from clipself.ops.boxes import enlarge_boxes
 from clipself.ops.levels import join_boxes
@@ -55,3 +56,38 @@ def _change_pixels(images_B3HW: Tensor, old: Preprocess, new: Preprocess) -> Ten
         images_B3HW.new_tensor(values)[:, None, None] for values in (old.mean, old.std, new.mean, new.std)
     )
     return (images_B3HW * std + mean - new_mean) / new_std
+
+
+class CropTeacher:
+    """The CLIP that says what crops are: the backbone itself, or another one of the same joint space.
+
+    A backbone that self-distillation has refined has lost what its original says of crops, so that the original teaches
+    and the refined one learns. Another CLIP is loaded when a training begins and is no part of the detector.
+
+    Args:
+        own: The backbone.
+        name: Model or folder of the other one; None takes the backbone.
+    """
+
+    def __init__(self, own: DenseCLIP, name: str | None) -> None:
+        self.own, self.name = own, name
+        self._other: DenseCLIP | None = None
+
+    @property
+    def clip(self) -> DenseCLIP:
+        """Whoever teaches.
+
+        Raises:
+            ValueError: The other one has another joint space.
+        """
+        if self.name is None:
+            return self.own
+        if self._other is None:
+            other = load_clip(self.name, device=self.own.device)
+            if other.weights_hash("text") != self.own.weights_hash("text"):
+                raise ValueError(
+                    f"crops_by={self.name!r} has another text tower than the backbone {self.own.name}, so that its "
+                    "embeddings mean something else; take the CLIP that the backbone was refined from"
+                )
+            self._other = other.requires_grad_(False)
+        return self._other

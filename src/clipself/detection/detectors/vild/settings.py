@@ -18,8 +18,15 @@ class ViLDSettings(TwoStageSettings):
     background_weight: float = 1.0
     extra_weight: float = 0.5
     """Weight of the distillation of embeddings."""
+    crops_by: str | None = None
+    """CLIP whose view of crops teaches, such as the one that the backbone was refined from; the backbone itself if not
+    given."""
     distill_regions: int = 8
     """Proposals of an image whose crops are embedded."""
+
+    ensemble: bool = False
+    """Whether a head of its own learns what crops are, and both heads' scores are joined (`fusion` fvit, alpha 1/3,
+    beta 2/3) instead of one embedding that learns texts and crops."""
 
     def check(self) -> None:
         """Refuses what no such detector can have.
@@ -29,3 +36,7 @@ class ViLDSettings(TwoStageSettings):
         """
         self.check_counts("distill_regions")
         self.check_not_negative("extra_weight")
+        if self.ensemble and self.fusion == "none":
+            raise ValueError(
+                "ensemble joins two heads by fusion, which is 'none'; take 'fvit' with alpha 1/3, beta 2/3"
+            )
