@@ -34,6 +34,12 @@ def run_losses(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 ARRAYS: Final = ("cost", "pairs", "grad_logits", "grad_boxes")
 
 
+PUBLISHED: Final[Mapping[str, Any]] = {
+    "coefficients": {"class": 1.0, "bbox": 1.0, "giou": 1.0}, "alpha": 0.3, "gamma": 2.0,
+}  # fmt: skip
+"""Constants where a manifest refers to the losses and repeats none."""
+
+
 def constants_of(case: Mapping[str, Any]) -> OwlConstants:
     """The constants that a case states."""
     weights = case["coefficients"]

@@ -13,7 +13,7 @@ from clipself.choices import pick
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
-from clipself.conformance.owl import targets_of
+from clipself.conformance.owl import PUBLISHED, constants_of, targets_of
 from clipself.conformance.told import words_of
 from clipself.detection.detectors.owl.heads import NO_QUERY, OwlHeads, OwlReading, cell_bias
 from clipself.detection.detectors.owl.network import OwlNetwork
@@ -21,7 +21,9 @@ from clipself.detection.detectors.owl.published import CLIP as IN_CLIP
 from clipself.detection.detectors.owl.published import from_owlvit, part_of
 from clipself.losses.owl import owl_shares
 
-ACTIVATIONS: Final[Mapping[str, bool]] = {"quick gelu": True, "gelu": False}
+ACTIVATIONS: Final[Mapping[str, bool]] = {
+    "quick gelu": True, "quick_gelu": True, "gelu": False, "exact gelu": False, "gelu, exact": False,
+}  # fmt: skip
 """Activation of the towers -> whether it is QuickGELU."""
 BOX_GELUS: Final[Mapping[str, str]] = {
     "gelu, tanh approximation": "tanh", "gelu": "exact", "exact gelu": "exact", "gelu, exact": "exact",
@@ -121,7 +123,9 @@ def _padding_query(network: OwlNetwork, length: int) -> Tensor:
 @torch.no_grad()
 def _outputs(network: OwlNetwork, arrays: Arrays) -> dict[str, Any]:
     reading, queries, logits = _read(network, arrays)
+    objectness = {} if reading.objectness_BP is None else {"objectness_logits": reading.objectness_BP}
     return {
+        **objectness,
         "feature_map": reading.features_BPC.reshape(arrays["feature_map"].shape),
         "query_embeddings": queries,
         "class_embeddings": reading.classes_BPD,
@@ -136,11 +140,12 @@ def _losses_and_gradients(
     """Adds "loss" and "grad_norm" of each picture; returns the mean of the pictures' clipped gradients."""
     named, limit = dict(network.named_parameters()), float(manifest["config"]["clip_norm"])
     mean = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+    constants = constants_of({**PUBLISHED, **manifest["config"]})
     targets, losses, norms = targets_of(arrays["labels"], arrays["boxes"]), [], []
     for place, target in enumerate(targets):
         one = {name: arrays[name][place : place + 1] for name in ("image", "tokens")}
         reading, _, logits = _read(network, one)
-        shares = owl_shares([logits[0, :, 1:]], [reading.boxes_BP4[0]], [target])
+        shares = owl_shares([logits[0, :, 1:]], [reading.boxes_BP4[0]], [target], constants=constants)
         loss = torch.stack(list(shares.values())).sum()
         found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
         gradients = {name: value for name, value in zip(named, found, strict=True) if value is not None}

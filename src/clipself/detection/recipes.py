@@ -133,7 +133,7 @@ def small_owl() -> DetectionTrainConfig:
         crop_area=(0.6, 1.0), max_detections=100,
     )  # fmt: skip
     return replace(
-        small(), detector=detector, scales=(1.0, 1.0), mosaics=(0.8, 0.2), epochs=12, lr=1e-3, weight_decay=0.0,
+        small(), detector=detector, scales=(1.0, 1.0), mosaics=(0.8, 0.2), epochs=8, lr=1e-3, weight_decay=0.0,
         clip_norm=None, clip_each=1.0,
     )  # fmt: skip
 

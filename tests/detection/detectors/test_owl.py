@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tests.support.detection import BASE, NAMES, step_for, tiny_batch, write_blocks
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip, tiny_timm_clip
 from torch import Tensor
@@ -291,3 +292,20 @@ def test_four_pictures_are_learned_by_heart(tmp_path: Path, monkeypatch: pytest.
     assert report.summary["AP50 all"] > 90.0
     (found,) = detector.predict([Image.fromarray(np.zeros((40, 60, 3), np.uint8))], threshold=0.0)
     assert found.boxes[:, 2].max() <= 60
+
+
+def test_a_training_begins_with_another_ones_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    given: dict[str, Any] = {
+        "recipe": "small-owl", "annotations": write_blocks(tmp_path, 4), "images": tmp_path / "pictures",
+        "model": str(save_clip(tiny_openai_clip(), tmp_path / "model")), "batch_size": 2, "workers": 0,
+        "precision": "fp32", "device": "cpu", "mosaics": (), "warmup_steps": 0,
+        "detector": OwlSettings(image_size=64, templates="simple", layer_drop=0.0, text_tokens=12),
+    }  # fmt: skip
+    train_detector(out=tmp_path / "first", max_steps=3, **given)
+    train_detector(out=tmp_path / "second", max_steps=1, start_from=tmp_path / "first", **{**given, "lr": 1e-12})
+    first, second = (load_file(tmp_path / run / "detector.safetensors") for run in ("first", "second"))
+    assert first.keys() == second.keys()
+    assert all(torch.allclose(first[name], second[name], atol=1e-9) for name in first)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        train_detector(out=tmp_path / "third", max_steps=1, start_from=tmp_path / "nowhere", **given)

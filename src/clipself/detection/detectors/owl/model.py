@@ -163,14 +163,14 @@ class Owl(OwlNetwork):
         Raises:
             ValueError: There is no objectness head.
         """
-        objectness_BP = self.read(images_B3HW).objectness_BP if self.settings.objectness else None
-        if objectness_BP is None:
+        if self.heads.objectness is None:
             raise ValueError(
                 "this OWL-ViT looks for names and has no class-free proposals; train it with its objectness head "
                 "(--detector.objectness)"
             )
-        boxes_BP4, proposals = self.read(images_B3HW).boxes_BP4, []
-        for scores_P, boxes_P4, size in zip(objectness_BP.sigmoid(), boxes_BP4, sizes, strict=True):
+        reading, proposals = self.read(images_B3HW), []
+        assert reading.objectness_BP is not None
+        for scores_P, boxes_P4, size in zip(reading.objectness_BP.sigmoid(), reading.boxes_BP4, sizes, strict=True):
             order = scores_P.argsort(descending=True, stable=True)
             boxes = self._in_picture(boxes_P4, images_B3HW, size)
             proposals.append(Proposals(boxes=boxes[order], scores=scores_P[order]))
