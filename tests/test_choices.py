@@ -8,6 +8,9 @@ import pytest
 
 from clipself.cli.commands import COMMANDS, find
 from clipself.data.coco.splits import SPLITS
+from clipself.detection.detectors.detic.c4_trunk import BLOCKS
+from clipself.detection.detectors.detic.heads import HEADS
+from clipself.detection.detectors.detic.network import CASCADE_TRUNKS
 from clipself.detection.detectors.owl.heads import BOX_BIASES, GELUS, MERGES
 from clipself.detection.detectors.rovit.model import VITS
 from clipself.detection.detectors.table import DETECTORS
@@ -18,6 +21,7 @@ from clipself.engine.fields import kinds_of
 from clipself.engine.optim import OPTIMIZERS, SCHEDULES
 from clipself.engine.precision import DTYPES
 from clipself.layers.norms import NORMS
+from clipself.losses import IMAGE_LABEL_RULES
 from clipself.panoptic.judge import WAYS
 from clipself.panoptic.mixture import MIXTURES
 from clipself.segmentation.segmenters import SEGMENTERS
@@ -25,9 +29,12 @@ from clipself.segmentation.segmenters import SEGMENTERS
 TABLES: Final[Mapping[str, Collection[Any]]] = {
     "box_bias": BOX_BIASES,
     "by": WAYS,
+    "depth": BLOCKS,
     "fusion": FUSIONS,
     "gelu": GELUS,
     "merge": MERGES,
+    "heads": [*HEADS, "centernet"],
+    "image_label_loss": [name for name, rule in IMAGE_LABEL_RULES.items() if rule is not None],  # what needs no branch
     "method": [name for name, row in SEGMENTERS.items() if row.read is not None],  # what can be imported
     "norm": NORMS,
     "optimizer": OPTIMIZERS,
@@ -41,6 +48,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "scores": MIXTURES,
     "split": SPLITS,
     "trunk": TRUNKS,
+    "CascadeSettings.trunk": CASCADE_TRUNKS,
     "vit": VITS,
 }
 """Setting -> the table that it chooses from."""
@@ -48,6 +56,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
 ALONE: Final[Mapping[str, Collection[Any]]] = {
     "appearance": ["clip", "resnet101"],
     "background": ["text", "learned"],
+    "class_loss": ["sigmoid", "softmax"],
     "colours": ["novel", "class"],
     "features": ["tokens", "dense"],
     "conditions": ["image", "step"],
@@ -106,9 +115,10 @@ def test_the_walk_reaches_every_family() -> None:
 def test_choices_are_the_rows_of_their_table(kind: type) -> None:
     for name, choices in choices_of(kind).items():
         assert name in TABLES or name in ALONE, f"{kind.__name__}.{name} chooses, but from no table"
-        assert set(choices) == set(TABLES.get(name, ALONE.get(name, ()))), f"{kind.__name__}.{name}"
+        table = TABLES.get(f"{kind.__name__}.{name}", TABLES.get(name, ALONE.get(name, ())))
+        assert set(choices) == set(table), f"{kind.__name__}.{name}"
 
 
 def test_no_table_is_listed_for_nothing() -> None:
     used = {name for kind in settings_of_everything() for name in choices_of(kind)}
-    assert used == {*TABLES, *ALONE}
+    assert used == {*(name.split(".")[-1] for name in TABLES), *ALONE}

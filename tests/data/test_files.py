@@ -201,7 +201,7 @@ def test_epochs_draw_other_grids(tmp_path: Path) -> None:
 
 def test_ranks_share_the_global_batch_and_offsets_continue_it() -> None:
     def take(count: int, **options: int) -> list[list[tuple[int, int]]]:
-        stream = iter(EpochSampler(11, seed=1, **options))
+        stream = iter(EpochSampler(11, seed=1, **options))  # type: ignore[arg-type]
         return [next(stream) for _ in range(count)]
 
     whole = take(6, batch_size=4)

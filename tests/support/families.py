@@ -1,7 +1,7 @@
 """Every training at toy size, a row each: `tests/test_families.py` tests on all of them what they all promise."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -156,6 +156,27 @@ _PLAIN: Final[Mapping[str, Any]] = {
     "vit": "plain", "width": 32, "layers": 4, "heads": 2, "patch": 8, "table": 4, "shift": 1,
 }  # fmt: skip
 
+_C4: Final[Mapping[str, Any]] = {
+    "heads": "c4", "proposals_before": 400, "proposals_after": 400, "roi_samples": 8000, "score_threshold": 0.0,
+    "c4": {
+        "trunk_weights": "random", "stem_width": 8, "width": 16, "bottleneck": 8, "anchor_sides": (16.0, 32.0),
+        "bins": 6, "short_side": 48, "longest": 64, "proposals_before": 400, "proposals_after": 400,
+        "pixel_std": (60.0, 60.0, 60.0),
+    },
+}  # fmt: skip
+
+
+def _at_one_size(family: Family) -> Family:
+    """Pictures that are not jittered: those of a smaller batch are padded to less, and padding has anchors too."""
+    return replace(family, options={**family.options, "scales": (1.0, 1.0)})
+
+
+def _with_labels(family: Family) -> Family:
+    """Half of its steps see pictures of which the classes alone are known."""
+    labels = {"image_labels": INSTANCES.format("train"), "image_label_images": "scenes/train"}
+    return replace(family, options={**family.options, **labels, "image_label_ratio": 1.0, "image_label_weight": 1.0})
+
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "distill-patches": Family(
         **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
@@ -212,4 +233,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
         split_classes=0.5,
     ),
     "toy-detr": _detector("toy-detr"),
+    "detic": _detector("detic", **_TWO_STAGE),
+    "detic-image-labels": _with_labels(_detector("detic", **_TWO_STAGE)),
+    "fvit-image-labels": _with_labels(_detector("fvit", **_TWO_STAGE)),
+    "detic-c4": _at_one_size(_detector("detic", **_C4)),
+    "detic-c4-image-labels": _with_labels(_at_one_size(_detector("detic", **_C4))),
 }  # fmt: skip

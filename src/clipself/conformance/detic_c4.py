@@ -49,8 +49,7 @@ def settings_of(config: Mapping[str, Any]) -> DeticSettings:
         heads="c4", c4=own, temperature=config["norm_temperature"], proposals_before=config["rpn_pre_nms"],
         proposals_after=config["rpn_post_nms"], proposal_nms=config["rpn_nms"],
         score_threshold=config["score_threshold"], nms=config["nms"], max_detections=config["detections"],
-        box_weights=weights, image_box=config["image_box_size"],
-        region_match=config["match_iou"], roi_samples=10_000,
+        box_weights=weights, region_match=config["match_iou"], roi_samples=10_000,
     )  # fmt: skip
 
 
@@ -143,7 +142,8 @@ class Case:
         """Of labels ("image"), of captions ("caption"), or of both ("captiontag")."""
         clipped = [clip_boxes(self.held[f"proposals_{image}"], size=self.sizes[image]) for image in self.images]
         proposals = [Proposals(boxes=boxes, scores=boxes.new_ones(len(boxes))) for boxes in clipped]
-        boxes = weak_boxes(proposals, self.sizes, most=self.config["weak_proposals"], image_box=self.settings.image_box)
+        most, own = self.config["weak_proposals"], self.config["image_box_size"]
+        boxes = weak_boxes(proposals, self.sizes, most=most, image_box=own)
         regions = self.model.read_regions(features, boxes)
         total = regions.sum() * 0
         if branch.startswith("caption"):

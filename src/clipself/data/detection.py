@@ -175,6 +175,7 @@ class DetectionSample:
     name: str
     row: int
     negatives: Tensor
+    image_labels: Tensor | None = None
 
 
 class DetectionDataset(Dataset[DetectionSample]):
@@ -244,6 +245,7 @@ class DetectionDataset(Dataset[DetectionSample]):
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
     """Stacks the images, padded with zeros to the largest, and keeps the rest image by image."""
     masks = [sample.masks for sample in samples if sample.masks is not None]
+    image_labels = [sample.image_labels for sample in samples if sample.image_labels is not None]
     return DetectionBatch(
         images_B3HW=stack_padded([sample.image_3HW for sample in samples]),
         sizes=tuple(sample.size for sample in samples),
@@ -253,6 +255,7 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         names=tuple(sample.name for sample in samples),
         rows=tuple(sample.row for sample in samples),
         negatives=tuple(sample.negatives for sample in samples),
+        image_labels=tuple(image_labels) if len(image_labels) == len(samples) else None,
     )
 
 

@@ -34,6 +34,28 @@ class DetectionTrainConfig(RunConfig):
     """Which detector: its architecture, targets and scoring."""
     start_from: Path | None = None
     """Detector folder whose weights the training begins with; its settings and CLIP must be these."""
+    image_labels: Path | None = None
+    """Pictures whose classes are known but not their boxes: a folder of one folder a class, COCO captions that are
+    searched for names, or a COCO, LVIS or Detic list. Their names may be novel ones."""
+    image_label_images: Path | None = None
+    """Folder that the file names of that JSON are relative to."""
+    image_label_names: tuple[str, ...] | None = None
+    """Names that are learned from them: words, text files, or packaged vocabularies; all if not given, and for captions
+    those of the annotations."""
+    image_label_loss: Literal["max_size", "first", "max_score", "min_loss", "image"] = "max_size"
+    """Which region a label speaks of: the largest proposal, the first, the one that scores highest, the one whose loss
+    is least, or the whole image."""
+    image_label_weight: float = 0.1
+    """Weight of their loss."""
+    image_label_ratio: float = 4.0
+    """Images with labels to one with boxes."""
+    image_label_batch: int | None = None
+    """Images with labels of one process in a micro-batch of theirs; as many as the ratio says if not given, so that
+    both kinds take turns."""
+    image_label_scale: float = 0.5
+    """Their side on the canvas, as a share of what images with boxes have."""
+    image_label_proposals: int = 128
+    """Best proposals of such an image that a label may speak of."""
     scales: tuple[float, float] = (0.1, 2.0)
     """Large-scale jitter; 1 1 turns it off."""
     mosaics: tuple[float, ...] = ()
@@ -60,7 +82,13 @@ class DetectionTrainConfig(RunConfig):
         Raises:
             ValueError: A setting is outside its range, or two exclude each other.
         """
-        self.check_counts("views")
+        self.check_counts("views", "image_label_batch", "image_label_proposals")
+        self.check_positive("image_label_ratio", "image_label_scale")
+        self.check_not_negative("image_label_weight")
+        self.check_at_most(1, "image_label_scale")
+        if self.image_labels is None and (self.image_label_images is not None or self.image_label_names is not None):
+            given = "image_label_images" if self.image_label_images is not None else "image_label_names"
+            raise ValueError(f"{given} says more of image_labels, which are not given; pass image_labels too")
         if self.split is not None and (self.base is not None or self.novel is not None):
             raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
         self.check_positive("scales")

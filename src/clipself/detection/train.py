@@ -1,7 +1,7 @@
 """Trains a detector on base classes: any row of `DETECTORS`."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.evaluate import score_detector
+from clipself.detection.image_labels import add_image_labels, open_image_labels
 from clipself.detection.protocol import CachesFeatures, DetectorModel, running_statistics
 from clipself.detection.recipes import DETECT_RECIPES
 from clipself.detection.vocabulary import make_vocabulary
@@ -58,11 +59,17 @@ class DetectionTask(Task[DetectionBatch]):
         )  # fmt: skip
         self.samples = MosaicDataset(self.dataset, config.mosaics) if config.mosaics else self.dataset
         self._open_cache()
+        self.labels = open_image_labels(config, classes.names)
+        self.training_data = TrainingData(dataset=self.samples, collate=collate_detection, names=self.source.names)
+        if self.labels is not None:
+            mixed, second = add_image_labels(self.samples, self.labels, self.detector, config)
+            names = [*self.source.names, *self.labels.files]
+            self.training_data = TrainingData(dataset=mixed, collate=collate_detection, names=names, second=second)
         self._evaluation_data = self._open_evaluation()
 
     def data(self) -> TrainingData:
-        """Images with boxes of base classes."""
-        return TrainingData(dataset=self.samples, collate=collate_detection, names=self.source.names)
+        """Images with boxes of base classes, and behind them those with labels alone."""
+        return self.training_data
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The detector says what decays and what learns at another rate."""
@@ -88,16 +95,24 @@ class DetectionTask(Task[DetectionBatch]):
             "backbone": self.clip_digest,
             "base classes": digest_of(classes.base),
             "novel classes": digest_of(classes.novel),
+            **({} if self.labels is None else {"image labels": digest_of(self._said_labels())}),
         }
+
+    def _said_labels(self) -> Iterator[str]:
+        assert self.labels is not None
+        yield from self.labels.names
+        yield from map(str, self.labels.labels)
 
     def describe(self, images: int, steps: int) -> str:
         """One line that says what will train on what."""
         learning = [parameter for group in self.parameter_groups() for parameter in group["params"]]
         millions = sum(parameter.numel() for parameter in learning) / 1e6
         classes = self.source.classes
+        labelled = 0 if self.labels is None else len(self.labels)
+        kinds = f"{images - labelled} images with boxes and {labelled} with labels" if labelled else f"{images} images"
         return (
-            f"{self.config.detector.method} on {self.config.model}: {millions:.1f} M parameters learn on {images} "
-            f"images, {len(classes.base)} base and {len(classes.novel)} novel classes, {steps} steps"
+            f"{self.config.detector.method} on {self.config.model}: {millions:.1f} M parameters learn on {kinds}, "
+            f"{len(classes.base)} base and {len(classes.novel)} novel classes, {steps} steps"
         )
 
     def evaluate(self) -> Mapping[str, Any]:

@@ -275,7 +275,7 @@ def located(config: RunConfig) -> dict[str, Any]:
             values[field.name] = str(value.absolute())
         elif isinstance(value, str) and field.name in ("model", "pretrained", "text_from") and Path(value).exists():
             values[field.name] = str(Path(value).absolute())
-        elif field.name in ("base", "novel") and value is not None:
+        elif field.name in ("base", "novel", "image_label_names") and value is not None:
             values[field.name] = [str(Path(one).absolute()) if Path(one).is_file() else one for one in value]
     return values
 

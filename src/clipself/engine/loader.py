@@ -5,10 +5,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from clipself.data.workers import plain_errors
-from clipself.engine.sampler import EpochSampler
+from clipself.engine.sampler import EpochSampler, MixedSampler, share_of_second
+
+AnySampler = EpochSampler | MixedSampler
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecondKind:
+    """Images of another kind at the end of a data set, of which batches of their own are made; see `MixedSampler`.
+
+    Attributes:
+        length: How many there are.
+        ratio: Images of this kind to one of the first.
+        batch_size: Images of one process in a micro-batch of this kind.
+        weights: How often each is drawn; None for each once in an epoch.
+    """
+
+    length: int
+    ratio: float
+    batch_size: int
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,17 +39,57 @@ class TrainingData:
         dataset: Maps (epoch, index) to a sample; every draw follows from its seed, the epoch and the index.
         collate: Makes a batch of samples: a function of a module's top level, so that workers can import it.
         names: Of the images, in order: a run is not resumed on others.
+        second: What its last images are, where they are of another kind than the first.
+        weights: How often each image of the first kind is drawn; None for each once in an epoch.
     """
 
     dataset: Any
     collate: Callable[[Sequence[Any]], Any]
     names: Sequence[str]
+    second: SecondKind | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def steps_of_epoch(self, *, batch_size: int, accumulate: int, world_size: int) -> int:
+        """Optimizer steps in which every image of the first kind is seen once, with those of the second between."""
+        first = len(self) - (self.second.length if self.second else 0)
+        steps = max(1, first // (batch_size * world_size * accumulate))
+        if self.second is None:
+            return steps
+        return int(steps / (1 - share_of_second(self.second.ratio, (batch_size, self.second.batch_size))))
 
-def load_batches(data: TrainingData, sampler: EpochSampler, *, workers: int, device: torch.device) -> Iterator[Any]:
+    def sampler(
+        self, *, batch_size: int, accumulate: int, rank: int, world_size: int, seed: int, start_batch: int
+    ) -> AnySampler:
+        """The order in which a run sees them.
+
+        Args:
+            batch_size: Images of one process in a micro-batch of the first kind.
+            accumulate: Micro-batches of a step.
+            rank: This process.
+            world_size: How many there are.
+            seed: Of the order.
+            start_batch: Batches that an earlier run has seen.
+
+        Raises:
+            ValueError: Images of a kind do not fill a batch of all processes.
+        """
+        shared: Any = {"rank": rank, "world_size": world_size, "seed": seed}
+        second = self.second
+        if second is None:
+            return EpochSampler(
+                len(self), batch_size=batch_size, start_batch=start_batch, weights=self.weights, **shared
+            )
+        kinds = (
+            EpochSampler(len(self) - second.length, batch_size=batch_size, weights=self.weights, **shared),
+            EpochSampler(second.length, batch_size=second.batch_size, weights=second.weights, **shared),
+        )
+        return MixedSampler(kinds, ratio=second.ratio, accumulate=accumulate, start_batch=start_batch)
+
+
+def load_batches(data: TrainingData, sampler: AnySampler, *, workers: int, device: torch.device) -> Iterator[Any]:
     """Endless batches in the sampler's order.
 
     Args:
@@ -47,7 +107,7 @@ def load_batches(data: TrainingData, sampler: EpochSampler, *, workers: int, dev
 
 def make_loader(
     dataset: Any,
-    sampler: EpochSampler,
+    sampler: AnySampler,
     *,
     collate: Callable[[Sequence[Any]], Any] | None = None,
     workers: int = 2,

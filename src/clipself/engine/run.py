@@ -20,7 +20,6 @@ from clipself.engine.loop import Loop, learning_of
 from clipself.engine.optim import OPTIMIZERS, SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
 from clipself.engine.result import TrainResult, measure
-from clipself.engine.sampler import EpochSampler
 from clipself.engine.state import Phase, StateKeeper
 from clipself.engine.task import Task, digest_of
 from clipself.files import write_json
@@ -71,16 +70,14 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
     learning = learning_of(task.model, groups)
     average = MovingAverage(learning, config.ema)
     precision = make_precision(config.precision, world.device)
-    per_epoch = max(1, len(data) // (config.batch_size * world.size * config.accumulate))
+    cut = {"batch_size": config.batch_size, "accumulate": config.accumulate, "world_size": world.size}
+    per_epoch = data.steps_of_epoch(**cut)
     total = config.max_steps or max(1, round(config.epochs * per_epoch))
     identity = {"processes": world.size, "images": f"{len(data)} with digest {digest_of(data.names)}"}
     facts = {**identity, **task.identity()}
     keeper = StateKeeper(task, config, folder, learning, average, optimizer, precision.scaler, facts)
     start, phase = keeper.take_up(total) if config.resume else (0, Phase(start=0, end=total))
-    sampler = EpochSampler(
-        len(data), batch_size=config.batch_size, rank=world.rank, world_size=world.size, seed=config.seed,
-        start_batch=start * config.accumulate,
-    )  # fmt: skip
+    sampler = data.sampler(**cut, rank=world.rank, seed=config.seed, start_batch=start * config.accumulate)
     folder.begin(config)
     run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard, start=start)
     try:

@@ -1,9 +1,15 @@
 """The order in which a run sees its images."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
 
+import torch
+from torch import Tensor
 from torch.utils.data import Sampler
+
+from clipself.engine.step import generator_of
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -16,14 +22,16 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         world_size: How many processes there are.
         seed: Seed of the permutations.
         start_batch: Batches that an earlier run has seen.
+        weights: How often each image is drawn: an epoch is then as many draws with replacement.
 
     Raises:
         ValueError: There are fewer images than one global batch.
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, start_batch: int = 0
-    ) -> None:
+        self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, start_batch: int = 0,
+        weights: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.global_batch = batch_size * world_size
         if length < self.global_batch:
             raise ValueError(
@@ -31,16 +39,86 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 f"use a batch size of at most {length // world_size}"
             )
         self.length, self.batch_size, self.rank = length, batch_size, rank
-        self.seed, self.start_batch = seed, start_batch
+        self.seed, self.start_batch, self.weights = seed, start_batch, weights
         self.batches_per_epoch = length // self.global_batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         batch = self.start_batch
         while True:
             epoch, place = divmod(batch, self.batches_per_epoch)
-            order = list(range(self.length))
-            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+            order = self._order(epoch)
             for step in range(place, self.batches_per_epoch):
                 start = step * self.global_batch + self.rank * self.batch_size
                 yield [(epoch, index) for index in order[start : start + self.batch_size]]
                 batch += 1
+
+    def _order(self, epoch: int) -> list[int]:
+        if self.weights is not None:
+            chance = generator_of(self.seed, "order", epoch)
+            drawn: list[int] = torch.multinomial(self.weights, self.length, replacement=True, generator=chance).tolist()
+            return drawn
+        order = list(range(self.length))
+        random.Random(f"{self.seed}/{epoch}").shuffle(order)
+        return order
+
+
+class MixedSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of images of two kinds, never mixed: every process and every micro-batch of a step sees the same kind.
+
+    Steps of the second kind are spread evenly among those of the first, so that what comes when follows from the number
+    of the step alone. Images of the second kind have the indices behind those of the first.
+
+    Source of the mixture: Detic (arXiv:2201.02605), Sec. 3.4: images are drawn by a ratio of kinds, gathered to batches
+    of one kind whose sizes differ, since images of one kind are smaller. There the next kind is left to chance.
+
+    Args:
+        kinds: Order of the images of each kind, from its first batch on; `start_batch` is set here.
+        ratio: Images of the second kind to one of the first.
+        accumulate: Micro-batches of a step.
+        start_batch: Batches of both kinds that an earlier run has seen.
+
+    Raises:
+        ValueError: The ratio is not above 0.
+    """
+
+    def __init__(
+        self, kinds: tuple[EpochSampler, EpochSampler], *, ratio: float, accumulate: int = 1, start_batch: int = 0
+    ) -> None:
+        if not ratio > 0:
+            raise ValueError(f"a ratio of {ratio} images of the second kind to one of the first leaves none of them")
+        self.kinds, self.accumulate, self.start_batch = kinds, accumulate, start_batch
+        self.share = share_of_second(ratio, (kinds[0].batch_size, kinds[1].batch_size))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step, place = divmod(self.start_batch, self.accumulate)
+        second = self._seconds(step)
+        seen = [(step - second) * self.accumulate, second * self.accumulate]
+        seen[self._kind(step)] += place
+        streams = []
+        for kind, batches in zip(self.kinds, seen, strict=True):
+            kind.start_batch = batches
+            streams.append(iter(kind))
+        while True:
+            kind_now = self._kind(step)
+            offset = self.kinds[0].length if kind_now else 0
+            for batch in islice(streams[kind_now], self.accumulate - place):
+                yield [(epoch, index + offset) for epoch, index in batch]
+            step, place = step + 1, 0
+
+    def _seconds(self, step: int) -> int:
+        """Steps of the second kind ahead of a step."""
+        return int(step * self.share)
+
+    def _kind(self, step: int) -> int:
+        return self._seconds(step + 1) - self._seconds(step)
+
+
+def share_of_second(ratio: float, batch_sizes: Sequence[int]) -> Fraction:
+    """Share of the steps that are of the second kind.
+
+    Args:
+        ratio: Images of the second kind to one of the first.
+        batch_sizes: Images of a batch of each kind.
+    """
+    second = Fraction(ratio).limit_denominator(10_000) / batch_sizes[1]
+    return second / (second + Fraction(1, batch_sizes[0]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clipself.choices import pick
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.cora.settings import CoraSettings
+from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
@@ -71,6 +72,7 @@ DETECTORS: Final[dict[str, DetectorType]] = {
         build=_later("rovit.model", "RoVit"),
         published=_later("rovit.published", "import_published"),
     ),
+    "detic": DetectorType(settings=DeticSettings, build=_later("detic.heads", "build_detic")),
 }
 """`MethodSettings.method` -> the detector."""
 

@@ -1,6 +1,7 @@
 """Detic's detector of OV-COCO: Faster R-CNN C4 whose classes are cosines with texts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -136,8 +137,16 @@ class C4Detector(C4Network):
         self.seen_K = self.vocabulary.base_K.cpu() & F.pad(data.images_of_classes() > 0, (0, 1), value=True)
 
     def learn_image_labels(self, terms: ImageLabelTerms) -> None:
-        """Learns from image-labelled batches too."""
+        """Is told ahead of training what the labels stand for."""
         self.image_labels = terms.to(self.device)
+
+    def label_framing(self, *, share: float, scales: tuple[float, float], flip: float) -> ShortSide:
+        """Shorter sides."""
+        framing = self.framing(scales=scales, flip=flip)
+        short, longest, *sides = (
+            max(1, round(length * share)) for length in (framing.side, framing.longest, *framing.sides)
+        )
+        return replace(framing, side=short, longest=longest, sides=tuple(sides))
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as published."""
@@ -199,7 +208,7 @@ class C4Detector(C4Network):
         terms = self.image_labels
         if terms is None or batch.image_labels is None:
             raise ValueError("this detector has not been told of image labels; call learn_image_labels first")
-        boxes = weak_boxes(proposals, batch.sizes, most=terms.proposals, image_box=self.settings.image_box)
+        boxes = weak_boxes(proposals, batch.sizes, most=terms.proposals, image_box=terms.image_box)
         embeddings_RD = self.classifier.linear(self.read_regions(features, boxes))
         logits_RK = self.classifier.compare(embeddings_RD, with_background(terms.vocabulary.texts_KD[:-1]))
         softmax = self.settings.class_loss == "softmax"

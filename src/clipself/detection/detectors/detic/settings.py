@@ -78,8 +78,6 @@ class DeticSettings(TwoStageSettings):
     """Whether classes are told apart each by itself, or compete with each other and the background."""
     bias: float = 0.0
     """Start of a learned number that is added to every logit; none at 0."""
-    image_box: float = 1.0
-    """Share of the sides of the box that stands for the whole image in image-labelled batches; 0 for no such box."""
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     """Factors of the offsets of boxes: of the centre and of the logarithms of the sides."""
     region_match: float = 0.5
@@ -105,5 +103,5 @@ class DeticSettings(TwoStageSettings):
         Raises:
             ValueError: A setting is outside its range.
         """
-        self.check_shares("image_box", "region_match")
+        self.check_shares("region_match")
         self.check_positive("box_weights")

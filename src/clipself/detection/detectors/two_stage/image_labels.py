@@ -5,13 +5,17 @@ Source: Detic (arXiv:2201.02605), Sec. 3.2, for any detector that has proposals 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from clipself.data.jitter import Framing, SquareCanvas
 from clipself.detection.protocol import Proposals
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.step import Step
 from clipself.losses.image_labels import WeakRegions, image_label_loss
+from clipself.structures import DetectionBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,16 +28,68 @@ class ImageLabelTerms:
         rule: Row of `IMAGE_LABEL_RULES`.
         weight: Of the loss.
         proposals: Best proposals of an image that a label may choose from.
+    image_box: Share of the image's sides of the box that stands for all of it, the last region; 0 for none.
     """
 
     vocabulary: Vocabulary
     rule: str = "max_size"
     weight: float = 0.1
     proposals: int = 128
+    image_box: float = 1.0
 
     def to(self, device: torch.device | str) -> "ImageLabelTerms":
         """The same on another device."""
         return replace(self, vocabulary=self.vocabulary.to(device))
+
+
+@runtime_checkable
+class LearnsFromImageLabels(Protocol):
+    """A detector that learns from batches whose boxes nobody knows (`DetectionBatch.image_labels`)."""
+
+    def learn_image_labels(self, terms: ImageLabelTerms) -> None:
+        """Is told ahead of training what the labels stand for."""
+
+    def label_framing(self, *, share: float, scales: tuple[float, float], flip: float) -> Framing:
+        """How it wants such pictures: `share` of the side that others have."""
+
+
+class ImageLabelLearner:
+    """What the two-stage detectors on a CLIP's pyramid need for it."""
+
+    image_labels: ImageLabelTerms | None = None
+    classes_compete = True
+    """Whether its class loss is a softmax."""
+
+    def learn_image_labels(self: Any, terms: ImageLabelTerms) -> None:
+        """Is told ahead of training what the labels stand for."""
+        self.image_labels = terms.to(self.device)
+
+    def label_framing(self: Any, *, share: float, scales: tuple[float, float], flip: float) -> SquareCanvas:
+        """A smaller canvas, of whole patches."""
+        patch = int(self.patch_size)
+        side = max(1, round(self.settings.image_size * share / patch)) * patch
+        framing: SquareCanvas = self.framing(scales=scales, flip=flip)
+        return replace(framing, side=side)
+
+    def label_losses(self: Any, batch: DetectionBatch, step: Step) -> dict[str, Tensor]:
+        """This batch's share of the mean over the step's images; proposals and boxes learn nothing.
+
+        Raises:
+            ValueError: Nobody has said what the labels stand for.
+        """
+        terms = self.image_labels
+        if terms is None or batch.image_labels is None:
+            raise ValueError("this detector has not been told what image labels stand for; call learn_image_labels")
+        features = self.backbone(batch.images_B3HW, dense=False)
+        *maps, extra = self.pyramid(self.taps(features.taps))
+        proposals = self.proposer.propose(self.proposer([*maps, extra]), batch.sizes)
+        boxes = weak_boxes(proposals, batch.sizes, most=terms.proposals, image_box=terms.image_box)
+        logits_RK = self.classify(self.embed_regions(maps, boxes), terms.vocabulary)
+        if self.classes_compete:
+            logits_RK = logits_RK.masked_fill(~terms.vocabulary.base_K, float("-inf"))
+        loss = image_label_terms(logits_RK, boxes, batch.image_labels, rule=terms.rule, softmax=self.classes_compete)
+        losses = {"image_labels": terms.weight * loss, "rest": nothing_of(self)}
+        return {name: share / step.totals["images"] for name, share in losses.items()}
 
 
 def weak_boxes(
@@ -78,6 +134,6 @@ def image_label_terms(
     return total
 
 
-def nothing_of(module: nn.Module) -> Tensor:
+def nothing_of(module: Any) -> Tensor:
     """0, with a gradient of 0 for all that learns: processes wait for every gradient, whoever a loss speaks to."""
     return torch.stack([part.sum() * 0 for part in module.parameters() if part.requires_grad]).sum()

@@ -16,6 +16,7 @@ from clipself.data.jitter import SquareCanvas
 from clipself.detection.detectors.two_stage.feature_cache import FeatureCache
 from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
+from clipself.detection.detectors.two_stage.image_labels import ImageLabelLearner
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.detectors.two_stage.postprocess import select_detections
 from clipself.detection.detectors.two_stage.proposals_network import ProposalNetwork
@@ -63,7 +64,7 @@ class RegionPass:
     features: ClipReading
 
 
-class TwoStage(nn.Module):
+class TwoStage(ImageLabelLearner, nn.Module):
     """Frozen CLIP -> taps -> pyramid -> proposals -> regions -> classes by cosine with texts.
 
     A method is a subclass that replaces `fuse`, `class_embeddings` or `extra_losses`.
@@ -130,11 +131,11 @@ class TwoStage(nn.Module):
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.device)
 
-    def texts(self) -> Tensor:
-        """Unit embeddings (K, D) of the names and the background."""
+    def texts(self, vocabulary: Vocabulary | None = None) -> Tensor:
+        """Unit embeddings (K, D) of the names, its own if none are given, and of the background."""
         if self.vocabulary.texts_KD.device != self.device:
             self.use(self.vocabulary)
-        texts_KD = self.vocabulary.texts_KD
+        texts_KD = (vocabulary or self.vocabulary).texts_KD
         if self.background is None:
             return texts_KD
         return torch.cat([texts_KD[:-1], F.normalize(self.background, dim=0)[None]])
@@ -179,6 +180,8 @@ class TwoStage(nn.Module):
 
     def forward(self, batch: DetectionBatch, step: Step) -> dict[str, Tensor]:
         """The losses: this batch's share of the mean over the step's images."""
+        if batch.image_labels is not None:
+            return self.label_losses(batch, step)
         if self.cache is None:
             features: ClipReading = self.backbone(batch.images_B3HW, dense=self.needs_dense)
         else:
@@ -215,10 +218,7 @@ class TwoStage(nn.Module):
     ) -> dict[str, Tensor]:
         """Classes of all sampled regions and offsets of the matched ones; both divided by the image's sample."""
         logits_RK = self.classify(embeddings_RD)
-        losses_R = masked_cross_entropy(
-            logits_RK, torch.cat([target.labels for target in targets]), seen_K=seen_RK,
-            background_weight=self.settings.background_weight,
-        )  # fmt: skip
+        losses_R = self.class_losses(logits_RK, torch.cat([target.labels for target in targets]), seen_RK)
         counts = [len(target.labels) for target in targets]
         classes, offsets = losses_R.sum() * 0, deltas_R4.sum() * 0
         for target, loss_r, deltas_r4 in zip(
@@ -228,6 +228,11 @@ class TwoStage(nn.Module):
             classes = classes + loss_r.sum() / count
             offsets = offsets + (deltas_r4[: len(target.deltas)] - target.deltas).abs().sum() / count
         return {"classes": classes, "boxes": offsets}
+
+    def class_losses(self, logits_RK: Tensor, labels_R: Tensor, seen_RK: Tensor) -> Tensor:
+        """Loss of each region (R,) over the classes that it may be told apart from."""
+        weight = self.settings.background_weight
+        return masked_cross_entropy(logits_RK, labels_R, seen_K=seen_RK, background_weight=weight)
 
     def compared_classes(self, targets: Sequence[RegionTargets], generators: Sequence[torch.Generator]) -> Tensor:
         """Columns (R, K) that each region's class loss sees: all base classes, or a draw of them for each image."""
@@ -282,9 +287,9 @@ class TwoStage(nn.Module):
         """What is compared with the texts."""
         return embeddings_RD
 
-    def classify(self, embeddings_RD: Tensor) -> Tensor:
-        """Logits (R, K) over the names and the background."""
-        return cosine_logits(self.class_embeddings(embeddings_RD), self.texts(), self.temperature)
+    def classify(self, embeddings_RD: Tensor, vocabulary: Vocabulary | None = None) -> Tensor:
+        """Logits (R, K) over the names, its own if none are given, and the background."""
+        return cosine_logits(self.class_embeddings(embeddings_RD), self.texts(vocabulary), self.temperature)
 
     # --- prediction
 

@@ -1,0 +1,28 @@
+"""The detectors that the settings of Detic choose from."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.choices import pick
+from clipself.detection.detectors.detic.c4 import C4Detector
+from clipself.detection.detectors.detic.on_clip import DeticOnClip
+from clipself.detection.detectors.detic.settings import DeticSettings
+from clipself.detection.vocabulary import Vocabulary
+
+HEADS: Final[Mapping[str, Callable[[DenseCLIP, DeticSettings, Vocabulary], Any]]] = {
+    "clip": DeticOnClip,
+    "c4": C4Detector,
+}
+"""`DeticSettings.heads` -> the detector."""
+
+
+def build_detic(clip: DenseCLIP, settings: DeticSettings, vocabulary: Vocabulary) -> Any:
+    """The detector that the settings name, with fresh heads.
+
+    Args:
+        clip: The backbone, or the text tower alone.
+        settings: Architecture and constants.
+        vocabulary: Names of training.
+    """
+    return pick(HEADS, settings.heads, what="heads")(clip, settings, vocabulary)
