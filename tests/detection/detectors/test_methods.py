@@ -25,7 +25,7 @@ from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.recipes import detect_recipe
 from clipself.detection.vocabulary import make_vocabulary
-from clipself.losses import info_nce
+from clipself.losses.info_nce import PairQueue, info_nce
 
 BOXES = [[[4, 6, 30, 40], [30, 10, 60, 30]], [[10, 10, 50, 50]]]
 LABELS = [[0, 1], [2]]
@@ -150,6 +150,30 @@ def test_info_nce_in_loops() -> None:
     assert info_nce(left[:0], right[:0], temperature=7.0) == 0
     with pytest.raises(ValueError, match="are not pairs"):
         info_nce(left, right[:2], temperature=7.0)
+
+
+def test_earlier_pairs_are_negatives_of_both_sides_but_not_of_their_own_image() -> None:
+    generator = torch.Generator().manual_seed(1)
+    left, right, old_left, old_right = (torch.randn(3, 6, generator=generator) for _ in range(4))
+    queue, groups, old_groups = PairQueue(4, 6), torch.tensor([0, 0, 1]), torch.tensor([1, 7, 8])
+    torch.testing.assert_close(
+        info_nce(left, right, temperature=7.0, groups_N=groups, queue=queue),
+        info_nce(left, right, temperature=7.0, groups_N=groups),
+    )  # an empty one changes nothing
+    queue.push(old_left, old_right, old_groups)
+    pairs = (("l", left), ("r", right), ("ol", old_left), ("or", old_right))
+    unit = {name: F.normalize(one, dim=1) for name, one in pairs}
+    total = torch.zeros(())
+    for row in range(3):
+        others = [other for other in range(3) if other == row or groups[other] != groups[row]]
+        earlier = [other for other in range(3) if old_groups[other] != groups[row]]
+        for mine, theirs, old in (("l", "r", "or"), ("r", "l", "ol")):
+            logits = 7.0 * torch.cat([unit[theirs][others], unit[old][earlier]]) @ unit[mine][row]
+            total = total + (torch.logsumexp(logits, 0) - 7.0 * unit[theirs][row] @ unit[mine][row]) / 2
+    torch.testing.assert_close(info_nce(left, right, temperature=7.0, groups_N=groups, queue=queue), total)
+    queue.push(left, right, groups)
+    assert queue.groups_Q.tolist() == [8, 0, 0, 1]  # the oldest have left
+    assert not queue.state_dict()
 
 
 def test_whole_image_as_a_crop_is_the_image() -> None:

@@ -15,8 +15,8 @@ from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.distributed import World
-from clipself.engine.step import Step
-from clipself.losses.info_nce import info_nce
+from clipself.engine.step import Step, seed_of
+from clipself.losses.info_nce import PairQueue, info_nce
 from clipself.ops.pooling import pool_boxes
 
 BAG_TEMPERATURE, REGION_TEMPERATURE, REGION_WEIGHT = 30.0, 50.0, 0.1
@@ -57,18 +57,29 @@ class Bags:
         return kept_RL
 
 
-def contrast(left_ND: Tensor, right_ND: Tensor, images_N: Tensor, *, temperature: float, world: World) -> Tensor:
+def contrast(
+    left_ND: Tensor,
+    right_ND: Tensor,
+    images_N: Tensor,
+    *,
+    temperature: float,
+    world: World,
+    queue: PairQueue | None = None,
+) -> Tensor:
     """Mean contrast of the pairs of all processes, of which this one answers for its part.
 
     Args:
         left_ND: Embeddings of this process.
         right_ND: Their partners.
-        images_N: Number of the image of each, different in all processes; pairs of one image are no negatives.
+        images_N: Number of the image of each, the same in all processes and steps; pairs of one image are no negatives.
         temperature: Factor of the cosine.
         world: This process among its peers.
+        queue: Earlier pairs; takes these in.
     """
-    left_ND, right_ND = world.gather(left_ND), world.gather(right_ND)
-    total = info_nce(left_ND, right_ND, temperature=temperature, groups_N=world.gather(images_N))
+    left_ND, right_ND, images_N = world.gather(left_ND), world.gather(right_ND), world.gather(images_N)
+    total = info_nce(left_ND, right_ND, temperature=temperature, groups_N=images_N, queue=queue)
+    if queue is not None and queue.training:
+        queue.push(left_ND, right_ND, images_N)
     return total / max(1, len(left_ND))
 
 
@@ -77,8 +88,9 @@ class BaronKD(TwoStage):
 
     A region's embedding is a few vectors in word-embedding space; the frozen text tower turns them into a class
     embedding. The words of a bag, one after another, are a sentence that should mean what CLIP sees in the crop around
-    the bag. Departures: bags are proposals of the moment with random neighbours, negatives are those of the batch and
-    not of a queue, single regions are contrasted with RoIAlign of CLIP's dense map, and the backbone is frozen.
+    the bag. Negatives are those of the batch and of a queue of earlier ones. Departures: bags are proposals of the
+    moment with random neighbours, single regions are contrasted with RoIAlign of CLIP's dense map, and the backbone is
+    frozen.
     """
 
     settings: BaronSettings
@@ -90,6 +102,9 @@ class BaronKD(TwoStage):
         super().__init__(clip, settings, vocabulary)
         self.teacher = CropTeacher(clip, settings.crops_by)
         self.encoder = WordEncoder(clip)
+        self.earlier_bags, self.earlier_regions = (
+            PairQueue(settings.queue, clip.embed_dim) if settings.queue else None for _ in range(2)
+        )
         self.place = nn.Linear(4, self._word_width)
         nn.init.zeros_(self.place.weight)
         nn.init.zeros_(self.place.bias)
@@ -124,14 +139,30 @@ class BaronKD(TwoStage):
         assert seen.features.dense is not None
         shares = seen.maps[0].new_tensor([width, height] * 2, dtype=torch.float32)
         regions_RD = pool_boxes(seen.features.dense.float(), [boxes / shares for boxes in bags.boxes])
-        images_N = torch.tensor(bags.images, device=student_ND.device) + step.world.rank * len(seen.batch.names)
+        numbers = [seed_of("image", bags.names[image]) for image in bags.images]
+        images_N = torch.tensor(numbers, dtype=torch.long, device=student_ND.device)
         images_R = images_N.repeat_interleave(torch.tensor(bags.sizes, device=student_ND.device))
         weight = self.settings.extra_weight * len(seen.batch.names)
         return {
-            "bags": weight * contrast(student_ND, teacher_ND, images_N, temperature=BAG_TEMPERATURE, world=step.world),
+            "bags": weight
+            * contrast(
+                student_ND,
+                teacher_ND,
+                images_N,
+                temperature=BAG_TEMPERATURE,
+                world=step.world,
+                queue=self.earlier_bags,
+            ),
             "single_regions": weight
             * REGION_WEIGHT
-            * contrast(singles_RD, regions_RD, images_R, temperature=REGION_TEMPERATURE, world=step.world),
+            * contrast(
+                singles_RD,
+                regions_RD,
+                images_R,
+                temperature=REGION_TEMPERATURE,
+                world=step.world,
+                queue=self.earlier_regions,
+            ),
         }
 
     def _longest_bag(self) -> int:

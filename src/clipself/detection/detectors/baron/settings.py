@@ -22,6 +22,8 @@ class BaronSettings(TwoStageSettings):
     given."""
     distill_regions: int = 3
     """Bags of an image."""
+    queue: int = 1024
+    """Earlier bags, and earlier single regions, that serve as negatives too; 0 for none."""
     words: int = 6
     """Pseudo words of a region."""
 
@@ -32,4 +34,4 @@ class BaronSettings(TwoStageSettings):
             ValueError: A setting is outside its range.
         """
         self.check_counts("distill_regions", "words")
-        self.check_not_negative("extra_weight")
+        self.check_not_negative("extra_weight", "queue")
