@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree, move
 from typing import Any
@@ -22,7 +23,18 @@ from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 from clipself.engine.run import train
 
-families = pytest.mark.parametrize("name", FAMILIES)
+families = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                bool(family.needs) and find_spec(family.needs) is None, reason=f"{family.needs} is not installed"
+            ),
+        )
+        for name, family in FAMILIES.items()
+    ],
+)
 
 
 @pytest.fixture(scope="module")

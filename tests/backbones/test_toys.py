@@ -18,7 +18,8 @@ from clipself.backbones.loading import load_clip
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.distillation.train import distill
-from clipself.panoptic.generators.own import build_mask_model, taps_of
+from clipself.panoptic.generators.features import taps_of
+from clipself.panoptic.generators.own import build_mask_model
 from clipself.panoptic.settings import OwnMasksSettings
 from clipself.segmentation.catseg.model import catseg_settings
 from clipself.segmentation.san.model import san_settings
@@ -106,7 +107,7 @@ def test_stages_of_four_strides_are_the_mask_decoders_pyramid() -> None:
     images = torch.randn(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
     taps = clip.taps(images, taps_of(settings, clip))
     assert [(tap.shape[1], 64 // tap.shape[2]) for tap in taps] == [(64, 4), (128, 8), (256, 16), (512, 32)]
-    assert model.find(images, taps)[0].shape == (1, 5, 16, 32)
+    assert model.find(images, taps).masks_BQYX.shape == (1, 5, 16, 32)
 
 
 @torch.no_grad()

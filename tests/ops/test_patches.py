@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipself.ops.patches import fit_longest, nearest_whole, require_whole
+from clipself.ops.patches import fit_longest, fit_shortest, nearest_whole, require_whole
 
 
 @pytest.mark.parametrize(("side", "expected"), [(3, 14), (20, 14), (22, 28), (28, 28), (0.4, 14)])
@@ -17,6 +17,18 @@ def test_fit_longest_keeps_the_aspect_to_half_a_patch(size: tuple[int, int]) -> 
         assert whole % 16 == 0
         assert abs(whole - max(16, side * 320 / max(size))) <= 8
     assert max(fitted) == 320
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [
+        pytest.param((480, 640), (1024, 1344), id="the-shortest-as-asked"),
+        pytest.param((640, 480), (1344, 1024), id="upright"),
+        pytest.param((100, 1000), (256, 2560), id="the-longest-is-bounded"),
+    ],
+)
+def test_fit_shortest(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    assert fit_shortest(size, shortest=1024, longest=2560, patch=64) == fitted
 
 
 def test_require_whole_names_the_setting_and_the_side() -> None:

@@ -20,7 +20,8 @@ from clipself.metrics.panoptic_quality import PanopticQuality
 from clipself.ops.run_lengths import encode_mask
 from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.evaluate import evaluate_panoptic
-from clipself.panoptic.generators.own import build_mask_model, load_own_masks, taps_of
+from clipself.panoptic.generators.features import taps_of
+from clipself.panoptic.generators.own import build_mask_model, load_own_masks
 from clipself.panoptic.predict import predict_panoptic
 from clipself.panoptic.recipes import PANOPTIC_RECIPES, panoptic_recipe
 from clipself.panoptic.settings import OwnMasksSettings, Rules
@@ -69,9 +70,9 @@ def test_only_the_decoders_learn_and_all_of_them(place: Path) -> None:
     text = embed_names(clip, NAMES, templates="simple", wording="short")
     found = model(images, clip.taps(images, (1,), readout="qk"), text, all_layers=True)
     assert len(found) == 4
-    assert found[-1].logits_BQK.shape == (1, 4, 4)
+    assert found[-1].classes_BQC.shape == (1, 4, 4)
     targets = MaskTargets(labels_N=torch.tensor([1]), masks_NHW=torch.ones(1, 8, 8))
-    MaskClassificationLoss(num_points=16)(found, [targets]).backward()  # type: ignore[no-untyped-call]
+    MaskClassificationLoss(num_points=16)([one.predictions for one in found], [targets]).backward()  # type: ignore[no-untyped-call]
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     with pytest.raises(ValueError, match=r"taps=\(3,\) must ascend within 0\.\.2"):
         taps_of(OwnMasksSettings(taps=(3,)), clip)

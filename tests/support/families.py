@@ -1,13 +1,16 @@
 """Every training at toy size, a row each: `tests/test_families.py` tests on all of them what they all promise."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
+from tests.support.diffusion import write_tiny_diffusion
 from tests.support.tiny import tiny_openai_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 from torch import Tensor
@@ -24,6 +27,7 @@ COMMON: Final[Mapping[str, Any]] = {
     "eps": 1e-3,  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
 }  # fmt: skip
 INSTANCES: Final = "scenes/annotations/instances_{}.json"
+CAPTIONS: Final = "scenes/annotations/captions_train.json"
 PANOPTIC: Final = "scenes/annotations/panoptic_{}.json"
 
 
@@ -43,6 +47,7 @@ class Family:
         recipe: None takes the first.
         whole_batches: Whether images of a micro-batch learn from one another, as under batch norm: then accumulated
             micro-batches are not one batch.
+        needs: Module of an optional library that it stands on.
     """
 
     module: str
@@ -55,6 +60,7 @@ class Family:
     read: Callable[[Path, Path], Tensor]
     recipe: str | None = None
     whole_batches: bool = False
+    needs: str = ""
 
     def train(self, out: Path | str, **changes: Any) -> TrainResult:
         """Trains in the present folder."""
@@ -76,6 +82,15 @@ def write_place(folder: Path) -> Path:
     """Scenes and a tiny CLIP of four blocks, in a folder where all families train."""
     write_scenes(folder / "scenes", train=8, val=2, size=(64, 64))
     save_clip(tiny_openai_clip(layers=4), folder / "clip")
+    if find_spec("diffusers") is not None:
+        write_tiny_diffusion(folder / "clip" / "diffusion")  # what moves with the CLIP moves with it
+    held = json.loads((folder / INSTANCES.format("train")).read_text())
+    names = {row["id"]: row["name"] for row in held["categories"]}
+    rows = [
+        {"id": row["id"], "image_id": row["image_id"], "caption": f"A {names[row['category_id']]} on the grass."}
+        for row in held["annotations"]
+    ]
+    (folder / CAPTIONS).write_text(json.dumps({"images": held["images"], "annotations": rows}))
     return folder
 
 
@@ -123,6 +138,27 @@ _SEGMENT: Final[Mapping[str, Any]] = {
     "required": {"annotations": PANOPTIC.format("train"), "images": "scenes/train"},
     "weights": ("segmenter.safetensors",), "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_segmenter,
 }  # fmt: skip
+
+
+def _masks(
+    *,
+    recipe: str | None = None,
+    needs: str = "",
+    whole_batches: bool = False,
+    required: Mapping[str, str] | None = None,
+    **generator: Any,
+) -> Family:
+    sizes = {
+        "image_size": 64, "channels": 32, "pixel_hidden": 32, "layers": 2, "hidden": 32, "queries": 6, "heads": 2,
+    }  # fmt: skip
+    return Family(
+        module="clipself.panoptic.train", function="train_panoptic", command="panoptic train",
+        required={"annotations": PANOPTIC.format("train"), "images": "scenes/train", **(required or {})},
+        options={"generator": {**sizes, **generator}, "loss": {"num_points": 64}},
+        weights=("mask_model.safetensors",), labels=(PANOPTIC.format("val"), "scenes/val"), read=_read_masks,
+        recipe=recipe, whole_batches=whole_batches, needs=needs,
+    )  # fmt: skip
+
 
 DETECTORS["toy-detr"] = DetectorType(settings=ToyDetrSettings, build=ToyDetr)  # a detector is one file and this line
 
@@ -197,17 +233,13 @@ FAMILIES: Final[Mapping[str, Family]] = {
             "side_width": 40, "queries": 6, "num_points": 64, "learn_positions": True,
         }},
     ),
-    "panoptic": Family(
-        module="clipself.panoptic.train", function="train_panoptic", command="panoptic train",
-        required={"annotations": PANOPTIC.format("train"), "images": "scenes/train"},
-        options={
-            "generator": {
-                "image_size": 64, "channels": 32, "pixel_hidden": 32, "layers": 2, "hidden": 32, "queries": 6,
-                "heads": 2,
-            },
-            "loss": {"num_points": 64},
-        },
-        weights=("mask_model.safetensors",), labels=(PANOPTIC.format("val"), "scenes/val"), read=_read_masks,
+    "panoptic": _masks(),
+    "odise": _masks(
+        recipe="small-odise", needs="diffusers", features="diffusion:clip/diffusion",
+        diffusion={"projection": 128, "crop": 128}, image_size=128,
+    ),
+    "odise-captions": _masks(
+        recipe="small-odise-caption", whole_batches=True, required={"captions": CAPTIONS},
     ),
     "fvit": _detector("fvit", **_TWO_STAGE),
     "fvit-batch-norm": _detector("fvit", **{**_TWO_STAGE, "norm": "batch"}, whole_batches=True),

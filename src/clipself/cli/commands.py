@@ -147,11 +147,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
         about="Class-free boxes of a folder of images by a trained detector's proposal network.",
     ),
     "panoptic train": Command(
-        does="train a mask generator of our own on a frozen CLIP",
+        does="train a mask generator of our own on frozen features",
         settings="panoptic.config:PanopticTrainConfig",
         recipes="panoptic.recipes:PANOPTIC_RECIPES",
         run="panoptic.train:train_panoptic",
-        about="Trains a mask generator of our own, FC-CLIP's decoders on a frozen CLIP.",
+        about="Trains a mask generator of our own, FC-CLIP's or ODISE's decoders on frozen features.",
     ),
     "panoptic evaluate": Command(
         does="PQ, mask AP and mIoU of any masks, judged by CLIP, by the generator, or both",
@@ -165,7 +165,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         about="Segments pictures by names given here; writes panoptic PNGs, JSON and drawings.",
     ),
     "panoptic import": Command(
-        does="write a released FC-CLIP checkpoint as a folder of masks",
+        does="write a released FC-CLIP or ODISE checkpoint as a folder of masks",
         settings="cli.options:MasksImportOptions",
         run="cli.jobs:import_masks",
     ),

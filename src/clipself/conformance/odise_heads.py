@@ -52,14 +52,13 @@ def _predicted(
 ) -> dict[str, Tensor]:
     """What the manifest may store of one state of the queries."""
     found = heads.predictor.predict(state, features.mask_features)
-    scores = heads.score(found, text)
+    scored = heads.score(found, text)
     return {
         masks: found.masks_BQYX,
         f"{prefix}mask_embed": found.embeddings_BQD,
         f"{prefix}mask_pooled": heads.predictor.post_mask_embed.pool(state, features.mask_features),
-        f"{prefix}pred_logits": scores,
-        f"{prefix}pred_open_logits": scores,
-        f"{prefix}logits": scores,
+        f"{prefix}pred_logits": scored.classes_BQC if found.objects_BQ2 is None else scored.names_BQK,
+        f"{prefix}pred_open_logits": scored.names_BQK,
         f"{prefix}decoder_logits": stand_in_logits(found, classes=len(text.counts)),
     }
 

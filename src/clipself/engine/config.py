@@ -277,6 +277,8 @@ def located(config: RunConfig) -> dict[str, Any]:
             values[field.name] = str(Path(value).absolute())
         elif field.name in ("base", "novel", "image_label_names") and value is not None:
             values[field.name] = [str(Path(one).absolute()) if Path(one).is_file() else one for one in value]
+        elif hasattr(value, "located"):  # nested settings that name a folder within a text
+            values[field.name] = value.located().to_json()
     return values
 
 
@@ -287,8 +289,11 @@ def shareable(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if is_dataclass(value) and hasattr(value, "to_json"):
             values[field.name] = shareable(value)
-        elif isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
-            values[field.name] = Path(value).name
+        elif isinstance(value, Path):
+            values[field.name] = value.name
+        elif isinstance(value, str) and Path(value.rpartition(":")[2]).is_absolute():  # "/a/b", "diffusion:/a/b"
+            kind, colon, path = value.rpartition(":")
+            values[field.name] = f"{kind}{colon}{Path(path).name}"
     return values
 
 

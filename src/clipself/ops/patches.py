@@ -18,6 +18,19 @@ def fit_longest(size: tuple[int, int], *, longest: int, patch: int) -> tuple[int
     return nearest_whole(size[0] * scale, patch), nearest_whole(size[1] * scale, patch)
 
 
+def fit_shortest(size: tuple[int, int], *, shortest: int, longest: int, patch: int) -> tuple[int, int]:
+    """Height and width in whole patches whose shortest side is as asked for, unless the longest passes its bound.
+
+    Args:
+        size: Height and width of the picture.
+        shortest: Shortest side wanted, in pixels.
+        longest: Bound of the longest side, in pixels, kept up to half a patch.
+        patch: Side of a patch, in pixels.
+    """
+    scale = min(shortest / min(size), longest / max(size))
+    return nearest_whole(size[0] * scale, patch), nearest_whole(size[1] * scale, patch)
+
+
 def require_whole(side: int, patch: int, *, what: str, unit: str = "") -> None:
     """Refuses a side that cuts a patch.
 

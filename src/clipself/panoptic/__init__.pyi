@@ -20,6 +20,7 @@ from .recipes import panoptic_recipe as panoptic_recipe
 from .segmenter import PanopticSegmenter as PanopticSegmenter
 from .settings import JudgeSettings as JudgeSettings
 from .settings import MaskLossSettings as MaskLossSettings
+from .settings import OdiseSettings as OdiseSettings
 from .settings import OwnMasksSettings as OwnMasksSettings
 from .settings import Rules as Rules
 from .to_maps import Instances as Instances
@@ -38,6 +39,7 @@ __all__ = [
     "MaskLossSettings",
     "MaskSet",
     "Mixture",
+    "OdiseSettings",
     "OwnMasks",
     "OwnMasksSettings",
     "PanopticEvaluateConfig",

@@ -7,10 +7,11 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from clipself.engine.config import RunConfig, Settings
+from clipself.panoptic.generators.learned import make_settings
 from clipself.panoptic.settings import (
     JudgeSettings,
+    MaskGeneratorSettings,
     MaskLossSettings,
-    OwnMasksSettings,
     Rules,
     Scores,
     check_sources,
@@ -22,7 +23,7 @@ __getattr__ = old_names(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PanopticTrainConfig(RunConfig):
-    """Trains a mask generator of our own: FC-CLIP's decoders on a frozen CLIP."""
+    """Trains a mask generator of our own: FC-CLIP's or ODISE's decoders on frozen features."""
 
     annotations: Path
     """COCO or ADE20K panoptic JSON, its PNGs in the folder beside it."""
@@ -32,8 +33,10 @@ class PanopticTrainConfig(RunConfig):
     """Folder of the PNGs where it is elsewhere."""
     novel: tuple[str, ...] | None = None
     """Classes that stay unseen (words, text files, or packaged vocabularies): pictures that hold one are left out."""
-    generator: OwnMasksSettings = field(default_factory=OwnMasksSettings)
-    """Shape of what is trained."""
+    captions: Path | None = None
+    """COCO captions JSON of these pictures, for a generator that learns classes from captions."""
+    generator: MaskGeneratorSettings = field(default_factory=make_settings)
+    """Which generator is trained, and its shape."""
     loss: MaskLossSettings = field(default_factory=MaskLossSettings)
     """What it is trained by."""
     jitter: tuple[float, float] = (0.8, 1.5)
@@ -56,6 +59,11 @@ class PanopticTrainConfig(RunConfig):
             raise ValueError(f"jitter={self.jitter} must be two scales above 0, the smaller one first")
         if self.evaluate_every and self.evaluate_images is None:
             raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
+        if (self.captions is not None) != (getattr(self.generator, "supervision", "label") == "caption"):
+            raise ValueError(
+                f"captions={self.captions}: a generator with supervision='caption' (method odise) learns from a COCO "
+                "captions file, and no other does"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +76,8 @@ class PanopticConfig(Settings):
     masks: Path | None = None
     """Masks made elsewhere, in its place: a panoptic JSON, a list of run lengths, or a folder of such lists."""
     scores: tuple[Scores, ...] = ("clip",)
-    """Class scores: "clip" alone, "generator" alone, "both" (FC-CLIP's shares) or "both-odise"."""
+    """Class scores: "clip" alone, "generator" alone, "both" (FC-CLIP's shares), "both-odise" or "both-odise-caption"
+    (those of ODISE's two models)."""
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     """How the CLIP judges masks."""
     rules: Rules = field(default_factory=Rules)

@@ -43,6 +43,7 @@ MIXTURES: Final[Mapping[str, Mixture]] = {
     "generator": Mixture(alpha=0.0, beta=0.0),
     "both": Mixture(alpha=0.4, beta=0.8),
     "both-odise": Mixture(alpha=0.3, beta=0.7),
+    "both-odise-caption": Mixture(alpha=0.35, beta=0.65),
 }
 """Rows of the papers' tables: the CLIP alone, the generator alone, both as FC-CLIP or as ODISE weighs them."""
 

@@ -12,7 +12,10 @@ from clipself.metrics.panoptic_quality import PanopticScores
 
 SHOWN = 8
 """Names of classes without a segment that the table spells out."""
-ROW_TITLES = {"clip": "CLIP only", "generator": "generator only", "both": "both", "both-odise": "both (ODISE)"}
+ROW_TITLES = {
+    "clip": "CLIP only", "generator": "generator only", "both": "both", "both-odise": "both (ODISE)",
+    "both-odise-caption": "both (ODISE, captions)",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Trains a mask generator: FC-CLIP's decoders on a frozen CLIP."""
+"""Trains a mask generator: FC-CLIP's or ODISE's decoders on frozen features."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from clipself.backbones.loading import load_clip
-from clipself.backbones.text import embed_names
 from clipself.data.mask_batches import MaskBatch, MaskDataset, collate_masks
 from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess
@@ -18,20 +17,13 @@ from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
 from clipself.engine.step import Step
-from clipself.engine.task import Task, digest_of
-from clipself.losses.mask_classification import MaskClassificationLoss, MaskPredictions, TermWeights
+from clipself.engine.task import Task
 from clipself.ops.patches import require_whole
 from clipself.panoptic.config import PanopticTrainConfig
-from clipself.panoptic.generators.own import (
-    MASK_MODEL,
-    MaskModel,
-    OwnMasks,
-    build_mask_model,
-    open_features,
-    save_own_masks,
-)
+from clipself.panoptic.generators.features import open_features
+from clipself.panoptic.generators.own import MASK_MODEL, MaskModel, OwnMasks, build_mask_model, save_own_masks
 from clipself.panoptic.recipes import PANOPTIC_RECIPES
-from clipself.panoptic.settings import MaskLossSettings
+from clipself.panoptic.supervision import SUPERVISIONS, names_below
 from clipself.renamed import old_names
 from clipself.text.names import listed
 
@@ -65,7 +57,7 @@ def train_panoptic(
 
 
 class PanopticTask(Task[MaskBatch]):
-    """The CLIP is frozen, its taps feed the decoders, every layer's masks are matched and scored."""
+    """Frozen features feed the decoders, every layer's masks are matched and scored."""
 
     writes = (MASK_MODEL.weights, MASK_MODEL.card)
     model: MaskModel
@@ -78,9 +70,9 @@ class PanopticTask(Task[MaskBatch]):
         self.features = open_features(config.generator, clip)
         _check_size(config.generator.image_size, self.features.step)
         torch.manual_seed(config.seed)  # whatever loading the CLIP has drawn
-        self.model = build_mask_model(config.generator, clip, features=self.features).to(world.device)
-        self.text = embed_names(clip, self.images.class_names, templates=config.generator.templates, wording="short")
-        self.loss = make_loss(config.loss)
+        self.model = build_mask_model(config.generator, clip, features=self.features, start=True).to(world.device)
+        supervision = SUPERVISIONS[getattr(config.generator, "supervision", "label")]
+        self.supervision = supervision(config, clip, self.images)
 
     def data(self) -> TrainingData:
         """Pictures with their segments."""
@@ -92,25 +84,22 @@ class PanopticTask(Task[MaskBatch]):
             flip=self.config.flip,
             seed=self.config.seed,
         )
-        names = [self._name(str(path)) for path in self.images.paths]
+        names = list(map(names_below(self.config.images), map(str, self.images.paths)))
         return TrainingData(dataset=dataset, collate=collate_masks, names=names)
 
     def counts(self, batch: MaskBatch) -> Mapping[str, Tensor | float]:
-        """Labelled masks, and the weight of all predictions in the class term."""
-        return self.loss.counts(batch.targets, queries=self.config.generator.queries)
+        """What the supervision averages over."""
+        return self.supervision.counts(batch)
 
     def losses(self, model: nn.Module, batch: MaskBatch, step: Step) -> dict[str, Tensor]:
-        """Class, mask and dice over all layers; each picture draws points of its own."""
+        """Terms of all layers on what the frozen features say."""
         with torch.no_grad():
             read = self.features.read(batch.images_B3HW)
-        predictions: list[MaskPredictions] = model(batch.images_B3HW, read, self.text, all_layers=True)
-        generators = [step.generator("points", self._name(name)) for name in batch.names]
-        with torch.autocast(batch.images_B3HW.device.type, enabled=False):
-            return self.loss.shares(predictions, batch.targets, generators=generators, totals=step.totals)
+        return self.supervision.losses(model, batch, read, step)
 
     def identity(self) -> dict[str, Any]:
-        """The image tower that is read, and the classes."""
-        return {"weights of the CLIP": self.clip.weights_hash("image"), "classes": digest_of(self.images.class_names)}
+        """The image tower that is read, and what names the masks."""
+        return {"weights of the CLIP": self.clip.weights_hash("image"), **self.supervision.identity()}
 
     def describe(self, images: int, steps: int) -> str:
         """One line that says what will train on what."""
@@ -156,21 +145,11 @@ class PanopticTask(Task[MaskBatch]):
             "--annotations FILE --images FOLDER",
         )
 
-    def _name(self, file: str) -> str:
-        """A picture's name below its folder: chance and identity hold wherever the folder lies."""
-        return Path(file).relative_to(self.config.images).as_posix()
-
 
 def open_training(config: PanopticTrainConfig) -> PanopticFile:
     """The labelled pictures, without those that hold a class to be kept unseen."""
     novel = listed(config.novel) or ()
     return PanopticFile(config.annotations, config.images, segments=config.segments, without=novel)
-
-
-def make_loss(settings: MaskLossSettings) -> MaskClassificationLoss:
-    """The loss of the settings."""
-    weights = TermWeights(classes=settings.class_weight, mask=settings.mask_weight, dice=settings.dice_weight)
-    return MaskClassificationLoss(weights=weights, no_object=settings.no_object, num_points=settings.num_points)
 
 
 def _check_size(side: int, step: int) -> None:

@@ -11,6 +11,7 @@ from clipself.files import read_text
 HERE: Final = Path(__file__).parent / "prompts"
 
 TEMPLATES: Final[Mapping[str, Path | str]] = {
+    "name": HERE / "name.txt",
     "simple": HERE / "simple.txt",
     "detection": HERE / "detection.txt",
     "vild": HERE / "vild.txt",
@@ -20,7 +21,8 @@ TEMPLATES: Final[Mapping[str, Path | str]] = {
 """Sets of sentences by name -> their file, or what open_clip calls them: CLIP's 80, and the 7 that do best together.
 
 "detection" is the ViLD-style set of 63 that the published CLIPSelf evaluation uses; "{article}" becomes "a" or "an".
-"vild" is the set of 14 that FC-CLIP uses, which takes names as they are.
+"vild" is the set of 14 that FC-CLIP uses, which takes names as they are; "name" is the name alone, which ODISE's heads
+compare with.
 """
 
 

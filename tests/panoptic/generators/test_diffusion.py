@@ -68,7 +68,7 @@ def test_gradients_reach_the_prompt_and_nothing_that_is_frozen(diffusion: Latent
     prompt = EMPTY.expand(2, -1, -1).clone().requires_grad_()
     found = diffusion.read(images(), prompt_BLC=prompt)
     assert [one.requires_grad for one in found] == [False, False, True, True, True, True, False, False]
-    found[3].sum().backward()
+    found[3].sum().backward()  # type: ignore[no-untyped-call]
     assert prompt.grad is not None
     assert float(prompt.grad.abs().sum()) > 0
     assert all(parameter.grad is None for parameter in diffusion.unet.parameters())

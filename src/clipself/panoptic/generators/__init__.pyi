@@ -1,10 +1,11 @@
 from .diffusion import LatentDiffusion as LatentDiffusion
 from .diffusion import load_diffusion as load_diffusion
 from .fcclip import FcClipHeads as FcClipHeads
+from .features import FEATURES as FEATURES
 from .files import FileMasks as FileMasks
+from .learned import LEARNED as LEARNED
 from .mask_set import MaskGenerator as MaskGenerator
 from .mask_set import MaskSet as MaskSet
-from .own import FEATURES as FEATURES
 from .own import OwnMasks as OwnMasks
 from .own import build_mask_model as build_mask_model
 from .own import load_own_masks as load_own_masks
@@ -17,6 +18,7 @@ from .transformers import load_transformers_masks as load_transformers_masks
 __all__ = [
     "FEATURES",
     "GENERATORS",
+    "LEARNED",
     "FcClipHeads",
     "FileMasks",
     "LatentDiffusion",

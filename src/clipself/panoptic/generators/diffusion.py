@@ -109,8 +109,9 @@ class LatentDiffusion:
 
     def noisy(self, latent_BCyx: Tensor) -> Tensor:
         """The latents at step 0 of the schedule, all with the same noise."""
-        side = latent_BCyx.shape[-1]
-        return (1 - FIRST_BETA) ** 0.5 * latent_BCyx + FIRST_BETA**0.5 * self.noise(side).to(latent_BCyx)
+        noise = self.noise(latent_BCyx.shape[-1]).to(latent_BCyx)
+        noisy: Tensor = (1 - FIRST_BETA) ** 0.5 * latent_BCyx + FIRST_BETA**0.5 * noise
+        return noisy
 
     def noise(self, side: int) -> Tensor:
         """The one noise (1, C, side, side); drawn on the CPU, so that it is the same wherever the model is."""

@@ -11,6 +11,8 @@ from clipself.layers.masked_decoder import MLP, MaskedDecoder, QueryState
 from clipself.layers.pixel_decoder import PixelDecoder
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.pooling import pool_mask_logits
+from clipself.panoptic.generators.mask_heads import FoundMasks, ScoredMasks, scored_with_void
+from clipself.panoptic.settings import OwnMasksSettings
 from clipself.panoptic.text import class_logits
 from clipself.structures import TextRows
 
@@ -112,27 +114,38 @@ class FcClipHeads(nn.Module):
         Returns:
             Predictions; the last one is the result. Without `all_layers` it is the only one.
         """
+        return [self.score(found, text).predictions for found in self.look(pyramid, all_layers=all_layers)]
+
+    def look(self, pyramid: Sequence[Tensor], *, all_layers: bool = False) -> list[FoundMasks]:
+        """See `MaskHeads`."""
         features = self.pixel_decoder(pyramid)
         states = self.predictor.decode(features)
         return [
-            MaskPredictions(
-                logits_BQK=self.score(self.predictor.embed(state, features.mask_features), text),
-                masks_BQYX=state.masks_BQYX,
-            )
+            FoundMasks(masks_BQYX=state.masks_BQYX, embeddings_BQD=self.predictor.embed(state, features.mask_features))
             for state in (states if all_layers else states[-1:])
         ]
 
-    def find(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The final masks (B, Q, Y, X) and their embeddings (B, Q, D), which `score` compares with any names."""
-        features = self.pixel_decoder(pyramid)
-        state = self.predictor.decode(features)[-1]
-        return state.masks_BQYX, self.predictor.embed(state, features.mask_features)
-
-    def score(self, embeddings_BQD: Tensor, text: TextRows) -> Tensor:
-        """Logits (B, Q, K + 1) of masks, "no object" last."""
-        return class_logits(
-            embeddings_BQD,
+    def score(self, found: FoundMasks, text: TextRows) -> ScoredMasks:
+        """See `MaskHeads`; "no object" has an embedding of its own."""
+        logits = class_logits(
+            found.embeddings_BQD,
             text,
             scale=self.predictor.logit_scale.exp().clamp(max=LARGEST_SCALE),
             void_1D=F.normalize(self.void_embedding.weight, dim=-1),
         )
+        return scored_with_void(found, logits)
+
+
+def new_fcclip_heads(settings: OwnMasksSettings, *, in_channels: Sequence[int], text_dim: int) -> FcClipHeads:
+    """New heads of the settings' sizes."""
+    return FcClipHeads(
+        in_channels=in_channels,
+        embed_dim=text_dim,
+        channels=settings.channels,
+        pixel_layers=settings.pixel_layers,
+        pixel_hidden=settings.pixel_hidden,
+        layers=settings.layers,
+        hidden=settings.hidden,
+        queries=settings.queries,
+        heads=settings.heads,
+    )

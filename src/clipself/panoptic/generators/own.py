@@ -1,9 +1,10 @@
-"""Our own mask generator: FC-CLIP's decoders on a frozen CLIP, whose taps are rescaled to a pyramid."""
+"""Our own mask generators: a pyramid of frozen features, and the decoders and heads of a published system on it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 from PIL import Image
@@ -13,14 +14,12 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.backbones.text import embed_names
 from clipself.choices import pick
-from clipself.layers.pyramid import picture_pyramid_of
-from clipself.losses.mask_classification import MaskPredictions
-from clipself.ops.patches import fit_longest
-from clipself.panoptic.generators.diffusion import load_diffusion
-from clipself.panoptic.generators.fcclip import FcClipHeads
+from clipself.ops.patches import fit_longest, fit_shortest
+from clipself.panoptic.generators.features import Features, open_features
+from clipself.panoptic.generators.learned import LEARNED
+from clipself.panoptic.generators.mask_heads import FoundMasks, MaskHeads, ScoredMasks
 from clipself.panoptic.generators.mask_set import MaskSet
-from clipself.panoptic.generators.odise.backbone import DiffusionFeatures
-from clipself.panoptic.settings import OwnMasksSettings
+from clipself.panoptic.settings import MaskGeneratorSettings
 from clipself.structures import TextRows
 from clipself.text.templates import load_templates
 
@@ -37,100 +36,36 @@ MASK_MODEL: Final = HeadKind(
         "trained_names": "names",
     },
 )
-STEP: Final = 2
-"""Sides of the input are multiples of this many patches, so that the coarsest level is half a grid."""
-
-
-class Features(Protocol):
-    """What the decoders stand on: frozen, and outside of what is saved."""
-
-    @property
-    def step(self) -> int:
-        """Sides of the input are multiples of this, in pixels."""
-
-    def read(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Normalised images -> what a pyramid is made of."""
-
-    def new_pyramid(self, channels: int) -> nn.Module:
-        """The part that learns to make one, with its `widths`; called with what was read and the images."""
-
-
-class ClipFeatures:
-    """Taps of the CLIP.
-
-    Args:
-        clip: Frozen.
-        taps: Blocks or stages that are read.
-    """
-
-    def __init__(self, clip: DenseCLIP, taps: Sequence[int]) -> None:
-        self.clip, self.taps, self.step = clip, tuple(taps), STEP * clip.patch_size
-
-    def read(self, images_B3HW: Tensor) -> list[Tensor]:
-        """Maps (B, C, Y, X) of the taps."""
-        return list(self.clip.taps(images_B3HW, self.taps, readout="qk"))
-
-    def new_pyramid(self, channels: int) -> nn.Module:
-        """Stages as they are, or taps of one stride rescaled."""
-        stages = [self.clip.trunk.stages[index] for index in self.taps]
-        return picture_pyramid_of([(stage.width, stage.stride) for stage in stages], channels=channels)
-
-
-def _open_diffusion(name: str, clip: DenseCLIP) -> DiffusionFeatures:
-    return DiffusionFeatures(load_diffusion(name, device=clip.device), clip)
-
-
-FEATURES: Final[Mapping[str, Callable[[str, DenseCLIP], Features]]] = {"diffusion": _open_diffusion}
-"""Kind of features beside "clip" -> how "KIND:NAME" is opened."""
-
-
-def open_features(settings: OwnMasksSettings, clip: DenseCLIP) -> Features:
-    """What the settings name.
-
-    Raises:
-        ValueError: There is no such kind, or the taps do not fit the CLIP.
-        ImportError: An optional package is missing.
-    """
-    kind, _, name = settings.features.partition(":")
-    if kind == "clip" and not name:
-        return ClipFeatures(clip, taps_of(settings, clip))
-    return pick(FEATURES, kind, what="kind of features")(name, clip)
 
 
 class MaskModel(nn.Module):
-    """Pyramid and heads: everything that learns. The CLIP stays outside, frozen.
+    """Pyramid and heads: everything that learns. What they stand on stays outside, frozen.
 
     Args:
-        config: Shape.
+        config: Which heads, and their shape.
         pyramid: Of what the decoders stand on.
-        embed_dim: Width of the CLIP's joint space.
+        text_dim: Width of the CLIP's joint space.
     """
 
-    def __init__(self, config: OwnMasksSettings, *, pyramid: Any, embed_dim: int) -> None:
+    def __init__(self, config: MaskGeneratorSettings, *, pyramid: Any, text_dim: int) -> None:
         super().__init__()
         self.pyramid = pyramid
-        self.heads = FcClipHeads(
-            in_channels=self.pyramid.widths,
-            embed_dim=embed_dim,
-            channels=config.channels,
-            pixel_layers=config.pixel_layers,
-            pixel_hidden=config.pixel_hidden,
-            layers=config.layers,
-            hidden=config.hidden,
-            queries=config.queries,
-            heads=config.heads,
-        )
+        row = pick(LEARNED, config.method, what="mask generator that learns")
+        self.heads: Any = row.heads(config, in_channels=self.pyramid.widths, text_dim=text_dim)
 
     def forward(
         self, images_B3HW: Tensor, taps: Sequence[Tensor], text: TextRows, *, all_layers: bool = False
-    ) -> list[MaskPredictions]:
-        """Normalised images, their frozen taps and the names -> predictions, the last one the result."""
-        predictions: list[MaskPredictions] = self.heads(self.pyramid(taps, images_B3HW), text, all_layers=all_layers)
-        return predictions
+    ) -> list[ScoredMasks]:
+        """Normalised images, their frozen taps and the names -> scored masks, the last set the result."""
+        heads: MaskHeads = self.heads
+        return [
+            heads.score(found, text) for found in heads.look(self.pyramid(taps, images_B3HW), all_layers=all_layers)
+        ]
 
-    def find(self, images_B3HW: Tensor, taps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Normalised images and their frozen taps -> masks (B, Q, Y, X) and their embeddings (B, Q, D)."""
-        return self.heads.find(self.pyramid(taps, images_B3HW))
+    def find(self, images_B3HW: Tensor, taps: Sequence[Tensor]) -> FoundMasks:
+        """Normalised images and their frozen taps -> masks, which `heads.score` compares with any names."""
+        heads: MaskHeads = self.heads
+        return heads.look(self.pyramid(taps, images_B3HW))[-1]
 
 
 class OwnMasks:
@@ -148,7 +83,7 @@ class OwnMasks:
         self,
         model: MaskModel,
         clip: DenseCLIP,
-        config: OwnMasksSettings,
+        config: MaskGeneratorSettings,
         *,
         trained_names: Sequence[str],
         features: Features | None = None,
@@ -162,21 +97,23 @@ class OwnMasks:
     def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
         """Predicts masks with class scores of any names."""
         image = self.clip.preprocess(picture, size=self.fit(picture))[None]
-        masks_1QYX, embeddings_1QD = self.model.find(image, self.features.read(image))
-        return self._score(masks_1QYX[0], embeddings_1QD, names)
+        return self._score(self.model.find(image, self.features.read(image)), names)
 
     @torch.no_grad()
-    def _score(self, masks_QYX: Tensor, embeddings_1QD: Tensor, names: Sequence[str]) -> MaskSet:
-        rescore = partial(self._score, masks_QYX, embeddings_1QD)
+    def _score(self, found: FoundMasks, names: Sequence[str]) -> MaskSet:
+        masks_QYX, rescore = found.masks_BQYX[0], partial(self._score, found)
         if not names:  # a picture may be looked at before it is asked anything
             return MaskSet(masks_QYX=masks_QYX, void_Q=masks_QYX.new_zeros(len(masks_QYX)), rescore=rescore)
-        logits_QK = self.model.heads.score(embeddings_1QD, self._rows(names))[0].float()
-        void_Q = logits_QK.softmax(-1)[:, -1]
-        return MaskSet(masks_QYX=masks_QYX, logits_QK=logits_QK[:, :-1], void_Q=void_Q, rescore=rescore)
+        scored: ScoredMasks = self.model.heads.score(found, self._rows(names))
+        return MaskSet(
+            masks_QYX=masks_QYX, logits_QK=scored.names_BQK[0].float(), void_Q=scored.void_BQ[0], rescore=rescore
+        )
 
     def fit(self, picture: Image.Image) -> tuple[int, int]:
-        """Height and width at which a picture goes in: no padding, the aspect kept up to two patches."""
-        size = (picture.height, picture.width)
+        """Height and width at which a picture goes in: no padding, the aspect kept up to one step of the features."""
+        size, config = (picture.height, picture.width), self.config
+        if config.shortest is not None:
+            return fit_shortest(size, shortest=config.shortest, longest=config.longest, patch=self.features.step)
         return fit_longest(size, longest=self.config.image_size, patch=self.features.step)
 
     def _rows(self, names: Sequence[str]) -> TextRows:
@@ -187,31 +124,29 @@ class OwnMasks:
         return self._text[1]
 
 
-def taps_of(config: OwnMasksSettings, clip: DenseCLIP) -> tuple[int, ...]:
-    """The blocks that are read; of a pyramid all stages.
+def build_mask_model(
+    config: MaskGeneratorSettings, clip: DenseCLIP, *, features: Features | None = None, start: bool = False
+) -> MaskModel:
+    """A new model for a CLIP and what the decoders stand on.
 
-    Raises:
-        ValueError: They do not ascend within the trunk.
+    Args:
+        config: Which generator, and its shape.
+        clip: Whose text names its masks.
+        features: What the decoders stand on; opened by the settings if not given.
+        start: Whether it will be trained, so that its heads take from the CLIP what they begin with.
     """
-    depth = len(clip.trunk.stages)
-    if clip.trunk.is_pyramid:
-        return tuple(range(depth))
-    taps = config.taps if config.taps is not None else tuple(sorted({depth // 2, max(0, depth - 2)}))
-    if list(taps) != sorted(set(taps)) or not taps or not 0 <= taps[0] <= taps[-1] < depth:
-        raise ValueError(f"taps={taps} must ascend within 0..{depth - 1}, the blocks of {clip.name}")
-    return taps
-
-
-def build_mask_model(config: OwnMasksSettings, clip: DenseCLIP, *, features: Features | None = None) -> MaskModel:
-    """A new model for a CLIP and what the decoders stand on, which the settings name if it is not given."""
     features = features or open_features(config, clip)
-    return MaskModel(config, pyramid=features.new_pyramid(config.channels), embed_dim=clip.embed_dim)
+    model = MaskModel(config, pyramid=features.new_pyramid(config.channels), text_dim=clip.embed_dim)
+    begin = LEARNED[config.method].start
+    if start and begin is not None:
+        begin(model.heads, clip)
+    return model
 
 
 def save_own_masks(
     folder: str | Path,
     model: MaskModel,
-    config: OwnMasksSettings,
+    config: MaskGeneratorSettings,
     *,
     clip: DenseCLIP,
     clip_source: Mapping[str, str | None],
@@ -236,6 +171,7 @@ def save_own_masks(
         ValueError: A weight is not finite.
         OSError: The disk is full or the folder cannot be written.
     """
+    config = config.with_folder(lambda name: _seen_from(Path(folder), name))
     return save_heads(
         folder, MASK_MODEL, model.state_dict(), model=str(clip_source["model"]),
         pretrained=clip_source.get("pretrained"), text_from=clip_source.get("text_from"),
@@ -251,7 +187,8 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
         ValueError: The CLIP's image tower is not the one it was trained on, or a tensor does not fit.
     """
     heads = load_heads(folder, MASK_MODEL, device=device)
-    config, names = heads.settings(OwnMasksSettings), heads.names()
+    config, names = heads.settings(heads.build(lambda: kind_of_settings(heads.card["settings"]))), heads.names()
+    config = config.with_folder(lambda name: _found_from(Path(folder), name))
     heads.build(lambda: load_templates(config.templates))
     try:  # frozen features are larger than what is saved, so that no budget holds for them
         frozen = None if config.features == "clip" else open_features(config, heads.clip)
@@ -261,3 +198,22 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
     model = heads.build(lambda: build_mask_model(config, heads.clip, features=features))
     heads.fill(model)
     return OwnMasks(model, heads.clip, config, trained_names=names, features=features)
+
+
+def kind_of_settings(held: Mapping[str, Any]) -> type[MaskGeneratorSettings]:
+    """The class of settings in a card; cards of earlier versions, which name no method, are FC-CLIP's.
+
+    Raises:
+        ValueError: There is no such generator.
+    """
+    return pick(LEARNED, held.get("method", "fcclip"), what="mask generator that learns").settings
+
+
+def _seen_from(folder: Path, name: str) -> str:
+    """A folder of frozen features as seen from that of the heads, as the CLIP's is; a hub name stays."""
+    path = Path(name)
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix() if path.is_dir() else name
+
+
+def _found_from(folder: Path, name: str) -> str:
+    return str(folder / name) if (folder / name).is_dir() else name

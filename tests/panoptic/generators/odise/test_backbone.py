@@ -12,9 +12,10 @@ from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.panoptic.generators.diffusion import LatentDiffusion, Taps
+from clipself.panoptic.generators.features import open_features
 from clipself.panoptic.generators.odise.backbone import DiffusionFeatures, DiffusionPyramid, corners_of
 from clipself.panoptic.generators.odise.captioner import ImplicitCaptioner, embed_pixels
-from clipself.panoptic.generators.own import load_own_masks, open_features
+from clipself.panoptic.generators.own import load_own_masks
 from clipself.panoptic.settings import OwnMasksSettings
 from clipself.panoptic.train import train_panoptic
 
@@ -102,7 +103,7 @@ def test_small_pictures_are_enlarged_to_a_crop(diffusion: LatentDiffusion) -> No
 
 def test_captioner_and_projections_learn_and_nothing_else(diffusion: LatentDiffusion) -> None:
     pyramid = make(diffusion)
-    sum(level.sum() for level in pyramid(torch.rand(2, 3, 64, 64))).backward()  # type: ignore[union-attr]
+    sum(level.sum() for level in pyramid(torch.rand(2, 3, 64, 64))).backward()
     grown = {name.split(".")[0] for name, parameter in pyramid.named_parameters() if parameter.grad is not None}
     assert grown == {"feature_extractor", "feature_projections"}
     assert pyramid.feature_extractor is not None

@@ -23,6 +23,10 @@ def pyramid() -> list[torch.Tensor]:
     return [torch.randn(2, 8, 16 // step, 24 // step, generator=generator) for step in (1, 2, 4, 8)]
 
 
+def queries_of(heads: OdiseHeads) -> torch.Tensor:
+    return heads.predictor.decode(heads.pixel_decoder(pyramid()))[-1].queries_BQC
+
+
 def test_a_mask_is_embedded_by_the_mean_under_it_and_its_query() -> None:
     torch.manual_seed(3)
     embed = PooledMaskEmbed(channels=4, mask_channels=6, embed_dim=5)
@@ -42,22 +46,28 @@ def test_a_mask_is_embedded_by_the_mean_under_it_and_its_query() -> None:
 
 def test_the_label_model_scores_names_and_none_by_projected_text() -> None:
     heads = make("label")
-    (found,) = heads(pyramid())
-    logits = heads.score(found, TEXT)
+    (found,) = heads.look(pyramid())
+    scored = heads.score(found, TEXT)
     embeddings = F.normalize(found.embeddings_BQD, dim=-1)
     rows = [*TEXT.rows_SD, heads.category_head.null_embed[0]]
     cosines = [embeddings @ F.normalize(heads.category_head.text_proj(row), dim=0) for row in rows]
     expected = torch.stack([torch.maximum(cosines[0], cosines[1]), cosines[2], cosines[3]], dim=-1) / 0.07
-    torch.testing.assert_close(logits, expected)
-    torch.testing.assert_close(heads.classify(found, TEXT).logits_BQK, logits)
+    torch.testing.assert_close(scored.classes_BQC, expected)
+    torch.testing.assert_close(scored.names_BQK, expected[..., :-1])
+    torch.testing.assert_close(scored.void_BQ, expected.softmax(-1)[..., -1])
     assert stand_in_logits(found, classes=2)[1, 4].tolist() == [1, 1, 0]
 
 
 def test_the_caption_model_tells_objects_apart_and_names_without_none() -> None:
     heads = make("caption")
-    (found,) = heads(pyramid())
-    assert heads.score(found, TEXT).shape == (2, 5, 2)
-    assert heads.classify(found, TEXT).logits_BQK.shape == (2, 5, 2)
+    (found,) = heads.look(pyramid())
+    scored, embeddings = heads.score(found, TEXT), F.normalize(found.embeddings_BQD, dim=-1)
+    cosines = [embeddings @ F.normalize(heads.word_head.text_proj(row), dim=0) for row in TEXT.rows_SD]
+    expected = torch.stack([torch.maximum(cosines[0], cosines[1]), cosines[2]], dim=-1) / 0.07
+    torch.testing.assert_close(scored.names_BQK, expected)
+    assert scored.classes_BQC is found.objects_BQ2
+    assert heads.predictor.class_embed is not None
+    torch.testing.assert_close(found.objects_BQ2, heads.predictor.class_embed(queries_of(heads)))
     assert found.objects_BQ2 is stand_in_logits(found, classes=7)
     assert not any("null_embed" in name for name, _ in heads.named_parameters())
 
@@ -65,8 +75,10 @@ def test_the_caption_model_tells_objects_apart_and_names_without_none() -> None:
 def test_every_layer_is_supervised_and_everything_learns() -> None:
     for supervision in ("label", "caption"):
         heads = make(supervision)
-        found = heads(pyramid(), all_layers=True)
+        found = heads.look(pyramid(), all_layers=True)
         assert len(found) == 3
-        total = sum((heads.score(one, TEXT).sum() + one.masks_BQYX.mean() for one in found), torch.zeros(()))
-        (total + sum(heads.classify(one, TEXT).logits_BQK.sum() for one in found)).backward()
+        scored = [heads.score(one, TEXT) for one in found]
+        torch.stack(
+            [one.names_BQK.sum() + one.masks_BQYX.mean() + one.classes_BQC.sum() for one in scored]
+        ).sum().backward()  # type: ignore[no-untyped-call]
         assert [name for name, parameter in heads.named_parameters() if parameter.grad is None] == []

@@ -2,6 +2,5 @@ from .backbone import DiffusionFeatures as DiffusionFeatures
 from .backbone import DiffusionPyramid as DiffusionPyramid
 from .captioner import ImplicitCaptioner as ImplicitCaptioner
 from .heads import OdiseHeads as OdiseHeads
-from .heads import OdisePrediction as OdisePrediction
 
-__all__ = ["DiffusionFeatures", "DiffusionPyramid", "ImplicitCaptioner", "OdiseHeads", "OdisePrediction"]
+__all__ = ["DiffusionFeatures", "DiffusionPyramid", "ImplicitCaptioner", "OdiseHeads"]

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 
+from clipself.backbones.dense_clip import DenseCLIP
 from clipself.layers.masked_decoder import MLP, MaskedDecoder, QueryState
 from clipself.layers.pixel_decoder import PixelDecoder
-from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.pooling import pool_mask_logits
+from clipself.panoptic.generators.mask_heads import FoundMasks, ScoredMasks, scored_with_void
+from clipself.panoptic.settings import OdiseSettings
 from clipself.panoptic.text import class_logits
 from clipself.structures import TextRows
 
@@ -20,21 +21,6 @@ Supervision = Literal["label", "caption"]
 
 LARGEST_SCALE: Final = 100.0
 """Of the learnt logit scale."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OdisePrediction:
-    """One set of masks: the final one, or that of a layer under deep supervision.
-
-    Attributes:
-        masks_BQYX: Mask logits.
-        embeddings_BQD: Embeddings of the masks in the space of projected names, any length.
-        objects_BQ2: Logits of "an object" and "none"; None in the label model, whose names hold "none" themselves.
-    """
-
-    masks_BQYX: Tensor
-    embeddings_BQD: Tensor
-    objects_BQ2: Tensor | None = None
 
 
 class PooledMaskEmbed(nn.Module):
@@ -88,9 +74,9 @@ class OdisePredictor(MaskedDecoder):
         self.post_mask_embed = PooledMaskEmbed(channels=channels, mask_channels=mask_channels, embed_dim=embed_dim)
         self.class_embed = nn.Linear(channels, 2) if objects else None
 
-    def predict(self, state: QueryState, mask_features: Tensor) -> OdisePrediction:
+    def predict(self, state: QueryState, mask_features: Tensor) -> FoundMasks:
         """One state of the queries as masks with embeddings."""
-        return OdisePrediction(
+        return FoundMasks(
             masks_BQYX=state.masks_BQYX,
             embeddings_BQD=self.post_mask_embed(state, mask_features),
             objects_BQ2=None if self.class_embed is None else self.class_embed(state.queries_BQC),
@@ -201,39 +187,52 @@ class OdiseHeads(nn.Module):
         """What projects text: the category head or the word head."""
         return self.category_head if hasattr(self, "category_head") else self.word_head
 
-    def forward(self, pyramid: Sequence[Tensor], *, all_layers: bool = False) -> list[OdisePrediction]:
-        """Maps (B, C, Y, X) at strides 4, 8, 16 and 32 -> predictions, the last one the result.
-
-        Args:
-            pyramid: Finest level first.
-            all_layers: Whether to give the state before each layer too, for deep supervision.
-        """
+    def look(self, pyramid: Sequence[Tensor], *, all_layers: bool = False) -> list[FoundMasks]:
+        """See `MaskHeads`."""
         features = self.pixel_decoder(pyramid)
         states = self.predictor.decode(features)
         kept = states if all_layers else states[-1:]
         return [self.predictor.predict(state, features.mask_features) for state in kept]
 
-    def score(self, found: OdisePrediction, text: TextRows) -> Tensor:
-        """Logits of names (B, Q, K); with a last column for "no object" (B, Q, K + 1) in the label model.
-
-        Args:
-            found: Masks.
-            text: Names in the joint space, which are projected here.
-        """
-        return class_logits(
-            found.embeddings_BQD,
-            self.names(text),
-            scale=self.predictor.post_mask_embed.scale,
-            void_1D=self.names.void() if isinstance(self.names, CategoryHead) else None,
+    def score(self, found: FoundMasks, text: TextRows) -> ScoredMasks:
+        """See `MaskHeads`; names are projected here, and "none" is one of them in the label model."""
+        scale, names = self.predictor.post_mask_embed.scale, self.names(text)
+        if isinstance(self.names, CategoryHead):
+            return scored_with_void(
+                found, class_logits(found.embeddings_BQD, names, scale=scale, void_1D=self.names.void())
+            )
+        assert found.objects_BQ2 is not None
+        return ScoredMasks(
+            masks_BQYX=found.masks_BQYX,
+            classes_BQC=found.objects_BQ2,
+            names_BQK=class_logits(found.embeddings_BQD, names, scale=scale),
         )
 
-    def classify(self, found: OdisePrediction, text: TextRows) -> MaskPredictions:
-        """What the loss of labels compares with the segments: names, or objects of one kind in the caption model."""
-        logits = self.score(found, text) if found.objects_BQ2 is None else found.objects_BQ2
-        return MaskPredictions(logits_BQK=logits, masks_BQYX=found.masks_BQYX)
+
+def new_odise_heads(settings: OdiseSettings, *, in_channels: Sequence[int], text_dim: int) -> OdiseHeads:
+    """New heads of the settings' sizes."""
+    return OdiseHeads(
+        in_channels=in_channels,
+        text_dim=text_dim,
+        supervision=settings.supervision,
+        channels=settings.channels,
+        pixel_layers=settings.pixel_layers,
+        pixel_hidden=settings.pixel_hidden,
+        layers=settings.layers,
+        hidden=settings.hidden,
+        queries=settings.queries,
+        heads=settings.heads,
+    )
 
 
-def stand_in_logits(found: OdisePrediction, *, classes: int) -> Tensor:
+@torch.no_grad()
+def start_at_the_empty_text(heads: OdiseHeads, clip: DenseCLIP) -> None:
+    """Makes "no object" start as the empty text, as published."""
+    if isinstance(heads.names, CategoryHead):
+        heads.names.null_embed.copy_(clip.encode_text([""]))
+
+
+def stand_in_logits(found: FoundMasks, *, classes: int) -> Tensor:
     """Class logits (B, Q, K + 1) ahead of any name: 1 for each class and 0 for none in the label model.
 
     The published decoder gives them where matching happens before names are scored.
