@@ -22,8 +22,11 @@ from clipself.engine.optim import OPTIMIZERS, SCHEDULES
 from clipself.engine.precision import DTYPES
 from clipself.layers.norms import NORMS
 from clipself.losses import IMAGE_LABEL_RULES
+from clipself.panoptic.generators.learned import LEARNED
+from clipself.panoptic.imported import IMPORTS
 from clipself.panoptic.judge import WAYS
 from clipself.panoptic.mixture import MIXTURES
+from clipself.panoptic.supervision import SUPERVISIONS
 from clipself.segmentation.segmenters import SEGMENTERS
 
 TABLES: Final[Mapping[str, Collection[Any]]] = {
@@ -50,6 +53,8 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "trunk": TRUNKS,
     "CascadeSettings.trunk": CASCADE_TRUNKS,
     "vit": VITS,
+    "supervision": SUPERVISIONS,
+    "system": IMPORTS,
 }
 """Setting -> the table that it chooses from."""
 
@@ -80,6 +85,7 @@ def settings_of_everything() -> list[type]:
     found: list[type] = []
     waiting = [find(command.settings) for command in COMMANDS.values()]
     waiting += [row.settings for row in DETECTORS.values()] + [row.settings for row in SEGMENTERS.values()]
+    waiting += [row.settings for row in LEARNED.values()]
     while waiting:
         kind = waiting.pop()
         if kind not in found:

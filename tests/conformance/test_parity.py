@@ -79,11 +79,12 @@ def test_published_numbers(name: str) -> None:
     assert len(report.checks) >= 3
 
 
-def test_published_numbers_of_odises_backbone() -> None:
+@pytest.mark.parametrize(("name", "keys"), [("odise_diffusion", 28), ("odise_checkpoint_names", 6)])
+def test_published_numbers_that_need_a_diffusion_library(name: str, keys: int) -> None:
     pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
-    (report,) = parity([GOLDEN / "odise_diffusion.json"], quiet=True)
+    (report,) = parity([GOLDEN / f"{name}.json"], quiet=True)
     assert report.passed, report.to_table()
-    assert len(report.checks) == 28
+    assert len(report.checks) == keys
 
 
 def test_published_widths_of_fcclip() -> None:

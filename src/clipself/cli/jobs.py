@@ -68,11 +68,16 @@ def import_segmenter(*, weights: Path, out: Path, method: str, names: tuple[str,
     return f"{run(weights, out, method=method, names=known, crop=crop)}: {len(known)} classes"
 
 
-def import_masks(*, weights: Path, out: Path, model: str, image_size: int) -> Path:
-    """Writes a released FC-CLIP as a folder and says where."""
-    from clipself.panoptic.imported import import_fcclip
+def import_masks(
+    *, weights: Path, out: Path, system: str, model: str | None, pretrained: str | None, diffusion: str | None,
+    image_size: int,
+) -> Path:  # fmt: skip
+    """Writes a released FC-CLIP or ODISE as a folder and says where."""
+    from clipself.panoptic.imported import IMPORTS
 
-    return import_fcclip(weights, out, model=model, image_size=image_size)
+    named = {"model": model, "pretrained": pretrained, "diffusion": diffusion}
+    told = {name: value for name, value in named.items() if value is not None}
+    return IMPORTS[system](weights, out, image_size=image_size, **told)
 
 
 def tell_proposals(written: tuple[Path, Path]) -> str:

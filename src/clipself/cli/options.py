@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from clipself.engine.config import Settings
 
@@ -214,24 +214,34 @@ class SegmenterImportOptions(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MasksImportOptions(Settings):
-    """Writes a released FC-CLIP checkpoint as a folder of masks and their CLIP."""
+    """Writes a released FC-CLIP or ODISE checkpoint as a folder of masks."""
 
-    weights: Path
+    weights: Annotated[Path, Positional]
     """The released file."""
     out: Path
     """Folder to write."""
-    model: str = "RN50-quickgelu"
-    """open_clip name of the CLIP inside; the releases on OpenAI's ResNets can be read."""
+    system: Annotated[Literal["fcclip", "odise"], arg(name="as")] = "fcclip"
+    """Whose checkpoint it is."""
+    model: str | None = None
+    """FC-CLIP: open_clip name of the CLIP inside, one of OpenAI's ResNets (RN50-quickgelu if not given). ODISE: the
+    CLIP that captions and names pictures, open_clip name or export folder (ViT-L-14-336 of OpenAI if not given)."""
+    pretrained: str | None = None
+    """ODISE: open_clip tag or file of a named model."""
+    diffusion: str | None = None
+    """ODISE: its frozen diffusion model in diffusers' layout, hub name or folder; CompVis/stable-diffusion-v1-3, as
+    published, if not given."""
     image_size: int = 1024
-    """Longest side of the input, in pixels."""
+    """Longest side of the input, in pixels; of ODISE's the shortest."""
 
     def check(self) -> None:
-        """Refuses sizes that no picture has.
+        """Refuses sizes that no picture has, and a diffusion model for FC-CLIP.
 
         Raises:
-            ValueError: The size is outside its range.
+            ValueError: The size is outside its range, or FC-CLIP is given what it has in its own file.
         """
         self.check_sizes("image_size")
+        if self.system == "fcclip" and (self.diffusion is not None or self.pretrained is not None):
+            raise ValueError("a released FC-CLIP holds its own CLIP and no diffusion model; leave out what names them")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,7 +86,7 @@ def fill(
     if kind not in ("table", "embed", "gain", "bias", "matrix"):
         raise ValueError(f"unknown fill rule {kind!r} of {name}")
     numbers = np.float32(scale_of(kind, sizes, scales)) * noise(name, sizes)
-    return torch.from_numpy(np.float32(1.0) + numbers if kind == "gain" else numbers)
+    return torch.from_numpy(np.asarray(np.float32(1.0) + numbers if kind == "gain" else numbers))  # scalars too
 
 
 def fill_listed(parameters: Iterable[Mapping[str, Any]], rule: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
