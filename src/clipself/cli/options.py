@@ -173,6 +173,7 @@ class DetectorImportOptions(Settings):
         "ov-lvis-b16",
         "ov-coco-cora-rn50",
         "ov-coco-cora-rn50x4",
+        "ov-coco-ovdetr",
         "ov-lvis-l14",
         "lvis-owl-b16",
         "lvis-owl-b32",

@@ -66,13 +66,17 @@ DETECTORS: Final[dict[str, DetectorType]] = {
     "owl": DetectorType(
         settings=OwlSettings, build=_later("owl.model", "Owl"), published=_later("owl.imported", "import_owl")
     ),
-    "ovdetr": DetectorType(settings=OvDetrSettings, build=_later("ovdetr.model", "OvDetrDetector")),
     "rovit": DetectorType(
         settings=RoVitSettings,
         build=_later("rovit.model", "RoVit"),
         published=_later("rovit.published", "import_published"),
     ),
     "detic": DetectorType(settings=DeticSettings, build=_later("detic.heads", "build_detic")),
+    "ovdetr": DetectorType(
+        settings=OvDetrSettings,
+        build=_later("ovdetr.model", "OvDetrDetector"),
+        published=_later("ovdetr.published", "import_published"),
+    ),
 }
 """`MethodSettings.method` -> the detector."""
 

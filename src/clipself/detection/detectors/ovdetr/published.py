@@ -2,10 +2,22 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
+
+from clipself.backbones.loading import load_clip
+from clipself.backbones.strict import check_fit
+from clipself.backbones.weights import read_state_dict, weights_in
+from clipself.data.detection import ClassSplit
+from clipself.detection.checkpoint import save_detector
+from clipself.detection.detectors.ovdetr.model import OvDetrDetector
+from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
+from clipself.detection.detectors.table import build_detector
+from clipself.detection.detectors.trunks import ResNet50
+from clipself.detection.vocabulary import make_vocabulary
 
 TRUNK: Final = "backbone.0.body."
 ALIAS: Final = re.compile(r"^transformer\.decoder\.(?=(?:bbox|class)_embed\.)")
@@ -57,3 +69,57 @@ def without_masks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     inside = {name.removeprefix(DETECTOR): value for name, value in state.items() if name.startswith(DETECTOR)}
     spare = [name for name in state if not name.startswith((DETECTOR, *MASKS))]
     return dict(state) if not inside or spare else inside
+
+
+def load_released(detector: OvDetrDetector, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Loads a released checkpoint, every tensor strictly.
+
+    Raises:
+        ValueError: A tensor is missing, left over or of another shape, or the detector's trunk is not a ResNet-50.
+    """
+    trunk = detector.trunk
+    if not isinstance(trunk, ResNet50):
+        raise ValueError(f"{source} holds a ResNet-50; the detector's trunk is {detector.settings.trunk!r}")
+    network, body = split_published(without_masks(state), refine=detector.settings.refine, source=source)
+    advice = "use the settings that it was trained with, of the recipe ov-coco-ovdetr if it is the released file"
+    check_fit(network, detector.network.state_dict(), source=source, advice=advice)
+    trunk.take(body, source=source)
+    detector.network.load_state_dict(network, strict=True)
+
+
+def import_published(
+    weights: str | Path,
+    out: str | Path,
+    *,
+    model: str,
+    pretrained: str | None,
+    settings: OvDetrSettings,
+    classes: ClassSplit,
+    text_from: str | None = None,
+) -> Path:
+    """Writes a released checkpoint as a folder that `Detector.from_checkpoint` reads.
+
+    It holds no embeddings of names: they are made by the CLIP that it was trained with.
+
+    Args:
+        weights: The released file.
+        out: Folder to write.
+        model: open_clip name of that CLIP.
+        pretrained: Its tag or file.
+        settings: Those of the recipe that the file belongs to.
+        classes: Names that it was trained with.
+        text_from: Release of the text tower, where `pretrained` holds none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file does not fit.
+    """
+    weights = weights_in(weights)  # a missing file is told ahead of a download
+    clip = load_clip(model, pretrained, text_from=text_from)
+    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, templates=settings.templates)
+    detector = build_detector(clip, settings, vocabulary)
+    assert isinstance(detector, OvDetrDetector)
+    load_released(detector, read_state_dict(weights), source=str(weights))
+    return save_detector(
+        detector, out, model=model, pretrained=pretrained, text_from=text_from, card={"from": weights.name}
+    )
