@@ -36,6 +36,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
     "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),
     "clipself.panoptic.mask_model": ("clipself.panoptic.generators.own",),
+    "clipself.panoptic.mask_tokens": ("clipself.backbones.mask_tokens",),
     "clipself.panoptic.masks": ("clipself.panoptic.generators.files", "clipself.panoptic.generators.mask_set"),
     "clipself.panoptic.open_masks": ("clipself.panoptic.generators.table",),
     "clipself.panoptic.postprocess": ("clipself.panoptic.to_maps",),

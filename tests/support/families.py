@@ -264,6 +264,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
         hidden=16, heads=2, encoder_layers=1, decoder_layers=2, queries=20, bottleneck=8, score_threshold=0.0,
         split_classes=0.5,
     ),
+    "promptovd": _detector(
+        "promptovd", recipe="small-promptovd", image_size=64, taps=(1, 2, 3), channels=32, heads=4, encoder_layers=1,
+        decoder_layers=2, hidden=32, queries=6, prompts=8, rois=4,
+    ),
     "toy-detr": _detector("toy-detr"),
     "detic": _detector("detic", **_TWO_STAGE),
     "detic-image-labels": _with_labels(_detector("detic", **_TWO_STAGE)),

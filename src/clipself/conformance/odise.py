@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipself.backbones.mask_tokens import embed_mask_tokens
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest, small_clip
 from clipself.conformance.mask_fusion import check_image, padded_size, told_tie
 from clipself.conformance.told import words_of
-from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
 from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import resize_to_original

@@ -10,8 +10,9 @@ from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
 from clipself.conformance.told import thin, words_of
-from clipself.detection.detectors.ovdetr.network import BoxSet, Encoded, OvDetr
-from clipself.detection.detectors.ovdetr.postprocess import select_boxes
+from clipself.detection.detectors.deformable.network import BoxSet, Encoded
+from clipself.detection.detectors.deformable.postprocess import select_boxes
+from clipself.detection.detectors.ovdetr.network import OvDetr
 from clipself.detection.detectors.ovdetr.published import split_published
 from clipself.detection.detectors.trunks import ResNet50
 from clipself.layers.deformable_attention import DeformableAttention

@@ -10,9 +10,9 @@ from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
 from clipself.conformance.ovdetr import checks_of, network_of
+from clipself.detection.detectors.deformable.network import BoxSet
+from clipself.detection.detectors.deformable.postprocess import best_rows, select_boxes
 from clipself.detection.detectors.ovdetr.loss import Asked, OvDetrLoss
-from clipself.detection.detectors.ovdetr.network import BoxSet
-from clipself.detection.detectors.ovdetr.postprocess import best_rows, select_boxes
 from clipself.losses.set_prediction import Focal, SetWeights
 
 TERMS: Final[Mapping[str, str]] = {
@@ -130,7 +130,7 @@ def _matches(loss: OvDetrLoss, last: BoxSet, proposals: BoxSet | None, asked: li
         pair = loss.match_asked(last, index, one)
         ours[f"match_{index}"] = torch.stack([pair.queries_M, pair.targets_M])
         if proposals is not None:
-            pair = loss.match_all(proposals, index, one)
+            pair = loss.match_all(proposals, index, one.boxes_N4)
             ours[f"match_enc_{index}"] = torch.stack([pair.queries_M, pair.targets_M])
     return ours
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from clipself.conformance.check import Check, compare
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
-from clipself.detection.detectors.ovdetr.learning import learning_groups
+from clipself.detection.detectors.deformable.learning import learning_groups
 from clipself.detection.detectors.ovdetr.network import OvDetr
 from clipself.detection.detectors.ovdetr.published import DETECTOR, MASKS, TRUNK, split_published, without_masks
 from clipself.detection.detectors.trunks import ResNet50

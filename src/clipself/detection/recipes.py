@@ -14,6 +14,7 @@ from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.owl.settings import OwlSettings
+from clipself.detection.detectors.promptovd.settings import PromptOvdSettings
 from clipself.detection.detectors.rovit.recipes import ROVIT_RECIPES
 from clipself.detection.detectors.vild.settings import ViLDSettings
 from clipself.engine.fields import UNSET
@@ -153,6 +154,19 @@ def small_ovdetr() -> DetectionTrainConfig:
     return replace(small(), detector=detector, epochs=12, lr=5e-4, weight_decay=1e-4, clip_norm=0.5)
 
 
+def small_promptovd() -> DetectionTrainConfig:
+    """Our reading of PromptOVD on the packaged small CLIP, frozen."""
+    return replace(small_ovdetr(), detector=PromptOvdSettings(**SMALL_DETR, prompts=20, rois=30, max_detections=100))
+
+
+def ov_coco_promptovd() -> DetectionTrainConfig:
+    """Our reading of PromptOVD (arXiv:2303.14386) on OV-COCO, with OV-DETR's schedule: no code or recipe is published.
+
+    Pass torchvision's ResNet-50 as `--detector.trunk-weights`.
+    """
+    return replace(ov_coco_ovdetr(), model="ViT-B-16", detector=PromptOvdSettings())
+
+
 def ov_coco_ovdetr() -> DetectionTrainConfig:
     """OV-DETR on OV-COCO as published: ResNet-50, 50 epochs with a drop after 40, batch 16 over all processes.
 
@@ -173,10 +187,12 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "small-baron": small_baron,
     "small-owl": small_owl,
     "small-ovdetr": small_ovdetr,
+    "small-promptovd": small_promptovd,
     "ov-coco-b16": ov_coco_b16,
     "ov-coco-l14": ov_coco_l14,
     "ov-coco-fvlm-rn50": ov_coco_fvlm_rn50,
     "ov-coco-ovdetr": ov_coco_ovdetr,
+    "ov-coco-promptovd": ov_coco_promptovd,
     "ov-lvis-b16": ov_lvis_b16,
     "ov-lvis-l14": ov_lvis_l14,
     "lvis-owl-b16": lvis_owl_b16,

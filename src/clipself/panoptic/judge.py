@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
+from clipself.backbones.mask_tokens import embed_mask_tokens
 from clipself.backbones.readouts import find_readout
 from clipself.backbones.refinement import refinement_of
 from clipself.backbones.text import embed_names
@@ -18,7 +19,6 @@ from clipself.choices import pick
 from clipself.ops.masks import boxes_around
 from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_mask_logits
-from clipself.panoptic.mask_tokens import embed_mask_tokens
 from clipself.panoptic.settings import JudgeSettings
 from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import resize_masks

@@ -14,6 +14,7 @@ from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.owl.settings import OwlSettings
+from clipself.detection.detectors.promptovd.settings import PromptOvdSettings
 from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.vild.settings import ViLDSettings
@@ -77,6 +78,7 @@ DETECTORS: Final[dict[str, DetectorType]] = {
         build=_later("ovdetr.model", "OvDetrDetector"),
         published=_later("ovdetr.published", "import_published"),
     ),
+    "promptovd": DetectorType(settings=PromptOvdSettings, build=_later("promptovd.model", "PromptOvd")),
 }
 """`MethodSettings.method` -> the detector."""
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clipself.detection.detectors.deformable.classes import shuffled
 from clipself.detection.detectors.ovdetr.crops import CropRows
-from clipself.engine.step import generator_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,24 +32,6 @@ class Conditions:
             rows_RD=torch.cat([self.rows_RD, self.rows_RD[:1].expand(more, -1)]),
             of_text_R=torch.cat([self.of_text_R, self.of_text_R[:1].expand(more)]),
         )
-
-
-def present_classes(boxes: Tensor, labels: Tensor, *, name: str, most: int) -> list[int]:
-    """The classes of one picture, shuffled, the first `most` of them.
-
-    Which ones these are follows from the picture and its boxes as they lie on the canvas, so that the number of boxes
-    that a step learns from is known ahead of it.
-    """
-    classes = sorted(set(labels.tolist()))
-    if len(classes) <= most:
-        return classes
-    view = [round(value, 2) for value in boxes.flatten().tolist()]
-    return shuffled(classes, generator_of("classes", name, *view))[:most]
-
-
-def shuffled(classes: Sequence[int], generator: torch.Generator) -> list[int]:
-    """The same classes in another order."""
-    return [classes[place] for place in torch.randperm(len(classes), generator=generator).tolist()]
 
 
 def draw_conditions(

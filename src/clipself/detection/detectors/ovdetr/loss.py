@@ -1,15 +1,23 @@
 """OV-DETR's losses: boxes of each condition matched among the queries that were asked for it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipself.detection.detectors.ovdetr.network import BoxSet
+from clipself.detection.detectors.deformable.loss import (
+    SetLoss,
+    box_terms,
+    costs_of,
+    focal_of,
+    names_of_layers,
+    weights_of,
+)
+from clipself.detection.detectors.deformable.network import BoxSet
+from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.losses.assignment import Match, match
-from clipself.losses.set_prediction import Focal, SetWeights, box_losses, set_costs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,20 +38,14 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OvDetrLoss:
+class OvDetrLoss(SetLoss):
     """Source: OV-DETR (arXiv:2203.11876), Sec. 3.3, constants of the released code.
 
     Attributes:
-        costs: Of the matching.
-        weights: Of the losses.
         embedding: Weight of the distance to the row that was asked by.
-        focal: Of the class term, in both.
     """
 
-    costs: SetWeights = field(default_factory=lambda: SetWeights(classes=3.0, box=5.0, overlap=2.0))
-    weights: SetWeights = field(default_factory=lambda: SetWeights(classes=3.0, box=5.0, overlap=2.0))
     embedding: float = 2.0
-    focal: Focal = field(default_factory=Focal)
 
     def terms(
         self, layers: Sequence[BoxSet], proposals: BoxSet | None, asked: Sequence[Asked], *, num_boxes: Tensor | float
@@ -63,26 +65,19 @@ class OvDetrLoss:
         Raises:
             FloatingPointError: A prediction is not finite.
         """
-        names = ["", *(f"_{index}" for index in range(len(layers) - 1))]
         found: dict[str, Tensor] = {}
         with torch.autocast(layers[0].boxes_BN4.device.type, enabled=False):
-            for name, layer in zip(names, [layers[-1], *layers[:-1]], strict=True):
-                matches = [self.match_asked(layer, index, one) for index, one in enumerate(asked)]
-                terms = self._terms(layer, matches, asked, num_boxes)
-                found |= {f"{term}{name}": value for term, value in terms.items()}
+            for name, layer in zip(names_of_layers(len(layers)), layers, strict=True):
+                found |= {f"{term}{name}": value for term, value in self._layer_terms(layer, asked).items()}
             if proposals is not None:
-                matches = [self.match_all(proposals, index, one) for index, one in enumerate(asked)]
-                terms = self._terms(proposals, matches, asked, num_boxes)
+                terms = self.proposal_terms(proposals, [one.boxes_N4 for one in asked])
                 found |= {f"{term}_proposals": value for term, value in terms.items()}
-        return found
+        return {name: value / num_boxes for name, value in found.items()}
 
-    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each term times its weight."""
-        weights = {
-            "classes": self.weights.classes, "box": self.weights.box, "overlap": self.weights.overlap,
-            "embedding": self.embedding,
-        }  # fmt: skip
-        return {name: weights[name.split("_")[0]] * value for name, value in terms.items()}
+    def weights_of_kinds(self) -> dict[str, float]:
+        """Kind of a term -> its weight."""
+        classes, box, overlap = self.weights.classes, self.weights.box, self.weights.overlap
+        return {"classes": classes, "box": box, "overlap": overlap, "embedding": self.embedding}
 
     def match_asked(self, layer: BoxSet, index: int, asked: Asked) -> Match:
         """Each condition's boxes among its own queries, condition after condition."""
@@ -102,31 +97,26 @@ class OvDetrLoss:
             targets_M=torch.cat([nothing, *(pair.targets_M for pair in pairs)]),
         )
 
-    def match_all(self, proposals: BoxSet, index: int, asked: Asked) -> Match:
-        """All boxes among all proposals, whatever their class."""
-        return match(self.cost(proposals.logits_BN[index], proposals.boxes_BN4[index], asked.boxes_N4))
-
-    def cost(self, logits_Q: Tensor, boxes_Q4: Tensor, truth_N4: Tensor) -> Tensor:
-        """What it costs each query to answer for each box (Q, N)."""
-        class_cost = self.focal.cost(logits_Q.detach().float())[:, None]
-        return set_costs(class_cost, boxes_Q4.detach(), truth_N4, weights=self.costs)
-
-    def _terms(
-        self, layer: BoxSet, matches: Sequence[Match], asked: Sequence[Asked], num_boxes: Tensor | float
-    ) -> dict[str, Tensor]:
+    def _layer_terms(self, layer: BoxSet, asked: Sequence[Asked]) -> dict[str, Tensor]:
+        matches = [self.match_asked(layer, index, one) for index, one in enumerate(asked)]
         wanted_BN = torch.zeros_like(layer.logits_BN, dtype=torch.float32)
-        for wanted_N, one in zip(wanted_BN, matches, strict=True):
-            wanted_N[one.queries_M] = 1.0
-        classes_BN = self.focal.loss(layer.logits_BN.float(), wanted_BN)
-        if layer.embeddings_BND is not None:
-            classes_BN = classes_BN * _counted(asked, classes_BN.shape[1])
-        mine = torch.cat([boxes[one.queries_M] for boxes, one in zip(layer.boxes_BN4, matches, strict=True)])
-        truth = torch.cat([one.boxes_N4[pair.targets_M] for one, pair in zip(asked, matches, strict=True)])
-        box, overlap = box_losses(mine.float(), truth)
-        terms = {"classes": classes_BN.sum(), "box": box, "overlap": overlap}
-        if layer.embeddings_BND is not None:
-            terms["embedding"] = _embedding_loss(layer.embeddings_BND, matches, asked)
-        return {name: value / num_boxes for name, value in terms.items()}
+        for wanted_N, pair in zip(wanted_BN, matches, strict=True):
+            wanted_N[pair.queries_M] = 1.0
+        classes_BN = self.focal.loss(layer.logits_BN.float(), wanted_BN) * _counted(asked, wanted_BN.shape[1])
+        assert layer.embeddings_BND is not None
+        return {
+            "classes": classes_BN.sum(),
+            **box_terms(layer.boxes_BN4, matches, [one.boxes_N4 for one in asked]),
+            "embedding": _embedding_loss(layer.embeddings_BND, matches, asked),
+        }
+
+
+def ovdetr_loss(settings: OvDetrSettings) -> OvDetrLoss:
+    """The loss with the constants of the settings."""
+    return OvDetrLoss(
+        costs=costs_of(settings), weights=weights_of(settings), focal=focal_of(settings),
+        embedding=settings.weight_embedding,
+    )  # fmt: skip
 
 
 def _counted(asked: Sequence[Asked], predictions: int) -> Tensor:

@@ -1,129 +1,22 @@
 """OV-DETR without its trunk: maps and conditions in, boxes of each condition out."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.layers.deformable_transformer import DeformableTransformer, Memory, Queries, move_boxes
-from clipself.layers.pixel_decoder import GROUPS
-from clipself.layers.pointwise_mlp import PointwiseMLP
-
-RARE = -math.log((1 - 0.01) / 0.01)
-"""Bias of the class head at first: one query in a hundred holds something."""
+from clipself.detection.detectors.deformable.network import BoxSet, DeformableDetr, Encoded
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BoxSet:
-    """What one layer predicts.
+class OvDetr(DeformableDetr):
+    """Source: OV-DETR (arXiv:2203.11876), released code, by its names; arguments are those of `DeformableDetr`."""
 
-    Attributes:
-        logits_BN: Whether a query holds what it was asked for (B, N), N = conditions x queries, condition by condition.
-        boxes_BN4: `cxcywh` in shares of the picture.
-        embeddings_BND: What it looks like in the joint space, not normalised; None for the encoder's proposals.
-    """
-
-    logits_BN: Tensor
-    boxes_BN4: Tensor
-    embeddings_BND: Tensor | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Encoded:
-    """What does not depend on the conditions.
-
-    Attributes:
-        memory: Of the encoder.
-        queries: What the decoder starts from.
-        proposals: A class-free box and its logit of every token; None where queries are learned.
-    """
-
-    memory: Memory
-    queries: Queries
-    proposals: BoxSet | None
-
-
-class OvDetr(nn.Module):
-    """Source: OV-DETR (arXiv:2203.11876), released code, by its names; the published sizes are the defaults.
-
-    Args:
-        widths: Channels of the trunk's maps, finest first.
-        joint_dim: Width of the conditions.
-        channels: Width inside; a multiple of 32.
-        heads: Attention heads.
-        encoder_layers: Layers over the levels.
-        decoder_layers: Layers over the queries.
-        hidden: Width inside the feed-forward.
-        levels: Maps that are looked at; those beyond the trunk's are halved from its last.
-        encoder_points: Places that a token looks at on each map.
-        decoder_points: Places that a query looks at on each map.
-        queries: Of each condition.
-        dropout: In training.
-        two_stage: Whether queries start from the encoder's proposals.
-        refine: Whether each layer moves the boxes of the one before it, with heads of its own.
-
-    Raises:
-        ValueError: The levels are fewer than the maps, the width is no multiple of 32, or two stages do not refine.
-    """
-
-    def __init__(
-        self,
-        *,
-        widths: Sequence[int],
-        joint_dim: int,
-        channels: int = 256,
-        heads: int = 8,
-        encoder_layers: int = 6,
-        decoder_layers: int = 6,
-        hidden: int = 1024,
-        levels: int = 4,
-        encoder_points: int = 4,
-        decoder_points: int = 4,
-        queries: int = 300,
-        dropout: float = 0.1,
-        two_stage: bool = True,
-        refine: bool = True,
-    ) -> None:
-        super().__init__()
-        if levels < len(widths) or channels % GROUPS:
-            raise ValueError(
-                f"levels={levels} for {len(widths)} maps and channels={channels}: expected at least as many levels as "
-                f"maps, and a multiple of {GROUPS}"
-            )
-        if two_stage and not refine:
-            raise ValueError("two_stage needs refine: the proposals' heads are one more set of the layers' own")
-        self.num_queries, self.num_layers, self.refine = queries, decoder_layers, refine
-        self.input_proj = nn.ModuleList(_projections(widths, channels, levels))
-        self.transformer = DeformableTransformer(
-            channels=channels, heads=heads, encoder_layers=encoder_layers, decoder_layers=decoder_layers,
-            hidden=hidden, levels=levels, encoder_points=encoder_points, decoder_points=decoder_points,
-            dropout=dropout, two_stage=two_stage,
-        )  # fmt: skip
-        layers = decoder_layers if refine else 1  # one set of heads for all layers where boxes are not refined
-        sets = layers + two_stage
-        self.class_embed = nn.ModuleList(nn.Linear(channels, 1) for _ in range(sets))
-        self.bbox_embed = nn.ModuleList(PointwiseMLP(channels, channels, channels, 4) for _ in range(sets))
-        self.feature_align = nn.ModuleList(nn.Linear(channels, joint_dim) for _ in range(layers))
+    def __init__(self, *, joint_dim: int, channels: int = 256, **sizes: Any) -> None:
+        super().__init__(joint_dim=joint_dim, channels=channels, **sizes)
         self.patch2query = nn.Linear(joint_dim, channels)
         self.patch2query_img = nn.Linear(joint_dim, channels)
-        self.query_embed = None if two_stage else nn.Embedding(queries, 2 * channels)
-        self._start(two_stage)
-
-    @torch.no_grad()
-    def _start(self, two_stage: bool) -> None:
-        for linear in self.class_embed:
-            nn.init.constant_(linear.bias, RARE)  # type: ignore[arg-type]
-        for index, box in enumerate(self.bbox_embed):
-            last: Any = box.layers[-1]  # type: ignore[index]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            if not two_stage and index == 0:
-                last.bias[2:] = -2.0
-        for linear in (*self.feature_align, self.patch2query, self.patch2query_img):
+        for linear in (self.patch2query, self.patch2query_img):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
@@ -133,39 +26,6 @@ class OvDetr(nn.Module):
         of_text_R = torch.as_tensor(of_text_R, device=rows_RD.device)
         chosen: Tensor = torch.where(of_text_R[..., None], text_RC, picture_RC)
         return chosen
-
-    def levels_of(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The trunk's maps in the width of the transformer, and those beyond, halved from the last map itself."""
-        levels: list[Tensor] = []
-        for index, project in enumerate(self.input_proj):
-            below = maps[index] if index < len(maps) else maps[-1] if index == len(maps) else levels[-1]
-            levels.append(project(below))
-        return levels
-
-    def encode(self, maps: Sequence[Tensor], padding_BHW: Tensor) -> Encoded:
-        """All that does not depend on conditions.
-
-        Args:
-            maps: Of the trunk, finest first.
-            padding_BHW: True where a pixel lies outside its picture.
-        """
-        levels = self.levels_of(maps)
-        padding = [
-            F.interpolate(padding_BHW[:, None].float(), size=level.shape[-2:])[:, 0].bool()  # nearest, as published
-            for level in levels
-        ]
-        memory = self.transformer.encode(levels, padding)
-        if self.query_embed is not None:
-            queries = self.transformer.learned_queries(self.query_embed.weight, batch=len(padding_BHW))
-            return Encoded(memory=memory, queries=queries, proposals=None)
-        features_BSC, defaults_BS4 = self.transformer.candidates(memory)
-        logits_BS = self.class_embed[-1](features_BSC)[..., 0]
-        boxes_BS4 = (self.bbox_embed[-1](features_BSC) + defaults_BS4).sigmoid()
-        # Tokens at the border share one logit: a stable order takes the first of them, on any machine.
-        best_BQ = logits_BS.detach().argsort(dim=1, descending=True, stable=True)[:, : self.num_queries]
-        boxes_BQ4 = boxes_BS4.gather(1, best_BQ[..., None].expand(-1, -1, 4))
-        proposals = BoxSet(logits_BN=logits_BS, boxes_BN4=boxes_BS4)
-        return Encoded(memory=memory, queries=self.transformer.queries_of(boxes_BQ4), proposals=proposals)
 
     def decode(self, encoded: Encoded, conditions_BRC: Tensor) -> list[BoxSet]:
         """What each layer predicts for each condition, the last layer last.
@@ -182,34 +42,12 @@ class OvDetr(nn.Module):
             positions_BQC=queries.positions_BQC.repeat(1, copies, 1),
             references=queries.references.repeat(1, copies, 1),
         )
-        decoded = self.transformer.decode(asked, encoded.memory, head=self._boxes, refine=self.refine, copies=copies)
+        decoded = self.transformer.decode(asked, encoded.memory, head=self.boxes_of, refine=self.refine, copies=copies)
         return [
             BoxSet(
-                logits_BN=self.class_embed[self._of(index)](one.hidden_BQC)[..., 0],
+                logits_BN=self.class_embed[self.head_of(index)](one.hidden_BQC)[..., 0],
                 boxes_BN4=one.boxes_BQ4,
-                embeddings_BND=self.feature_align[self._of(index)](one.hidden_BQC),
+                embeddings_BND=self.feature_align[self.head_of(index)](one.hidden_BQC),
             )
             for index, one in enumerate(decoded)
         ]
-
-    def _boxes(self, index: int, hidden_BQC: Tensor, references: Tensor) -> Tensor:
-        return move_boxes(self.bbox_embed[self._of(index)](hidden_BQC), references)
-
-    def _of(self, layer: int) -> int:
-        """Which set of heads is a layer's."""
-        return layer if self.refine else 0
-
-
-def _projections(widths: Sequence[int], channels: int, levels: int) -> list[nn.Module]:
-    made: list[nn.Module] = [_normed(nn.Conv2d(width, channels, 1)) for width in widths]
-    for index in range(levels - len(widths)):
-        width = channels if index else widths[-1]
-        made.append(_normed(nn.Conv2d(width, channels, 3, stride=2, padding=1)))
-    return made
-
-
-def _normed(conv: nn.Conv2d) -> nn.Module:
-    nn.init.xavier_uniform_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return nn.Sequential(conv, nn.GroupNorm(GROUPS, conv.out_channels))

@@ -10,6 +10,7 @@ from torchvision.ops import roi_align
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
 from clipself.data.preprocess import Preprocess
+from clipself.detection.detectors.two_stage.pixels import change_pixels
 from clipself.ops.boxes import enlarge_boxes
 from clipself.ops.levels import join_boxes
 
@@ -45,17 +46,8 @@ def embed_boxes(
     for factor in enlarge:
         around = [enlarge_boxes(box, factor=factor, size=size) if factor != 1.0 else box for box in boxes]
         crops = roi_align(images_B3HW.float(), join_boxes(around), clip.image_size, 1.0, sampling_ratio=2, aligned=True)
-        total = total + clip.encode_image(_change_pixels(crops, pixels, own)).float()
+        total = total + clip.encode_image(change_pixels(crops, pixels, own)).float()
     return F.normalize(total, dim=1)
-
-
-def _change_pixels(images_B3HW: Tensor, old: Preprocess, new: Preprocess) -> Tensor:
-    if old == new:
-        return images_B3HW
-    mean, std, new_mean, new_std = (
-        images_B3HW.new_tensor(values)[:, None, None] for values in (old.mean, old.std, new.mean, new.std)
-    )
-    return (images_B3HW * std + mean - new_mean) / new_std
 
 
 class CropTeacher:

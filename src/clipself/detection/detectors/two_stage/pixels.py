@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol
 
+from torch import Tensor
+
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.data.preprocess import Preprocess
 
@@ -22,3 +24,13 @@ class HasPixels(Protocol):
 def pixels_of(settings: HasPixels, clip: DenseCLIP) -> Preprocess:
     """The normalisation that a detector wants."""
     return IMAGENET if settings.pixels == "imagenet" else Preprocess(mean=clip.image_mean, std=clip.image_std)
+
+
+def change_pixels(images_B3HW: Tensor, old: Preprocess, new: Preprocess) -> Tensor:
+    """Normalised images in another normalisation; padding that was zero is so no more."""
+    if old == new:
+        return images_B3HW
+    mean, std, new_mean, new_std = (
+        images_B3HW.new_tensor(values)[:, None, None] for values in (old.mean, old.std, new.mean, new.std)
+    )
+    return (images_B3HW * std + mean - new_mean) / new_std

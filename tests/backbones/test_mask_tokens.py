@@ -1,7 +1,7 @@
 import torch
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
-from clipself.panoptic.mask_tokens import embed_mask_tokens, patches_of
+from clipself.backbones.mask_tokens import embed_mask_tokens, patches_of
 
 
 def test_a_mask_of_everything_is_the_class_token() -> None:

@@ -1,0 +1,1 @@
+"""What detectors on a deformable DETR share: network, settings, rates, and what is found at last."""
