@@ -57,6 +57,7 @@ SMALL = (
     "ov_detr_published_names",
     "ov_detr_small",
     "ov_detr_train_step",
+    "promptovd_reading",
     "san_small",
     "seg_metrics",
     "training_free_readouts",

@@ -169,7 +169,11 @@ class DetectionPredictConfig(Settings):
     checkpoint: str
     """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
     names: tuple[str, ...] = ()
-    """What to look for: words, a text file or a packaged vocabulary; the names of training if not given."""
+    """What to look for: words, a text file or a packaged vocabulary; the names of training if there are no examples
+    either."""
+    examples: Path | None = None
+    """Folder with a folder for each thing, called as the thing is, of pictures that show it, closely cut: it is looked
+    for by its looks, beside `names`."""
     out: Path = Path("detections")
     """Folder for drawings (`pictures/`), `results.json` and `coco.json`."""
     threshold: float = 0.1

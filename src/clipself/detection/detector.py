@@ -16,6 +16,7 @@ from clipself.backbones.devices import pick_device
 from clipself.data.detection import stack_padded
 from clipself.data.images import Picture, list_pictures, read_image
 from clipself.detection.checkpoint import load_detector
+from clipself.detection.examples import Examples, embed_examples
 from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.structures import Detections
@@ -61,16 +62,22 @@ class Detector:
         where = str(pick_device(device))
         return cls(load_detector(folder, clip=clip, device=where))
 
-    def use(self, names: Sequence[str]) -> None:
-        """Looks for these names from now on; those that training saw are treated as base, all others as novel.
+    def use(self, names: Sequence[str] = (), *, examples: Examples | None = None) -> None:
+        """Looks for these from now on; names that training saw are treated as base, all others as novel.
+
+        Args:
+            names: What is looked for by its name.
+            examples: What is looked for by its looks: pictures of it by name; see `embed_examples`.
 
         Raises:
-            ValueError: There are no names, an empty one, or one twice.
+            ValueError: There are no names, an empty one, or one twice, or a picture cannot be read.
         """
-        if tuple(names) == self.model.vocabulary.names and not isinstance(names, str):
+        held = self.model.vocabulary
+        if not examples and not held.pictured and tuple(names) == held.names and not isinstance(names, str):
             return
-        spoken = self.model.settings.spoken
-        self.model.use(make_vocabulary(self.model.clip, names, base=self.trained_names, **spoken))
+        clip, spoken = self.model.clip, self.model.settings.spoken
+        rows = embed_examples(clip, examples or {})
+        self.model.use(make_vocabulary(clip, names, base=self.trained_names, examples=rows, **spoken))
 
     def change_scoring(self, **changes: Any) -> None:
         """Replaces settings that need no training, such as `alpha` or `fusion`.

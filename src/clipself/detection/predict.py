@@ -9,7 +9,9 @@ from PIL import Image
 
 from clipself.data.predictions import PredictionFolder
 from clipself.detection.config import DetectionPredictConfig
-from clipself.detection.detector import open_detector
+from clipself.detection.detector import Detector, open_detector
+from clipself.detection.examples import read_examples
+from clipself.detection.protocol import NamedDetector
 from clipself.detection.results import to_coco, to_records
 from clipself.engine.pictures import resolve_pictures
 from clipself.structures import Detections
@@ -52,14 +54,13 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
     made, listed = resolve_pictures(DetectionPredictConfig, config, **options)
     config = made  # of one type from here on
     detector = open_detector(config.checkpoint, device=config.device)
-    names = parse_names(config.names).names if config.names else tuple(detector.trained_names)
-    detector.use(names)
+    names = _look_for(detector, config)
     known = detector.trained_names if config.colours == "novel" else None
     everything = []
     with PredictionFolder(config.out, listed, names) as folder:
         for picture, image in folder.read():
             with folder.attempt(picture):
-                (found,) = detector.stream([image], names, threshold=config.threshold)
+                (found,) = detector.stream([image], threshold=config.threshold)
                 rows = [
                     {"iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3], **row}
                     for row in to_coco(found, image_id=folder.number, category_ids=range(1, len(names) + 1))
@@ -71,6 +72,27 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
         pictures=tuple(folder.drawings), results=folder.results, coco=folder.coco, found=tuple(everything),
         summary=folder.describe(),
     )  # fmt: skip
+
+
+def _look_for(detector: NamedDetector, config: DetectionPredictConfig) -> tuple[str, ...]:
+    """Tells a detector what to look for, and which names that are.
+
+    Raises:
+        ValueError: It knows names alone, and there are examples.
+        FileNotFoundError: There are no examples.
+    """
+    named = parse_names(config.names).names if config.names else ()
+    if config.examples is None:
+        names = named or tuple(detector.trained_names)
+        detector.use(names)
+        return names
+    if not isinstance(detector, Detector):
+        raise ValueError(
+            f"{config.checkpoint} looks for names alone; examples need a detector that `detect train` wrote"
+        )
+    examples = read_examples(config.examples)
+    detector.use(named, examples=examples)
+    return (*named, *examples)
 
 
 def annotate(image: Image.Image, found: Detections, *, known: Collection[str] | None = None) -> Image.Image:

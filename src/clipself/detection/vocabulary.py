@@ -1,7 +1,7 @@
 """The names a detector is asked for, as embeddings, with what training saw of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,6 +50,7 @@ def make_vocabulary(
     longest: int | None = None,
     cache: bool = True,
     texts_KD: Tensor | None = None,
+    examples: Mapping[str, Tensor] | None = None,
 ) -> Vocabulary:
     """Embeds names and the word "background" with the model's own text tower.
 
@@ -62,12 +63,15 @@ def make_vocabulary(
         longest: Tokens after which a sentence is cut.
         cache: Whether embeddings are kept on disk.
         texts_KD: Ready embeddings of the names and the background instead, for towers without text.
+        examples: More names, by a unit row (D,) of pictures of each; see `embed_examples`.
 
     Raises:
         ValueError: There are no names, an empty one, or one twice.
     """
     if isinstance(names, str):
         raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
+    shown = dict(examples or {})
+    asked, names = names, [*names, *shown]
     if not names:
         raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
     spoken = [spoken_name(name) for name in names]
@@ -78,8 +82,11 @@ def make_vocabulary(
     if twice is not None:
         raise ValueError(f"the name {twice!r} is there more than once; two equal names would halve each other's score")
     if texts_KD is None:
-        words = [*names, "background"]
+        words = [*asked, "background"]
         texts_KD = embed_names(clip, words, templates=templates, wording=wording, longest=longest, cache=cache).rows_SD
+    if shown:
+        rows = torch.stack(list(shown.values())).to(texts_KD)
+        texts_KD = torch.cat([texts_KD[:-1], rows, texts_KD[-1:]])
     known = {spoken_name(name) for name in base}
     base_K = torch.tensor([*(word in known for word in spoken), True], device=texts_KD.device)
-    return Vocabulary(names=tuple(names), texts_KD=texts_KD, base_K=base_K)
+    return Vocabulary(names=tuple(names), texts_KD=texts_KD, base_K=base_K, pictured=frozenset(shown))

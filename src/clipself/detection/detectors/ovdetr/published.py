@@ -116,7 +116,7 @@ def import_published(
     """
     weights = weights_in(weights)  # a missing file is told ahead of a download
     clip = load_clip(model, pretrained, text_from=text_from)
-    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, templates=settings.templates)
+    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, **settings.spoken)
     detector = build_detector(clip, settings, vocabulary)
     assert isinstance(detector, OvDetrDetector)
     load_released(detector, read_state_dict(weights), source=str(weights))
