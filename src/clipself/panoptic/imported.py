@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from torch import Tensor, nn
 
@@ -191,7 +191,7 @@ def settings_of(heads: Mapping[str, Tensor], *, source: str, image_size: int) ->
     return OwnMasksSettings(image_size=image_size, **sizes_of(heads, source=source, system="FC-CLIP"))
 
 
-def sizes_of(heads: Mapping[str, Tensor], *, source: str, system: str) -> dict[str, int]:
+def sizes_of(heads: Mapping[str, Tensor], *, source: str, system: str) -> dict[str, Any]:
     """The decoders' sizes as their tensors show them; attention has 8 heads, as in every release.
 
     Raises:
