@@ -24,12 +24,16 @@ from clipself.layers.norms import NORMS
 from clipself.losses import IMAGE_LABEL_RULES
 from clipself.panoptic.generators.learned import LEARNED
 from clipself.panoptic.imported import IMPORTS
+from clipself.losses.contrast import CONTRASTS
+from clipself.losses.masked_features import COUNTED
 from clipself.panoptic.judge import WAYS
 from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.supervision import SUPERVISIONS
 from clipself.segmentation.segmenters import SEGMENTERS
 
 TABLES: Final[Mapping[str, Collection[Any]]] = {
+    "contrast": CONTRASTS,
+    "counted": COUNTED,
     "box_bias": BOX_BIASES,
     "by": WAYS,
     "depth": BLOCKS,

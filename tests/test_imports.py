@@ -11,7 +11,7 @@ LAYERS = (
     ("cli",),
     ("workflows",),
     ("conformance",),
-    ("distillation", "detection", "segmentation", "panoptic"),
+    ("pretraining", "distillation", "detection", "segmentation", "panoptic"),
     ("regions",),
     ("engine",),
     ("backbones", "data", "losses"),

@@ -11,6 +11,7 @@ from .panoptic.evaluate import evaluate_panoptic as evaluate_panoptic
 from .panoptic.predict import predict_panoptic as predict_panoptic
 from .panoptic.segmenter import PanopticSegmenter as PanopticSegmenter
 from .panoptic.train import train_panoptic as train_panoptic
+from .pretraining.train import pretrain as pretrain
 from .regions.evaluate import evaluate_regions as evaluate_regions
 from .segmentation.checkpoint import load_segmenter as load_segmenter
 from .segmentation.evaluate import evaluate_segmenters as evaluate_segmenters
@@ -45,6 +46,7 @@ __all__ = [
     "predict_images",
     "predict_panoptic",
     "predict_segments",
+    "pretrain",
     "quickstart",
     "read_image",
     "show_kmeans",

@@ -219,3 +219,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def default_cache_dir() -> Path:
+    """`$CLIPSELF_CACHE`, else `~/.cache/clipself`."""
+    named = os.environ.get("CLIPSELF_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "clipself"

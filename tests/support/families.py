@@ -28,6 +28,7 @@ COMMON: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 INSTANCES: Final = "scenes/annotations/instances_{}.json"
 CAPTIONS: Final = "scenes/annotations/captions_train.json"
+CAPTIONS: Final = "scenes/annotations/captions_{}.json"
 PANOPTIC: Final = "scenes/annotations/panoptic_{}.json"
 
 
@@ -48,6 +49,7 @@ class Family:
         whole_batches: Whether images of a micro-batch learn from one another, as under batch norm: then accumulated
             micro-batches are not one batch.
         needs: Module of an optional library that it stands on.
+        learns_text: Whether the text tower learns too.
     """
 
     module: str
@@ -61,6 +63,7 @@ class Family:
     recipe: str | None = None
     whole_batches: bool = False
     needs: str = ""
+    learns_text: bool = False
 
     def train(self, out: Path | str, **changes: Any) -> TrainResult:
         """Trains in the present folder."""
@@ -100,6 +103,14 @@ def _read_student(run: Path, picture: Path) -> Tensor:
     clip = load_clip(str(run / "student"), device="cpu")
     with torch.no_grad():
         return clip.dense_map(clip.preprocess(picture, size=64)[None])
+
+
+def _read_clip(run: Path, picture: Path) -> Tensor:
+    from clipself.backbones.loading import load_clip
+
+    clip = load_clip(str(run / "clip"), device="cpu")
+    with torch.no_grad():
+        return clip.encode_image(clip.preprocess(picture, size=32)[None]) @ clip.encode_text(["a dog"]).mT
 
 
 def _read_detector(run: Path, picture: Path) -> Tensor:
@@ -213,7 +224,19 @@ def _with_labels(family: Family) -> Family:
     return replace(family, options={**family.options, **labels, "image_label_ratio": 1.0, "image_label_weight": 1.0})
 
 
+def _pretrain(**options: Any) -> Family:
+    return Family(
+        module="clipself.pretraining.train", function="pretrain", command="pretrain",
+        required={"annotations": CAPTIONS.format("train"), "images": "scenes/train"}, options=options,
+        weights=("clip/open_clip_model.safetensors",), labels=(CAPTIONS.format("val"), "scenes/val"), read=_read_clip,
+        whole_batches=True, learns_text=True,
+    )  # fmt: skip
+
+
 FAMILIES: Final[Mapping[str, Family]] = {
+    "pretrain": _pretrain(),
+    "pretrain-rovit": _pretrain(contrast="focal", cropped_positions=True),
+    "pretrain-cfm": _pretrain(hidden=0.75, position_drop=0.5, decoder_width=32),
     "distill-patches": Family(
         **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
     ),

@@ -33,7 +33,7 @@ class EvaTrunk(TransformerTrunk):
         self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
         self.head_dim = self.width // self.num_heads
 
-    def embed(self, images_B3HW: Tensor) -> Tokens:
+    def embed(self, images_B3HW: Tensor, positions: Tensor | None = None) -> Tokens:
         """Convolution with bias, class token in front, absolute positions; rotary table for the blocks.
 
         The rotary positions are stretched to the pre-training grid along each axis by itself: t / length * 16.
@@ -42,7 +42,7 @@ class EvaTrunk(TransformerTrunk):
         grid = self.grid_of(images_B3HW)
         patches = self.trunk.patch_embed.proj(images_B3HW).flatten(2).mT
         class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
-        table = self.positions(self.trunk.pos_embed[0], grid)
+        table = self.positions(self.trunk.pos_embed[0], grid) if positions is None else positions
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
         return Tokens(tokens=tokens, grid=grid, rope=self._rotary_table(grid))
 

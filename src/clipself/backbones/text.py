@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.choices import pick
+from clipself.files import default_cache_dir as default_cache_dir
 from clipself.files import write_atomically
 from clipself.structures import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
@@ -65,12 +65,6 @@ WORDINGS: Final = {
 ("sky-other-merged" is asked for as "sky"); "as-written" is CAT-Seg's and SAN's;
 "spaced" is CORA's (underscores to blanks, no more).
 """
-
-
-def default_cache_dir() -> Path:
-    """`$CLIPSELF_CACHE`, else `~/.cache/clipself`."""
-    named = os.environ.get("CLIPSELF_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "clipself"
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class TimmVitTrunk(TransformerTrunk):
         self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
         self.head_dim = self.width // self.num_heads
 
-    def embed(self, images_B3HW: Tensor) -> Tokens:
+    def embed(self, images_B3HW: Tensor, positions: Tensor | None = None) -> Tokens:
         """Stem or patch convolution, class token in front, positions, pre-norm."""
         grid = self.grid_of(images_B3HW)
         stem = self.trunk.patch_embed
@@ -40,7 +40,7 @@ class TimmVitTrunk(TransformerTrunk):
         features = features[-1] if isinstance(features, list | tuple) else features
         patches = getattr(stem, "norm", nn.Identity())(stem.proj(features).flatten(2).mT)
         class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
-        table = self.positions(self.trunk.pos_embed[0], grid)
+        table = self.positions(self.trunk.pos_embed[0], grid) if positions is None else positions
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
         return Tokens(tokens=self.trunk.norm_pre(tokens), grid=grid)
 

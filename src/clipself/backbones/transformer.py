@@ -42,8 +42,14 @@ class TransformerTrunk(Trunk):
     # --- what a family says
 
     @abstractmethod
-    def embed(self, images_B3HW: Tensor) -> Tokens:
-        """Patches, class token and positions: what enters the first block."""
+    def embed(self, images_B3HW: Tensor, positions: Tensor | None = None) -> Tokens:
+        """Patches, class token and positions: what enters the first block.
+
+        Args:
+            images_B3HW: Normalised images.
+            positions: What is added in place of the tower's own table on the grid of the images, (N, C) or a table of
+                each image's own (B, N, C).
+        """
 
     @abstractmethod
     def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:

@@ -30,12 +30,12 @@ class OpenClipTrunk(TransformerTrunk):
         self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
         self.head_dim = self.width // self.num_heads
 
-    def embed(self, images_B3HW: Tensor) -> Tokens:
+    def embed(self, images_B3HW: Tensor, positions: Tensor | None = None) -> Tokens:
         """Convolution without bias, class token in front, positions, `ln_pre`."""
         grid = self.grid_of(images_B3HW)
         patches = self.visual.conv1(images_B3HW).flatten(2).mT
         class_token = self.visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
-        table = self.positions(self.visual.positional_embedding, grid)
+        table = self.positions(self.visual.positional_embedding, grid) if positions is None else positions
         tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
         return Tokens(tokens=self.visual.ln_pre(tokens), grid=grid)
 

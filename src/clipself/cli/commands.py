@@ -50,6 +50,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         run="distillation.train:distill",
         about="Refines a CLIP's dense map on images without labels.",
     ),
+    "pretrain": Command(
+        does="pre-train a CLIP on pictures with captions: plain, as RO-ViT, as CFM-ViT",
+        settings="pretraining.config:PretrainConfig",
+        recipes="pretraining.recipes:PRETRAIN_RECIPES",
+        run="pretraining.train:pretrain",
+        about="Pre-trains a CLIP on pictures with captions by contrast, from its weights or from scratch.",
+    ),
     "evaluate regions": Command(
         does="classify labelled boxes and masks by the dense map",
         settings="regions.config:RegionsEvaluateConfig",

@@ -1,3 +1,4 @@
+from .caption_pairs import open_captions as open_captions
 from .detection import ClassSplit as ClassSplit
 from .detection import CocoDetection as CocoDetection
 from .detection import DetectionDataset as DetectionDataset
@@ -48,6 +49,7 @@ __all__ = [
     "SomeClasses",
     "collate_distill",
     "load_photo",
+    "open_captions",
     "open_labelled",
     "open_semantic",
     "prepare",

@@ -1,6 +1,6 @@
 """One way to load batches, for all trainings: workers change nothing but speed, and their errors are sentences."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class TrainingData:
         names: Of the images, in order: a run is not resumed on others.
         second: What its last images are, where they are of another kind than the first.
         weights: How often each image of the first kind is drawn; None for each once in an epoch.
+        order: The order of an epoch by its key, of images that are best read in streams; see `EpochSampler`.
     """
 
     dataset: Any
@@ -48,6 +49,7 @@ class TrainingData:
     names: Sequence[str]
     second: SecondKind | None = None
     weights: Tensor | None = None
+    order: Callable[[str], Iterable[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,7 +82,12 @@ class TrainingData:
         second = self.second
         if second is None:
             return EpochSampler(
-                len(self), batch_size=batch_size, start_batch=start_batch, weights=self.weights, **shared
+                len(self),
+                batch_size=batch_size,
+                start_batch=start_batch,
+                weights=self.weights,
+                order=self.order,
+                **shared,
             )
         kinds = (
             EpochSampler(len(self) - second.length, batch_size=batch_size, weights=self.weights, **shared),

@@ -1,7 +1,7 @@
 """The order in which a run sees its images."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 
@@ -23,6 +23,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seed: Seed of the permutations.
         start_batch: Batches that an earlier run has seen.
         weights: How often each image is drawn: an epoch is then as many draws with replacement.
+        order: Key of an epoch -> its indices, each once, for data that want to be read in streams; drawn at random
+            among all if not given.
 
     Raises:
         ValueError: There are fewer images than one global batch.
@@ -30,7 +32,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __init__(
         self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, start_batch: int = 0,
-        weights: Tensor | None = None,
+        weights: Tensor | None = None, order: Callable[[str], Iterable[int]] | None = None,
     ) -> None:  # fmt: skip
         self.global_batch = batch_size * world_size
         if length < self.global_batch:
@@ -41,18 +43,21 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.length, self.batch_size, self.rank = length, batch_size, rank
         self.seed, self.start_batch, self.weights = seed, start_batch, weights
         self.batches_per_epoch = length // self.global_batch
+        self.own_order = order
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         batch = self.start_batch
         while True:
             epoch, place = divmod(batch, self.batches_per_epoch)
-            order = self._order(epoch)
-            for step in range(place, self.batches_per_epoch):
-                start = step * self.global_batch + self.rank * self.batch_size
-                yield [(epoch, index) for index in order[start : start + self.batch_size]]
+            indices = islice(self._order(epoch), place * self.global_batch, None)
+            for _ in range(place, self.batches_per_epoch):
+                chosen, start = list(islice(indices, self.global_batch)), self.rank * self.batch_size
+                yield [(epoch, index) for index in chosen[start : start + self.batch_size]]
                 batch += 1
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> Iterable[int]:
+        if self.own_order is not None:
+            return self.own_order(f"{self.seed}/{epoch}")
         if self.weights is not None:
             chance = generator_of(self.seed, "order", epoch)
             drawn: list[int] = torch.multinomial(self.weights, self.length, replacement=True, generator=chance).tolist()

@@ -1,3 +1,4 @@
+from .batches import CaptionBatch as CaptionBatch
 from .batches import DetectionBatch as DetectionBatch
 from .batches import DistillBatch as DistillBatch
 from .batches import MaskTargets as MaskTargets
@@ -11,6 +12,7 @@ from .results import Segmentation as Segmentation
 from .results import TextRows as TextRows
 
 __all__ = [
+    "CaptionBatch",
     "Detection",
     "DetectionBatch",
     "Detections",

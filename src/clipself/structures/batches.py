@@ -218,3 +218,40 @@ class SemanticBatch:
             pixels_B3HW=self.pixels_B3HW.to(device, non_blocking=True),
             labels_BHW=self.labels_BHW.to(device, non_blocking=True),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionBatch:
+    """Pictures with a text each, for one step of contrastive pre-training.
+
+    Attributes:
+        images_B3HW: Normalised pictures.
+        tokens_BL: Token ids of the texts.
+        names: Where each pair came from; what is drawn for it at random follows from its name.
+    """
+
+    images_B3HW: Tensor
+    tokens_BL: Tensor
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.images_B3HW) == len(self.tokens_BL) == len(self.names):
+            raise ValueError(
+                f"{len(self.images_B3HW)} pictures, {len(self.tokens_BL)} texts and {len(self.names)} names do not "
+                "belong together; there is one text a picture"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> "CaptionBatch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            images_B3HW=self.images_B3HW.to(device, non_blocking=True),
+            tokens_BL=self.tokens_BL.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "CaptionBatch":
+        """The same batch in page-locked memory, for loaders that feed an accelerator."""
+        return replace(self, images_B3HW=self.images_B3HW.pin_memory(), tokens_BL=self.tokens_BL.pin_memory())

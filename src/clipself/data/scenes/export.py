@@ -1,6 +1,6 @@
 """Scenes as a data set in memory, or on disk in COCO's published formats."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,3 +160,18 @@ def _write_annotations(folder: Path, split: str, rows: Sequence[list[dict[str, A
     write_json(
         annotations / f"panoptic_{split}.json", {"images": images, "annotations": panoptic, "categories": categories}
     )
+    captions = [
+        {
+            "id": index + 1,
+            "image_id": index + 1,
+            "caption": caption_of(CLASSES[row["category_id"] - 1] for row in image),
+        }
+        for index, image in enumerate(rows)
+    ]
+    write_json(annotations / f"captions_{split}.json", {"images": images, "annotations": captions})
+
+
+def caption_of(names: Iterable[str]) -> str:
+    """What stands in a scene, each thing once: "a picture of a lawn, a dog and a kite"."""
+    said = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in dict.fromkeys(names)]
+    return f"a picture of {' and '.join([', '.join(said[:-1]), said[-1]] if len(said) > 1 else said)}"

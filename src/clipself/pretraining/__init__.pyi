@@ -1,0 +1,9 @@
+from .config import PretrainConfig as PretrainConfig
+from .recipes import PRETRAIN_RECIPES as PRETRAIN_RECIPES
+from .train import pretrain as pretrain
+
+__all__ = [
+    "PRETRAIN_RECIPES",
+    "PretrainConfig",
+    "pretrain",
+]
