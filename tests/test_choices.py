@@ -22,10 +22,10 @@ from clipself.engine.optim import OPTIMIZERS, SCHEDULES
 from clipself.engine.precision import DTYPES
 from clipself.layers.norms import NORMS
 from clipself.losses import IMAGE_LABEL_RULES
-from clipself.panoptic.generators.learned import LEARNED
-from clipself.panoptic.imported import IMPORTS
 from clipself.losses.contrast import CONTRASTS
 from clipself.losses.masked_features import COUNTED
+from clipself.panoptic.generators.learned import LEARNED
+from clipself.panoptic.imported import IMPORTS
 from clipself.panoptic.judge import WAYS
 from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.supervision import SUPERVISIONS
