@@ -10,7 +10,6 @@ from clipself.cli.commands import COMMANDS, find
 from clipself.data.coco.splits import SPLITS
 from clipself.detection.detectors.detic.c4_trunk import BLOCKS
 from clipself.detection.detectors.detic.heads import HEADS
-from clipself.detection.detectors.detic.network import CASCADE_TRUNKS
 from clipself.detection.detectors.owl.heads import BOX_BIASES, GELUS, MERGES
 from clipself.detection.detectors.rovit.model import VITS
 from clipself.detection.detectors.table import DETECTORS
@@ -40,7 +39,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "fusion": FUSIONS,
     "gelu": GELUS,
     "merge": MERGES,
-    "heads": [*HEADS, "centernet"],
+    "heads": HEADS,
     "image_label_loss": [name for name, rule in IMAGE_LABEL_RULES.items() if rule is not None],  # what needs no branch
     "method": [name for name, row in SEGMENTERS.items() if row.read is not None],  # what can be imported
     "norm": NORMS,
@@ -55,7 +54,6 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "scores": MIXTURES,
     "split": SPLITS,
     "trunk": TRUNKS,
-    "CascadeSettings.trunk": CASCADE_TRUNKS,
     "vit": VITS,
     "supervision": SUPERVISIONS,
     "system": IMPORTS,

@@ -212,6 +212,11 @@ _C4: Final[Mapping[str, Any]] = {
     },
 }  # fmt: skip
 
+_CENTERNET: Final[Mapping[str, Any]] = {
+    **_TWO_STAGE, "heads": "centernet", "channels": 48,
+    "cascade": {"trunk": "clip", "width": 32, "mask_width": 8, "short_side": 24, "longest": 32},
+}  # fmt: skip
+
 
 def _at_one_size(family: Family) -> Family:
     """Pictures that are not jittered: those of a smaller batch are padded to less, and padding has anchors too."""
@@ -297,4 +302,6 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "fvit-image-labels": _with_labels(_detector("fvit", **_TWO_STAGE)),
     "detic-c4": _at_one_size(_detector("detic", **_C4)),
     "detic-c4-image-labels": _with_labels(_at_one_size(_detector("detic", **_C4))),
+    "detic-centernet": _at_one_size(_detector("detic", **_CENTERNET, mask_convs=1, federated_classes=3)),
+    "detic-centernet-image-labels": _with_labels(_at_one_size(_detector("detic", **_CENTERNET))),
 }  # fmt: skip

@@ -14,7 +14,6 @@ from clipself.detection.detectors.detic.cascade import CascadeHeads
 from clipself.detection.detectors.detic.cascade_settings import CascadeSettings, CenterNetSettings
 from clipself.detection.detectors.detic.cascade_training import (
     Truth,
-    image_losses,
     label_boxes,
     region_losses,
     train_stages,
@@ -23,6 +22,7 @@ from clipself.detection.detectors.detic.centernet import CenterNetHead
 from clipself.detection.detectors.detic.network import POOLED_LEVELS
 from clipself.detection.detectors.detic.published import to_our_names
 from clipself.detection.detectors.detic.settings import DeticSettings
+from clipself.detection.detectors.two_stage.image_labels import image_label_terms
 from clipself.ops.boxes import clip_boxes
 
 Values = dict[str, Tensor]
@@ -158,12 +158,12 @@ class Case:
             clip_boxes(one[: self.config["weak_proposals"]], size=size)
             for one, size in zip(self.of_images("train_proposals"), self.sizes, strict=True)
         ]
-        labels = [one.tolist() for one in self.of_images("image_labels")]
+        labels = self.of_images("image_labels")
         losses = {"loss_mask": torch.zeros(())}
         for stage, seen in enumerate(train_stages(self.cascade, maps, boxes, self.sizes)):
-            terms = torch.stack(image_losses(seen, labels, rule="max_size"))
+            total = image_label_terms(seen.logits_RK, seen.boxes, labels, rule="max_size", softmax=False)
             losses |= {
-                f"image_loss_stage{stage}": self.config["image_loss_weight"] * terms.mean(),
+                f"image_loss_stage{stage}": self.config["image_loss_weight"] * total / len(labels),
                 f"loss_cls_stage{stage}": torch.zeros(()),
                 f"loss_box_reg_stage{stage}": torch.zeros(()),
             }

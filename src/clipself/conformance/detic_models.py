@@ -12,11 +12,12 @@ from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
 from clipself.conformance.told import thin, words_of
-from clipself.detection.detectors.detic.cascade_settings import CascadeSettings, CenterNetSettings
+from clipself.detection.detectors.detic.cascade_settings import CenterNetSettings
 from clipself.detection.detectors.detic.network import CascadeNetwork
-from clipself.detection.detectors.detic.published import fill_network, stored_rows
+from clipself.detection.detectors.detic.published import fill_network, stored_texts
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.detectors.detic.swin import SwinTrunk
+from clipself.detection.detectors.swin import SWIN_B, SwinTrunk
+from clipself.detection.detectors.trunks import ResNet50
 
 SWIN = "backbone.bottom_up."
 RESNET = "backbone.bottom_up.base."
@@ -57,24 +58,24 @@ def compare_outputs(ours: Mapping[str, Tensor], manifest: Mapping[str, Any], arr
     return checks
 
 
-def released_settings(state: Mapping[str, Any], config: Mapping[str, Any]) -> DeticSettings:
-    """Those of the released OV-LVIS detectors; the trunk is told by the names, what a manifest reduces by itself."""
-    trunk: Any = "resnet50" if any(name.startswith(RESNET) for name in state) else "swin_b"
+def released_settings(config: Mapping[str, Any]) -> DeticSettings:
+    """Those of the released OV-LVIS detectors, but for what a manifest reduces."""
     before = config.get("pre_nms", CenterNetSettings().before)
     centernet = CenterNetSettings(before=before, after=config.get("post_nms", CenterNetSettings().after))
     return DeticSettings(
         heads="centernet", mask_convs=4, nms=config.get("nms", 0.5),
         score_threshold=config.get("score_threshold", 0.02), max_detections=config.get("detections", 300),
         one_class=config.get("one_class_per_proposal", False), centernet=centernet,
-        cascade=CascadeSettings(trunk=trunk),
     )  # fmt: skip
 
 
 def network_of(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> CascadeNetwork:
-    """A network of published size with every tensor of a released checkpoint."""
-    rows_KD = stored_rows(state, source="the manifest")
+    """A network of published size with every tensor of a released checkpoint, whose names tell the trunk."""
+    rows_KD = stored_texts(state, source="the manifest")[0]
     with unfilled():
-        network = CascadeNetwork(released_settings(state, config), rows_KD[:-1])
+        resnet = any(name.startswith(RESNET) for name in state)
+        trunk = ResNet50(frozen_stages=-1) if resnet else SwinTrunk(**SWIN_B)
+        network = CascadeNetwork(released_settings(config), rows_KD[:-1], trunk=trunk)
     fill_network(network, state, source="the manifest")
     return network.eval()
 

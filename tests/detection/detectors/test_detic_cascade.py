@@ -20,7 +20,7 @@ from clipself.detection.detectors.detic.cascade_training import (
 from clipself.detection.detectors.detic.centernet import CenterNetHead, CentreMaps
 from clipself.detection.detectors.detic.published import to_our_names
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.detectors.detic.swin import SwinTrunk
+from clipself.detection.detectors.swin import SwinTrunk
 from clipself.detection.protocol import Proposals
 
 OWN = CascadeSettings(width=16, mask_width=8)

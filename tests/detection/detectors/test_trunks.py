@@ -1,6 +1,7 @@
 """Trunks of detectors that bring their own: against torchvision's own passes and the CLIP's own taps."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torchvision.models import resnet50
 from torchvision.models._utils import IntermediateLayerGetter
 
+from clipself.detection.detectors.swin import SwinTrunk
 from clipself.detection.detectors.trunks import ClipTrunk, ResNet50, build_trunk, pad_to_multiple, padding_of
 
 
@@ -61,6 +63,29 @@ def test_weights_that_are_missing_or_of_another_network_are_refused(tmp_path: Pa
         build_trunk("resnet18", tiny_openai_clip())
     with pytest.raises(ValueError, match="are some of 4, 8, 16 and 32"):
         ResNet50(strides=(8, 64))
+
+
+def test_a_swin_transformer_starts_from_the_file_of_a_classifier(tmp_path: Path) -> None:
+    """Its last norm, head and tables stay behind, and its output norms are new."""
+    sizes: dict[str, Any] = {"embed_dim": 8, "depths": (1, 1), "heads": (1, 2), "window": 3, "out_stages": (0, 1)}
+    classifier, trunk = SwinTrunk(**sizes), SwinTrunk(**sizes)
+    held = {name: value for name, value in classifier.state_dict().items() if not name.startswith("norm")}
+    spare = {
+        "norm.weight": torch.ones(16),
+        "head.weight": torch.ones(2, 16),
+        "layers.0.blocks.0.attn_mask": torch.ones(1),
+    }
+    torch.save({"model": {**held, **spare}}, tmp_path / "swin.pth")
+    trunk.start_from(str(tmp_path / "swin.pth"))
+    assert all(torch.equal(trunk.state_dict()[name], value) for name, value in held.items())
+    with pytest.raises(ValueError, match="does not learn detection from nothing"):
+        trunk.start_from(None)
+    trunk.start_from("random")
+    torch.save({"patch_embed.proj.bias": torch.zeros(8)}, tmp_path / "half.pth")
+    with pytest.raises(ValueError, match="pass a released Swin classifier of these sizes"):
+        trunk.start_from(str(tmp_path / "half.pth"))
+    with pytest.raises(ValueError, match="of a Swin transformer are some of"):
+        build_trunk("swin_b", tiny_openai_clip(), strides=(8, 64))
 
 
 def test_a_clip_transformer_gives_taps_at_three_strides() -> None:

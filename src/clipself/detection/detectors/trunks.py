@@ -1,4 +1,4 @@
-"""Trunks of detectors that bring their own backbone: maps of several strides, of the CLIP or of a ResNet-50."""
+"""Trunks of detectors that bring their own backbone: maps of several strides, of the CLIP, a ResNet-50 or a Swin-B."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -172,11 +172,21 @@ class ResNet50(DetectorTrunk):
         self.load_state_dict(state, strict=True)
 
 
+def _swin_b(strides: Sequence[int]) -> DetectorTrunk:
+    from clipself.detection.detectors.swin import SWIN_B, SwinTrunk  # which extends the base class above
+
+    places = {4: 0, 8: 1, 16: 2, 32: 3}
+    if not set(strides) <= set(places):
+        raise ValueError(f"strides {tuple(strides)} of a Swin transformer are some of {sorted(places)}")
+    return SwinTrunk(**SWIN_B, out_stages=[places[stride] for stride in strides])
+
+
 Builder = Callable[[DenseCLIP, Sequence[int], Sequence[int]], DetectorTrunk]
 
 TRUNKS: Final[Mapping[str, Builder]] = {
     "clip": lambda clip, strides, taps: ClipTrunk(clip, strides=strides, taps=taps),
     "resnet50": lambda clip, strides, taps: ResNet50(strides=strides),
+    "swin_b": lambda clip, strides, taps: _swin_b(strides),
 }
 """Setting `trunk` -> (clip, strides, taps) -> the trunk."""
 

@@ -10,10 +10,11 @@ from clipself.detection.detectors.settings import MethodSettings
 class DeformableSettings(MethodSettings):
     """A deformable DETR on a trunk of its own; the defaults are OV-DETR's (arXiv:2203.11876, released code)."""
 
-    trunk: Literal["clip", "resnet50"] = "resnet50"
-    """What the maps come from: the frozen CLIP, or a ResNet-50 that learns."""
+    trunk: Literal["clip", "resnet50", "swin_b"] = "resnet50"
+    """What the maps come from: the frozen CLIP, or a ResNet-50 or Swin-B that learns."""
     trunk_weights: str | None = None
-    """Weights that a training of the trunk starts from: torchvision's resnet50.pth, or "random"; none for the CLIP."""
+    """Weights that a training of the trunk starts from: torchvision's resnet50.pth, a released Swin-B, or "random";
+    none for the CLIP."""
     taps: tuple[int, ...] = ()
     """0-based blocks of a CLIP that is a transformer, one for each of the strides 8, 16 and 32; spread if empty."""
     pixels: Literal["imagenet", "clip"] = "imagenet"

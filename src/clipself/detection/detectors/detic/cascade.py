@@ -101,11 +101,6 @@ class CascadeHeads(nn.Module):
         found = [stage.cls_score for stage in self.stages]
         return [one for one in found if isinstance(one, ZeroShotClassifier)]
 
-    def take(self, rows_KD: Tensor) -> None:
-        """Looks for other classes in every stage: the rows of the classes and of the background, as they are."""
-        for one in self.classifiers:
-            one.take(rows_KD)
-
     def pool(self, maps: Sequence[Tensor], boxes: Sequence[Tensor], bins: int) -> Tensor:
         """Regions of the pyramid (R, C, bins, bins) in float32."""
         with torch.autocast(maps[0].device.type, enabled=False):

@@ -10,7 +10,6 @@ from torchvision.ops import box_iou
 
 from clipself.detection.detectors.detic.cascade import CascadeHeads, StagePass
 from clipself.detection.detectors.two_stage.regions import SHARE, mask_targets
-from clipself.losses.image_labels import WeakRegions, image_label_loss
 from clipself.losses.region_classes import sigmoid_class_loss
 from clipself.ops.deltas import encode_boxes
 from clipself.ops.matching import draw_sample, match_boxes
@@ -117,15 +116,6 @@ def region_losses(
     is_match_R = torch.cat([one.is_match for one in targets])
     offsets_R = (seen.offsets_R4 - torch.cat(wanted)).abs().sum(1) * is_match_R
     return classes_R, offsets_R
-
-
-def image_losses(seen: StagePass, labels: Sequence[Sequence[int]], *, rule: str) -> list[Tensor]:
-    """For each image the loss of its labels at one stage, on the stage's own boxes, best proposal first."""
-    logits = torch.split(seen.logits_RK, seen.counts)
-    return [
-        image_label_loss(WeakRegions(logits_RK=scores_rK, boxes_R4=boxes), wanted, rule=rule)[0]
-        for scores_rK, boxes, wanted in zip(logits, seen.boxes, labels, strict=True)
-    ]
 
 
 def mask_losses(

@@ -6,6 +6,7 @@ from typing import Any, Final
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.choices import pick
 from clipself.detection.detectors.detic.c4 import C4Detector
+from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
 from clipself.detection.detectors.detic.on_clip import DeticOnClip
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.vocabulary import Vocabulary
@@ -13,6 +14,7 @@ from clipself.detection.vocabulary import Vocabulary
 HEADS: Final[Mapping[str, Callable[[DenseCLIP, DeticSettings, Vocabulary], Any]]] = {
     "clip": DeticOnClip,
     "c4": C4Detector,
+    "centernet": CenterNetDetector,
 }
 """`DeticSettings.heads` -> the detector."""
 

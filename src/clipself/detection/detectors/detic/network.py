@@ -1,39 +1,22 @@
 """Detic's OV-LVIS network: trunk, pyramid, CenterNet proposals, a cascade that compares regions with texts, masks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from clipself.backbones.dense_clip import DenseCLIP
-from clipself.choices import pick
 from clipself.detection.detectors.detic.cascade import CascadeHeads
 from clipself.detection.detectors.detic.centernet import CenterNetHead, CentreMaps
 from clipself.detection.detectors.detic.pyramid import CoarserPyramid
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.detectors.detic.swin import SWIN_B, SwinTrunk
-from clipself.detection.detectors.trunks import ClipTrunk, DetectorTrunk, ResNet50, pad_to_multiple
+from clipself.detection.detectors.trunks import DetectorTrunk, pad_to_multiple
 from clipself.detection.protocol import Found
 
 STRIDES: Final = (8, 16, 32)
 """Of the trunk's maps; a trunk of another patch has others, and says so."""
-POOLED_LEVELS: Final = 3
+POOLED_LEVELS: Final = len(STRIDES)
 """Levels of the pyramid that regions are read from: those of the trunk."""
-
-
-def _clip_trunk(clip: DenseCLIP | None) -> DetectorTrunk:
-    if clip is None:
-        raise ValueError("the trunk 'clip' is a CLIP's own; pass one")
-    return ClipTrunk(clip, strides=STRIDES)
-
-
-CASCADE_TRUNKS: Final[Mapping[str, Callable[[DenseCLIP | None], DetectorTrunk]]] = {
-    "resnet50": lambda clip: ResNet50(strides=STRIDES, frozen_stages=-1),
-    "swin_b": lambda clip: SwinTrunk(**SWIN_B),
-    "clip": _clip_trunk,
-}
-"""`CascadeSettings.trunk` -> what reads the pictures; the ResNet's stages all learn, its batch norms don't."""
 
 
 class CascadeNetwork(nn.Module):
@@ -42,15 +25,14 @@ class CascadeNetwork(nn.Module):
     Args:
         settings: Those of `centernet` and `cascade`, and of masks and scoring.
         texts_CD: Text embeddings of the classes, of any length.
-        clip: For the trunk "clip".
+        trunk: What reads the pictures, with maps of three strides.
     """
 
-    def __init__(self, settings: DeticSettings, texts_CD: Tensor, *, clip: DenseCLIP | None = None) -> None:
+    def __init__(self, settings: DeticSettings, texts_CD: Tensor, *, trunk: DetectorTrunk) -> None:
         super().__init__()
-        self.settings = settings
-        self.trunk = pick(CASCADE_TRUNKS, settings.cascade.trunk, what="trunk")(clip)
-        last = self.trunk.strides[-1]
-        self.strides = (*self.trunk.strides, 2 * last, 4 * last)
+        self.settings, self.trunk = settings, trunk
+        last = trunk.strides[-1]
+        self.strides = (*trunk.strides, 2 * last, 4 * last)
         self.pyramid = CoarserPyramid(inputs=self.trunk.widths, channels=settings.channels)
         self.proposer = CenterNetHead(channels=settings.channels, strides=self.strides, settings=settings.centernet)
         self.cascade = CascadeHeads(

@@ -2,12 +2,23 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor
 
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.fast_init import unfilled
+from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import check_fit
+from clipself.backbones.weights import read_state_dict, weights_in
+from clipself.data.detection import ClassSplit
+from clipself.detection.checkpoint import save_detector
+from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
 from clipself.detection.detectors.detic.network import CascadeNetwork
+from clipself.detection.detectors.detic.settings import DeticSettings
+from clipself.detection.vocabulary import make_vocabulary
 
 NAMES: Final[tuple[tuple[str, str], ...]] = (
     *((rf"backbone\.fpn_(lateral|output){level}\.", rf"pyramid.levels.\1.{level - 3}.conv.") for level in (3, 4, 5)),
@@ -29,6 +40,9 @@ NAMES: Final[tuple[tuple[str, str], ...]] = (
 
 TEXTS: Final = r"roi_heads\.box_predictor\.\d\.cls_score\.zs_weight$"
 """Texts of the classes and the background's zeros, (D, K + 1), in each stage; taken as they are."""
+
+TRAINED: Final = "trained_SKD"
+"""Where our detector keeps them."""
 
 CLASSIFIER: Final = "backbone.bottom_up.base.fc."
 """The pre-training's classifier, which released ResNets carry along."""
@@ -62,18 +76,18 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def stored_rows(state: Mapping[str, Tensor], *, source: str) -> Tensor:
-    """Texts of the classes and the background's row (K + 1, D) that a released checkpoint holds in every stage.
+def stored_texts(state: Mapping[str, Tensor], *, source: str) -> Tensor:
+    """For each stage the texts of the classes and the background's row (S, K + 1, D) of a released checkpoint.
 
     Raises:
-        ValueError: There are none, or stages that differ.
+        ValueError: There are none, or stages that differ in shape.
     """
-    held = [tensor for name, tensor in state.items() if re.match(TEXTS, name)]
+    held = [state[name] for name in sorted(name for name in state if re.match(TEXTS, name))]
     if not held:
         raise ValueError(f"{source} holds no texts of classes (roi_heads.box_predictor.0.cls_score.zs_weight)")
     if any(one.shape != held[0].shape for one in held):
         raise ValueError(f"the stages of {source} have texts of shapes {sorted({tuple(one.shape) for one in held})}")
-    return held[0].float().mT.contiguous()
+    return torch.stack([one.float().mT for one in held])
 
 
 def fill_network(network: CascadeNetwork, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -82,9 +96,75 @@ def fill_network(network: CascadeNetwork, state: Mapping[str, Tensor], *, source
     Raises:
         ValueError: Tensors are missing, left over, of another shape or not finite.
     """
-    ours, own = to_our_names(state), network.state_dict()
+    texts_SKD, ours, own = stored_texts(state, source=source), to_our_names(state), network.state_dict()
+    if TRAINED in own:  # of a detector, which hands them to its stages itself
+        ours[TRAINED] = texts_SKD
     check_fit(ours, own, source=source, advice="use the recipe that the file belongs to: its trunk, masks and stages")
     network.load_state_dict({name: value.to(own[name].dtype) for name, value in ours.items()}, strict=True)
-    for stage, classifier in enumerate(network.cascade.classifiers):
-        texts_DK = state[f"roi_heads.box_predictor.{stage}.cls_score.zs_weight"]
-        classifier.take(texts_DK.float().mT.contiguous())
+    for classifier, texts_KD in zip(network.cascade.classifiers, texts_SKD, strict=True):
+        classifier.take(texts_KD)
+
+
+def load_published(
+    source: str | Path | Mapping[str, Tensor], clip: DenseCLIP, settings: DeticSettings, classes: ClassSplit
+) -> CenterNetDetector:
+    """Builds a detector from a released checkpoint, every tensor strictly.
+
+    Args:
+        source: The file, or its tensors.
+        clip: Whose text tower speaks other names than those of the file.
+        settings: Those of the recipe that the file belongs to.
+        classes: Names in the released order: ascending ids.
+
+    Returns:
+        The detector in evaluation mode, with the file's own texts.
+
+    Raises:
+        ValueError: A tensor is missing, left over or of another shape, or the classes are others.
+    """
+    state = dict(source) if isinstance(source, Mapping) else read_state_dict(source)
+    where = "the released checkpoint" if isinstance(source, Mapping) else str(source)
+    texts_SKD = stored_texts(state, source=where)
+    if texts_SKD.shape[1:] != (len(classes.names) + 1, clip.embed_dim):
+        raise ValueError(
+            f"{where} knows {texts_SKD.shape[1] - 1} classes by texts of width {texts_SKD.shape[2]}; the recipe names "
+            f"{len(classes.names)}, and the CLIP's texts are {clip.embed_dim} wide"
+        )
+    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, texts_KD=texts_SKD[0])
+    with unfilled():
+        detector = CenterNetDetector(clip, settings, vocabulary)
+    fill_network(detector, state, source=where)
+    return detector.to(clip.device).eval()
+
+
+def import_published(
+    weights: str | Path,
+    out: str | Path,
+    *,
+    model: str,
+    pretrained: str | None,
+    settings: DeticSettings,
+    classes: ClassSplit,
+    text_from: str | None = None,
+) -> Path:
+    """Writes a released checkpoint as a folder that `Detector.from_checkpoint` reads.
+
+    Args:
+        weights: The released file.
+        out: Folder to write.
+        model: open_clip name of the CLIP whose text tower made the texts: ViT-B-32 of OpenAI.
+        pretrained: Its tag or file.
+        settings: Those of the recipe that the file belongs to.
+        classes: Names that it was trained with.
+        text_from: Release of the text tower, where `pretrained` holds none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file does not fit, or there is no text tower.
+    """
+    weights = weights_in(weights)  # a missing file is told ahead of a download
+    clip = load_clip(model, pretrained, text_from=text_from)
+    detector = load_published(weights, clip, settings, classes)
+    return save_detector(
+        detector, out, model=model, pretrained=pretrained, text_from=text_from, card={"from": str(weights)}
+    )
