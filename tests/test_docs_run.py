@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "photos").mkdir()
     for name, source in zip("abc", PHOTOS.values(), strict=False):
         Image.open(source).resize((128, 96)).save(folder / f"photos/{name}.jpg")
-    for name in ("street", "cat"):
+    for name in ("street", "cat", "photo"):
         shutil.copy(folder / "photos/a.jpg", folder / f"{name}.jpg")
     write_scenes(folder / "scenes", train=16, val=3, size=(96, 96))
     labels = folder / "scenes/annotations"

@@ -19,7 +19,8 @@ LAYERS = (
     ("layers", "metrics", "viz", "text"),
     ("structures",),
     ("ops",),
-    ("files", "choices", "cards", "renamed"),
+    ("cards",),
+    ("files", "choices", "renamed"),
 )
 """From the top down; rooms of one row never import each other."""
 

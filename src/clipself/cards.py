@@ -1,6 +1,5 @@
 """Cards: JSON tables that lie beside weights, and settings read back from them field by field."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -8,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from clipself.files import read_json
 
 T = TypeVar("T")
 
@@ -19,13 +20,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: The file is not JSON, or holds something else than a table.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no card at {path}; check the path")
-    try:
-        held = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); was it cut short while copying, or edited?") from error
+    held = read_json(path, what="card")
     if not isinstance(held, dict):
         raise ValueError(f"{path} holds a {type(held).__name__}, expected a table of settings; put the card back")
     return held

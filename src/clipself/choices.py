@@ -18,8 +18,8 @@ def pick(table: Mapping[str, T], name: str, *, what: str) -> T:
     Raises:
         ValueError: The table has no such name; the message lists the names and the nearest one.
     """
-    if name not in table:
-        near = get_close_matches(name, table, n=1)
+    if not isinstance(name, str) or name not in table:
+        near = get_close_matches(str(name), table, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown {what} {name!r}, expected one of {sorted(table)}{hint}")
     return table[name]

@@ -177,26 +177,29 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"{path} is not UTF-8 text (see byte {error.start}); save it as UTF-8") from error
 
 
-def read_json(path: str | Path, *, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def read_json(
+    path: str | Path, *, hook: Callable[[dict[str, Any]], Any] | None = None, what: str = "annotation file"
+) -> Any:
     """Reads a JSON file, in the encodings of `read_text`.
 
     Args:
         path: The file.
         hook: Sees each object as soon as it is parsed and gives what stands in its place.
+        what: What the file is, for the message where there is none.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not JSON, or in another encoding.
     """
     if not Path(path).is_file():
-        what = "it is a folder, pass a file" if Path(path).is_dir() else "check the path"
-        raise FileNotFoundError(f"no annotation file at {path}; {what}")
+        advice = "it is a folder, pass a file" if Path(path).is_dir() else "check the path"
+        raise FileNotFoundError(f"no {what} at {path}; {advice}")
     text = read_text(path)
     try:
         with without_collection():
             return json.loads(text, object_hook=hook)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); was it cut short while copying?") from error
+        raise ValueError(f"{path} is not valid JSON ({error}); was it cut short while copying, or edited?") from error
 
 
 @contextmanager

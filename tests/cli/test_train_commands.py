@@ -1,6 +1,7 @@
 """What every training command does with its words."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,18 @@ def test_the_result_is_printed_once(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setenv("RANK", "1")  # of a process that is not the first
     assert run(f"{DISTILL} --out silent --max-steps 1") == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_picture_that_cannot_be_read_is_told_once_and_counted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree("scenes/train", tmp_path / "photos")
+    (tmp_path / "photos/000003.jpg").write_bytes(b"damaged")
+    words = DISTILL.replace("scenes/train", f"{tmp_path}/photos").replace("--workers 0", "--workers 2")
+    assert run(f"{words} --out {tmp_path}/run --epochs 4") == 0
+    said = capfd.readouterr()  # what the workers print, too
+    assert said.err.count("000003.jpg is not an image that can be read") == 1
+    assert "1 of 8 images could not be read, others took their place" in said.out
 
 
 def test_a_length_in_epochs_takes_the_place_of_steps() -> None:

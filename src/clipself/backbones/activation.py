@@ -1,6 +1,5 @@
 """Exact GELU or QuickGELU: two functions that no tensor tells apart, and embeddings differ with the wrong one."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ import open_clip
 from torch import Tensor
 
 from clipself.backbones.layouts import is_openai
+from clipself.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,9 @@ def decide_quick_gelu(
 def _stated_beside(path: Path) -> bool | None:
     config = (path if path.is_dir() else path.parent) / "config.json"
     try:
-        held = json.loads(config.read_text(encoding="utf-8-sig"))
+        held = read_json(config)
         stated = hub_activation(held, config, default="") if held.get("model_type") == "clip" else ""
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError):
         return None
     return stated == "quick_gelu" if stated else None
 

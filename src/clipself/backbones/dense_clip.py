@@ -241,6 +241,8 @@ class DenseCLIP(nn.Module):
         """
         if isinstance(texts, str):
             raise ValueError(f"texts must be a list of strings, got the single string {texts!r}; wrap it in a list")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"texts must be a list of strings, got {texts!r:.60}")
         if self.identity.text is None:
             raise ValueError(
                 f"the checkpoint {self.identity.image!r} held no text tower, so texts cannot be embedded; load it with "
@@ -277,12 +279,15 @@ class DenseCLIP(nn.Module):
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is no picture, or is damaged.
+            ValueError: It is no picture, or is damaged; or the size is none.
         """
         rgb, patch = read_image(image), self.patch_size
         if size is None:
             size = (nearest_whole(rgb.height, patch), nearest_whole(rgb.width, patch))
-        height, width = (size, size) if isinstance(size, int) else size
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ValueError(f"size={size!r} is no size; pass (height, width) in pixels, or one number for both")
+        height, width = sides
         pixels = torch.frombuffer(bytearray(rgb.resize((width, height), resample=3).tobytes()), dtype=torch.uint8)
         scaled = pixels.reshape(height, width, 3).permute(2, 0, 1).float() / 255
         mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)

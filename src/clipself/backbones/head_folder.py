@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.clip_reference import CLIP_KEYS, find_clip, name_clip
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.packaged_heads import PACKAGED_HEADS, heads_folder
 from clipself.backbones.strict import check_finite, check_fit, within_budget
 from clipself.backbones.weights import first_line, read_state_dict
 from clipself.cards import read_card, read_settings
@@ -69,7 +70,7 @@ class HeadKind:
 
     def is_in(self, folder: str | Path) -> bool:
         """Whether a folder holds heads of this kind."""
-        return (Path(folder) / self.card).is_file()
+        return (heads_folder(folder) / self.card).is_file()
 
 
 def save_heads(
@@ -217,7 +218,7 @@ def load_heads(folder: str | Path, kind: HeadKind, *, clip: DenseCLIP | None = N
     """Reads a folder of heads and the CLIP that they stand on; the weights are not in a model yet.
 
     Args:
-        folder: Written by `save_heads`, or by an earlier version.
+        folder: Written by `save_heads`, or by an earlier version; or the name of packaged heads.
         kind: What it should hold.
         clip: The CLIP where it is loaded already; else the one named in the card is loaded.
         device: Where a loaded one goes.
@@ -226,10 +227,11 @@ def load_heads(folder: str | Path, kind: HeadKind, *, clip: DenseCLIP | None = N
         FileNotFoundError: There are no such heads in the folder, or their CLIP has moved.
         ValueError: A file is damaged, or the CLIP is not the one of the training.
     """
-    folder = Path(folder)
+    folder = heads_folder(folder)
     if not (folder / kind.card).is_file() or not (folder / kind.weights).is_file():
         raise FileNotFoundError(
-            f"no {kind.card} with {kind.weights} in {folder}; pass a folder that {kind.written_by} writes"
+            f"no {kind.card} with {kind.weights} in {folder}; pass a folder that {kind.written_by} writes, or one of "
+            f"the packaged heads {list(PACKAGED_HEADS)}"
         )
     card = read_head_card(folder, kind)
     tensors = read_state_dict(folder / kind.weights)
@@ -244,7 +246,7 @@ def read_head_card(folder: str | Path, kind: HeadKind) -> dict[str, Any]:
         FileNotFoundError: There is none.
         ValueError: It is no card of this kind.
     """
-    path = Path(folder) / kind.card
+    path = heads_folder(folder) / kind.card
     held = read_card(path)
     if held.get("format") != FORMAT:
         held = _renew(held, kind, path)

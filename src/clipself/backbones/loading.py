@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.activation import decide_quick_gelu
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
+from clipself.backbones.devices import pick_device
 from clipself.backbones.fast_init import unfilled
 from clipself.backbones.layouts import without_wrappers
 from clipself.backbones.model_config import (
@@ -67,7 +69,7 @@ def load_clip(
             `open_clip_config.json` (an export of ours or open_clip's) or with `config.json` (transformers' CLIPModel).
         pretrained: An open_clip tag ("openai", downloaded where the network allows), a checkpoint file, a folder that
             holds one, or "random". Not used where the model is a folder or a packaged one.
-        device: Where the model goes.
+        device: Where the model goes; "auto" is the best there is.
         text_from: Tag or file whose text tower is taken when the image tower comes from a file without one, or on
             purpose from another release. Only this option mixes releases.
         ignore: Names or prefixes in the file that may be left out (heads of another task).
@@ -82,7 +84,11 @@ def load_clip(
     Raises:
         ValueError: Unknown model or tag, missing `pretrained`, a file that does not fit, or a folder without weights.
         FileNotFoundError: The file or folder does not exist.
+        OSError: Weights could not be downloaded.
     """
+    if not isinstance(model, str | PathLike) or not isinstance(pretrained, str | PathLike | None):
+        wrong = ("model", model) if not isinstance(model, str | PathLike) else ("pretrained", pretrained)
+        raise ValueError(f"{wrong[0]}={wrong[1]!r:.60} is of type {type(wrong[1]).__name__}, expected a name or a path")
     folder = export_folder(model)
     if folder is not None:
         clip = _load_folder(folder, name=str(model), ignore=ignore, quick_gelu=quick_gelu)
@@ -91,7 +97,7 @@ def load_clip(
         clip = _load_named(name, pretrained, ignore=ignore, quick_gelu=quick_gelu, seed=seed)
     if text_from is not None:
         _take_text(clip, text_from)
-    return clip.to(device).eval()
+    return clip.to(pick_device(device) if isinstance(device, str) else device).eval()
 
 
 def clip_from_state_dict(
@@ -271,7 +277,7 @@ def _load_tag(name: str, tag: str, *, ignore: Collection[str], quick_gelu: bool 
     try:
         path = download_pretrained(published)
     except Exception as error:
-        raise RuntimeError(
+        raise OSError(
             f"the weights {tag!r} of {name} could not be downloaded ({error}); "
             "download them elsewhere and pass the file as pretrained="
         ) from error

@@ -9,7 +9,6 @@ Importing this module is enough for stock open_clip to read an export from any w
     tokenizer = open_clip.get_tokenizer("local-dir:runs/mine/blended")
 """
 
-import json
 from copy import deepcopy
 from functools import wraps
 from itertools import pairwise
@@ -24,6 +23,8 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from clipself.files import read_json
 
 STEM_STAGES, STEM_CHANNELS = 5, 112
 """Stages of the EfficientNet kept: up to stride 16, 112 channels."""
@@ -109,7 +110,7 @@ def _find_merges_beside_config() -> None:
     def get_tokenizer(model_name: str = "", *arguments: Any, **options: Any) -> Any:
         folder = Path(model_name.removeprefix("local-dir:"))
         if model_name.startswith("local-dir:") and (folder / "open_clip_config.json").is_file():
-            config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+            config = read_json(folder / "open_clip_config.json")
             named = config["model_cfg"].get("text_cfg", {}).get("tokenizer_kwargs", {}).get("bpe_path")
             if named is not None and (folder / Path(named).name).is_file():
                 options.setdefault("bpe_path", str(folder / Path(named).name))

@@ -119,6 +119,11 @@ class Trunk(ABC):
         Raises:
             ValueError: The images are not (B, 3, H, W) or a side is not a multiple of the patch.
         """
+        if not isinstance(images_B3HW, Tensor):
+            raise ValueError(
+                f"images must be a tensor (B, 3, H, W), got {type(images_B3HW).__name__}; "
+                "clip.preprocess(picture)[None] makes one of a picture"
+            )
         if images_B3HW.ndim != 4 or images_B3HW.shape[1] != 3:
             raise ValueError(
                 f"images must be (B, 3, H, W), got {tuple(images_B3HW.shape)}; stack them with torch.stack"

@@ -1,6 +1,5 @@
 """Files of tensors, out of many trainers and libraries, without running any code in them."""
 
-import json
 import logging
 import re
 import warnings
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from clipself.files import read_json
 from clipself.renamed import old_names
 
 __getattr__ = old_names(__name__)
@@ -142,11 +142,11 @@ def first_line(error: BaseException) -> str:
 
 def _read_shards(index: Path) -> StateDict:
     try:
-        rows = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"]
+        rows = read_json(index)["weight_map"]
         names = sorted(set(rows.values()))
         if not names or any(Path(name).name != name or name.endswith(".json") for name in names):
             raise ValueError("its weight_map does not name files beside it")
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{index} is no index of a model in several files ({first_line(error)})") from error
     return {name: tensor for part in names for name, tensor in read_state_dict(index.with_name(part)).items()}
 

@@ -89,11 +89,17 @@ class DistillDataset(Dataset[DistillSample]):
         self.regions, self.max_split, self.max_regions = regions, max_split, max_regions
         self.enlarge = enlarge if enlarge is not None else (1.0 if regions == "patches" else 1.5)
         self.min_area, self.max_area = min_area, max_area
-        self._told: set[int] = set()  # unreadable images are told once, not in every epoch
+        # Unreadable images are told once, not in every epoch nor by every worker.
+        self._told = torch.zeros(len(source), dtype=torch.bool).share_memory_()
         self.flip, self.seed, self.skip_unreadable = flip, seed, skip_unreadable
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def unreadable(self) -> int:
+        """How many images had to give their place to the next so far."""
+        return int(self._told.sum())
 
     def __getitem__(self, key: int | tuple[int, int]) -> DistillSample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
@@ -134,7 +140,7 @@ class DistillDataset(Dataset[DistillSample]):
             except (ValueError, FileNotFoundError) as error:
                 if not self.skip_unreadable:
                     raise
-                if chosen not in self._told:
-                    self._told.add(chosen)
+                if not self._told[chosen]:
+                    self._told[chosen] = True
                     log.warning("%s; the next image takes its place", error)
         raise ValueError(f"none of the {len(self.source)} images can be read; the first is {self.source.paths[0]}")

@@ -110,7 +110,8 @@ class DetectionEvaluateConfig(Settings):
     """One evaluation of a trained detector."""
 
     checkpoint: str
-    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub;
+    "clipself-mini-detector" is packaged."""
     annotations: Path
     """COCO or LVIS instances JSON."""
     images: Path
@@ -166,8 +167,9 @@ class DetectionPredictConfig(Settings):
 
     images: Annotated[tuple[Path, ...], Positional]
     """Image files or folders of them."""
-    checkpoint: str
-    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
+    checkpoint: str = "clipself-mini-detector"
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub. The packaged one was
+    trained on generated scenes at 320 px: good for a first look."""
     names: tuple[str, ...] = ()
     """What to look for: words, a text file or a packaged vocabulary; the names of training if there are no examples
     either."""
@@ -196,12 +198,12 @@ class DetectionPredictConfig(Settings):
 class ProposalsConfig(Settings):
     """Class-free boxes of a folder of images, for `clipself distill --regions proposals`."""
 
-    checkpoint: str
-    """Folder that `detect train` wrote."""
     images: Path
     """Folder of images, any nesting, or the folder that the annotation's file names are relative to."""
     out: Path
     """Folder for proposals.json (COCO results) and images.json (the images they belong to)."""
+    checkpoint: str = "clipself-mini-detector"
+    """Folder that `detect train` wrote, or the packaged detector."""
     annotations: Path | None = None
     """COCO-style JSON that lists the images; the folder is read whole if not given."""
     most: int = 100

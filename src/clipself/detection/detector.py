@@ -47,11 +47,13 @@ class Detector:
         self.framing = model.framing()
 
     @classmethod
-    def from_checkpoint(cls, folder: str | Path, *, clip: DenseCLIP | None = None, device: str = "auto") -> "Detector":
+    def from_checkpoint(
+        cls, folder: str | Path = "clipself-mini-detector", *, clip: DenseCLIP | None = None, device: str = "auto"
+    ) -> "Detector":
         """Loads the folder that `clipself detect train` wrote.
 
         Args:
-            folder: With `detector.json` and `detector.safetensors`.
+            folder: With `detector.json` and `detector.safetensors`; the packaged one if not given.
             clip: The backbone where it is loaded already.
             device: cpu, cuda, mps, or auto for the best there is.
 
@@ -188,8 +190,8 @@ def open_detector(checkpoint: str | Path, *, device: str = "auto") -> NamedDetec
     """A detector by its name.
 
     Args:
-        checkpoint: Folder that `detect train` wrote; "hf:NAME" (or "owlvit:NAME") is an OWL-ViT or OWLv2 of
-            transformers' hub.
+        checkpoint: Folder that `detect train` wrote, or "clipself-mini-detector", which is packaged; "hf:NAME" (or
+            "owlvit:NAME") is an OWL-ViT or OWLv2 of transformers' hub.
         device: cpu, cuda, mps, or auto for the best there is.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from clipself.backbones.packaged_heads import about_heads
 from clipself.data.predictions import PredictionFolder
 from clipself.detection.config import DetectionPredictConfig
 from clipself.detection.detector import Detector, open_detector
@@ -30,7 +31,7 @@ class PredictResult:
         results: JSON of what was found in each picture, and of what was left out.
         coco: COCO file: images, categories, and the detections as annotations with scores.
         found: Detections of each image.
-        summary: One line for people.
+        summary: A line for people, and what a packaged detector is.
     """
 
     pictures: tuple[Path, ...]
@@ -70,7 +71,7 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
                 everything.append(found)
     return PredictResult(
         pictures=tuple(folder.drawings), results=folder.results, coco=folder.coco, found=tuple(everything),
-        summary=folder.describe(),
+        summary="\n".join(filter(None, (folder.describe(), about_heads(config.checkpoint)))),
     )  # fmt: skip
 
 

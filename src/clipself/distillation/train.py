@@ -152,7 +152,10 @@ class DistillTask(Task[DistillBatch]):
     def advice(self, result: TrainResult) -> Sequence[str]:
         """How near the regions came, and what to run next."""
         blended = self.config.out / "blended"
+        unread = self.dataset.unreadable
+        told = (f"{unread} of {len(self.dataset)} images could not be read, others took their place",) if unread else ()
         return (
+            *told,
             f"mean cosine {1 - result.first_loss:.4f} -> {1 - result.last_loss:.4f}",
             f"next: clipself evaluate regions --model ORIGINAL {blended} --annotations FILE --images FOLDER",
             f"      clipself show kmeans PICTURE.jpg --refined {blended}",

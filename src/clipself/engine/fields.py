@@ -2,13 +2,17 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from difflib import get_close_matches
+from functools import wraps
+from inspect import signature
 from os import PathLike, fspath
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 UNSET: Final = Path("")
 """Stands in a recipe for what every run must be given; compared by identity, since Path("") equals Path(".")."""
@@ -16,6 +20,33 @@ UNSET: Final = Path("")
 
 FLOAT32: Final = 3.4e38
 """About the largest number that a tensor of 32 bits holds."""
+
+
+def fitted(function: F) -> F:
+    """A function whose arguments are made to fit their annotations, as settings are; a misspelt one is named.
+
+    Annotations of classes of ours, of pictures and of tensors are left to the function.
+    """
+    seen, hints = signature(function), get_type_hints(function)
+
+    @wraps(function)
+    def called(*given: Any, **options: Any) -> Any:
+        for name in options:
+            if name not in seen.parameters:
+                near = get_close_matches(name, seen.parameters, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ValueError(f"{function.__name__} takes no {name}{hint} It takes: {', '.join(seen.parameters)}")
+        bound = seen.bind(*given, **options)
+        for name, value in bound.arguments.items():
+            if _can_be_fitted(hints[name]):
+                bound.arguments[name] = fit(value, hints[name], name)
+        return function(*bound.args, **bound.kwargs)
+
+    return cast(F, called)
+
+
+def _can_be_fitted(kind: Any) -> bool:
+    return kind in (*PLAIN, NoneType, Ellipsis) or (bool(get_args(kind)) and all(map(_can_be_fitted, get_args(kind))))
 
 
 def plain_values(settings: Any) -> dict[str, Any]:
@@ -64,6 +95,8 @@ def fit(value: Any, kind: Any, name: str) -> Any:
         return _fit_choice(value, inner, name)
     if origin is tuple:
         return _fit_tuple(value, inner, name)
+    if origin is Sequence:
+        return _fit_tuple(value, (*inner, ...), name)
     if isinstance(origin, type) and issubclass(origin, Mapping) and not isinstance(value, Mapping):
         raise ValueError(f"{name}={value!r} is {_article(value)}, expected a table")
     if is_dataclass(kind) and isinstance(value, Mapping):

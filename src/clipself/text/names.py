@@ -1,6 +1,6 @@
 """One grammar for the names that people type, on the command line and in Python."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from clipself.text.vocabulary import VOCABULARIES, Vocabulary, load_vocabulary
@@ -54,7 +54,10 @@ def listed(words: Names | None) -> list[str] | None:
 def _read(names: Names, *, is_thing: bool) -> list[Vocabulary]:
     if isinstance(names, Vocabulary):
         return [names]
-    words = [names] if isinstance(names, str | Path) else list(names)
+    words = [names] if isinstance(names, str | Path) or not isinstance(names, Iterable) else list(names)
+    wrong = [word for word in words if not isinstance(word, str | Path)]
+    if wrong:
+        raise ValueError(f"names hold {wrong[0]!r:.60} of type {type(wrong[0]).__name__}, expected words or text files")
     found: list[Vocabulary] = []
     typed: list[str] = []
     for word in words:

@@ -1,6 +1,5 @@
 """Ordered class names, with what is known of each: thing or stuff, base or novel, how frequent."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from clipself.choices import pick
-from clipself.files import read_text
+from clipself.files import read_json, read_text
 from clipself.text.templates import spoken_name
 
 FOLDER: Final = Path(__file__).parent / "names"
@@ -85,11 +84,6 @@ class Vocabulary:
         """Names held out."""
         return tuple(name for name, novel in zip(self.names, self.is_novel, strict=True) if novel)
 
-    def with_novel(self, novel: Collection[str]) -> "Vocabulary":
-        """The same names, of which those are novel that are spoken like one of `novel`."""
-        spoken = {spoken_name(name) for name in novel}
-        return replace(self, is_novel=tuple(spoken_name(name) in spoken for name in self.names))
-
     def with_stuff(self, stuff: Collection[str]) -> "Vocabulary":
         """The same names, of which those are stuff that are spoken like one of `stuff`."""
         spoken = {spoken_name(name) for name in stuff}
@@ -118,7 +112,7 @@ def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
             raise FileNotFoundError(f"no list of names at {path}; check the path")
         lines = (line.split("#")[0].strip() for line in read_text(path).splitlines())
         return Vocabulary.of([line for line in lines if line], name=str(path))
-    rows = json.loads(read_text(pick(VOCABULARIES, str(vocabulary), what="vocabulary")))["classes"]
+    rows = read_json(pick(VOCABULARIES, str(vocabulary), what="vocabulary"))["classes"]
     return Vocabulary(
         name=str(vocabulary),
         names=tuple(row["name"] for row in rows),

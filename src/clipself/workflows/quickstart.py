@@ -13,6 +13,7 @@ from clipself.data.scenes.export import SceneImages
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.recipes import distill_recipe
 from clipself.distillation.train import distill
+from clipself.engine.fields import fitted
 from clipself.engine.log import read_metrics
 from clipself.files import write_json
 from clipself.regions.evaluate import score_regions
@@ -44,6 +45,7 @@ class QuickstartResult:
     after: RegionReport
 
 
+@fitted
 def quickstart(
     out: str | Path = "report",
     *,

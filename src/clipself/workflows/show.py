@@ -15,6 +15,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.refinement import dense_side, refinement_of
 from clipself.backbones.text import embed_names
 from clipself.data.images import Picture, read_all
+from clipself.engine.fields import fitted
 from clipself.files import write_atomically
 from clipself.ops.patches import fit_longest
 from clipself.viz.heatmap import common_scale, draw_query
@@ -37,6 +38,7 @@ class Column:
     readout: str = "value"
 
 
+@fitted
 def show_kmeans(
     images: Sequence[Picture] | Picture,
     *,
@@ -75,6 +77,7 @@ def show_kmeans(
     return save_picture(stack(rows), out)
 
 
+@fitted
 def show_query(
     images: Sequence[Picture] | Picture,
     text: str,
@@ -110,8 +113,8 @@ def show_query(
         ValueError: A picture cannot be read, the text is empty, or the model has no text tower.
         FileNotFoundError: A picture or model is missing.
     """
-    if not text.strip():
-        raise ValueError("the query is empty; ask for something, such as 'a cat'")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"text={text!r:.60} is nothing to look for; pass words after the pictures, such as 'a cat'")
     columns, side = load_columns(model, pretrained, refined, readout=readout, device=device)
     asked = [(picture, text) for picture in read_all(images)]
     return save_picture(stack(query_rows(asked, columns, image_size or side, templates)), out)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from clipself.backbones.export import save_clip, sweep_blends
 from clipself.backbones.loading import load_clip
+from clipself.engine.fields import fitted
 
 
+@fitted
 def blend(
     student: str | Path,
     *,
@@ -44,6 +46,7 @@ def blend(
     return written
 
 
+@fitted
 def convert(
     model: str,
     *,

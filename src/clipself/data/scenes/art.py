@@ -1,11 +1,12 @@
 """The things of the scenes: pictures with transparency, by plain English name."""
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
+
+from clipself.files import read_json
 
 ART: Final = Path(__file__).parent / "art"
 
@@ -38,7 +39,7 @@ def load_art(style: str = "noto") -> dict[str, Image.Image]:
     sheet_path = ART / f"{style}.webp"
     if not sheet_path.is_file():
         raise ValueError(f"unknown style {style!r}, expected one of {sorted(path.stem for path in ART.glob('*.webp'))}")
-    index = json.loads((ART / f"{style}.json").read_text(encoding="utf-8"))
+    index = read_json(ART / f"{style}.json")
     with Image.open(sheet_path) as sheet:
         pixels = sheet.convert("RGBA")
     return {entry["name"]: pixels.crop(tuple(entry["box"])) for entry in index}
