@@ -174,6 +174,8 @@ class DetectorImportOptions(Settings):
         "ov-coco-cora-rn50",
         "ov-coco-cora-rn50x4",
         "ov-coco-ovdetr",
+        "ov-coco-detic",
+        "ov-coco-detic-boxes",
         "ov-lvis-l14",
         "lvis-owl-b16",
         "lvis-owl-b32",

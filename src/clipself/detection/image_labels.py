@@ -1,7 +1,8 @@
 """Image-labelled pictures beside those with boxes, for any detector that learns from both."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.data.detection import DetectionDataset
@@ -62,7 +63,7 @@ def add_image_labels(
             f"the detector {config.detector.method} has no loss for image labels; leave image_labels out, or choose "
             "one that has proposals: detic, fvit, fvlm, vild, baron"
         )
-    vocabulary = with_labels(detector.clip, detector.vocabulary, labels.names, templates=config.detector.templates)
+    vocabulary = with_labels(detector.clip, detector.vocabulary, labels.names, spoken=config.detector.spoken)
     terms = ImageLabelTerms(
         vocabulary=vocabulary, rule=config.image_label_loss, weight=config.image_label_weight,
         proposals=config.image_label_proposals,
@@ -76,18 +77,20 @@ def add_image_labels(
     return dataset, SecondKind(length=len(labels), ratio=config.image_label_ratio, batch_size=batch)
 
 
-def with_labels(clip: DenseCLIP, training: Vocabulary, names: Sequence[str], *, templates: str) -> Vocabulary:
+def with_labels(
+    clip: DenseCLIP, training: Vocabulary, names: Sequence[str], *, spoken: Mapping[str, Any]
+) -> Vocabulary:
     """The names of training and behind them those that only labels have; what may be told apart counts as "base".
 
     Args:
         clip: Whose text tower speaks.
         training: Of the boxes.
         names: Of the labels.
-        templates: Sentences around the names.
+        spoken: How the detector says names; see `MethodSettings.spoken`.
     """
     known, labelled = {spoken_name(name) for name in training.names}, {spoken_name(name) for name in names}
     more = [name for name in names if spoken_name(name) not in known]
     base = [name for name, seen in zip(training.names, training.base_K.tolist(), strict=False) if seen]
     wanted = [*base, *(name for name in training.names if spoken_name(name) in labelled and name not in base), *more]
-    joined: Vocabulary = make_vocabulary(clip, [*training.names, *more], base=wanted, templates=templates)
+    joined: Vocabulary = make_vocabulary(clip, [*training.names, *more], base=wanted, **spoken)
     return joined

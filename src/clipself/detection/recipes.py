@@ -10,6 +10,8 @@ from typing import Any, Final
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.cora.recipes import CORA_RECIPES
+from clipself.detection.detectors.detic.recipes import DETIC_RECIPES
+from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.fvlm import FvlmSettings
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
@@ -50,6 +52,11 @@ def small_vild() -> DetectionTrainConfig:
 def small_baron() -> DetectionTrainConfig:
     """BARON-KD on the small recipe: four pseudo words, three bags an image."""
     return replace(small(), detector=BaronSettings(**SMALL, words=4))
+
+
+def small_detic() -> DetectionTrainConfig:
+    """Detic's classes on the small recipe: give it --image-labels, and it learns from these too."""
+    return replace(small(), detector=DeticSettings(**SMALL, bias=-4.6))
 
 
 def ov_coco_b16() -> DetectionTrainConfig:
@@ -185,6 +192,7 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "small-fvlm": small_fvlm,
     "small-vild": small_vild,
     "small-baron": small_baron,
+    "small-detic": small_detic,
     "small-owl": small_owl,
     "small-ovdetr": small_ovdetr,
     "small-promptovd": small_promptovd,
@@ -199,6 +207,7 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "lvis-owl-b32": lvis_owl_b32,
     "lvis-owl-l14": lvis_owl_l14,
     **CORA_RECIPES,
+    **DETIC_RECIPES,
     **ROVIT_RECIPES,
 }
 

@@ -48,10 +48,10 @@ class DetectionTask(Task[DetectionBatch]):
         classes = self.source.classes
         vocabulary = make_vocabulary(clip, classes.names, base=classes.base, **settings.spoken)
         self.detector: DetectorModel = build_detector(clip, settings, vocabulary, seed=config.seed)
-        if config.start_from is not None:
+        self.detector.prepare(self.source)
+        if config.start_from is not None:  # in place of what a trunk begins with
             path = weights_in(config.start_from / DETECTOR.weights)
             load_learned(self.detector, read_state_dict(path), source=str(path))
-        self.detector.prepare(self.source)
         self.model = as_module(self.detector)
         self.dataset = DetectionDataset(
             self.source, self.detector.framing(scales=config.scales, flip=config.flip), seed=config.seed,

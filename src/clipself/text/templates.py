@@ -15,6 +15,7 @@ TEMPLATES: Final[Mapping[str, Path | str]] = {
     "simple": HERE / "simple.txt",
     "detection": HERE / "detection.txt",
     "vild": HERE / "vild.txt",
+    "detic": HERE / "detic.txt",
     "imagenet": "OPENAI_IMAGENET_TEMPLATES",
     "imagenet-best": "SIMPLE_IMAGENET_TEMPLATES",
 }
@@ -22,7 +23,7 @@ TEMPLATES: Final[Mapping[str, Path | str]] = {
 
 "detection" is the ViLD-style set of 63 that the published CLIPSelf evaluation uses; "{article}" becomes "a" or "an".
 "vild" is the set of 14 that FC-CLIP uses, which takes names as they are; "name" is the name alone, which ODISE's heads
-compare with.
+compare with; "detic" is Detic's only one, "a NAME": CLIP hears no capitals, and this one keeps "This is" away.
 """
 
 

@@ -72,13 +72,17 @@ DETECTORS: Final[dict[str, DetectorType]] = {
         build=_later("rovit.model", "RoVit"),
         published=_later("rovit.published", "import_published"),
     ),
-    "detic": DetectorType(settings=DeticSettings, build=_later("detic.heads", "build_detic")),
     "ovdetr": DetectorType(
         settings=OvDetrSettings,
         build=_later("ovdetr.model", "OvDetrDetector"),
         published=_later("ovdetr.published", "import_published"),
     ),
     "promptovd": DetectorType(settings=PromptOvdSettings, build=_later("promptovd.model", "PromptOvd")),
+    "detic": DetectorType(
+        settings=DeticSettings,
+        build=_later("detic.heads", "build_detic"),
+        published=_later("detic.imported", "import_published"),
+    ),
 }
 """`MethodSettings.method` -> the detector."""
 
