@@ -163,7 +163,8 @@ def test_crops_are_the_annotated_boxes_as_clip_sees_them(tmp_path: Path, monkeyp
         picture = Image.open(data.paths[image]).convert("RGB")
         for box, label in zip(data.boxes(image).tolist(), data.labels(image).tolist(), strict=True):
             if min(box[2] - box[0], box[3] - box[1]) >= 15 and len(expected.setdefault(label, [])) < 2:
-                expected[label].append(embed_pictures(clip, [picture.crop([round(side) for side in box])])[0])
+                left, top, right, bottom = map(round, box)
+                expected[label].append(embed_pictures(clip, [picture.crop((left, top, right, bottom))])[0])
     assert {label: len(places) for label, places in rows.of_class.items()} == {
         label: len(held) for label, held in expected.items() if held
     }

@@ -126,7 +126,7 @@ class DeformableDetr(nn.Module):
                 last.bias[2:] = -2.0
         for linear in self.feature_align:
             nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+            nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
 
     def levels_of(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The trunk's maps in the width of the transformer, and those beyond, halved from the last map itself."""
