@@ -154,9 +154,9 @@ SMALL_DETR: Final[Mapping[str, Any]] = {
 
 
 def small_ovdetr() -> DetectionTrainConfig:
-    """OV-DETR on the packaged small CLIP, frozen: four classes asked for at once, crops of up to 40 boxes a class."""
+    """OV-DETR on the packaged small CLIP, frozen: ten classes asked for at once, crops of up to 40 boxes a class."""
     detector = OvDetrSettings(
-        **SMALL_DETR, most_conditions=6, least_conditions=4, crops_of_class=40, max_detections=100
+        **SMALL_DETR, most_conditions=12, least_conditions=10, crops_of_class=40, max_detections=100
     )
     return replace(small(), detector=detector, epochs=12, lr=5e-4, weight_decay=1e-4, clip_norm=0.5)
 
