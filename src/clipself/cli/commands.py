@@ -141,6 +141,18 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="cli.options:DetectorImportOptions",
         run="cli.jobs:import_detector",
     ),
+    "detect prompt": Command(
+        does="tune the attention pool of a CLIP ResNet on boxes of base classes",
+        settings="detection.region_prompt.config:PromptTrainConfig",
+        recipes="detection.region_prompt.config:PROMPT_RECIPES",
+        run="detection.region_prompt.train:train_prompt",
+        about="Tunes the positions of a CLIP ResNet's attention pool on boxes of base classes: CORA's region prompt.",
+    ),
+    "detect relabel": Command(
+        does="rename boxes of base classes by what a CLIP takes them for",
+        settings="detection.region_prompt.config:RelabelConfig",
+        run="detection.region_prompt.relabel:relabel",
+    ),
     "detect split": Command(
         does="write the open-vocabulary split of an official instances file",
         settings="cli.options:SplitOptions",

@@ -139,6 +139,11 @@ class CocoDetection:
         labels = [rank[one] for one in self.images[index].negative or () if one in rank]
         return torch.tensor(labels, dtype=torch.long)
 
+    def rows(self, index: int) -> NDArray[np.int64]:
+        """Place of each box in the file's own list (r,)."""
+        rows: NDArray[np.int64] = self.table.row_N[self._rows[self._start[index] : self._start[index + 1]]]
+        return rows
+
     def images_of_classes(self) -> Tensor:
         """How many images hold each class of `classes`, (K,)."""
         images = np.repeat(np.arange(len(self)), np.diff(self._start))
