@@ -10,6 +10,7 @@ from clipself.backbones.tokens import cut_sentences
 def test_a_long_row_ends_with_the_end_and_a_short_one_stays() -> None:
     tokens_KL = torch.tensor([[9, 1, 2, 3, 10, 0], [9, 1, 10, 0, 0, 0], [9, 1, 2, 10, 0, 0]])
     assert cut_sentences(tokens_KL, 4).tolist() == [[9, 1, 2, 10, 0, 0], [9, 1, 10, 0, 0, 0], [9, 1, 2, 10, 0, 0]]
+    assert torch.equal(cut_sentences(tokens_KL, 9), tokens_KL)
 
 
 def test_names_beyond_the_cut_are_not_heard() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file
 from tests.support.diffusion import write_tiny_diffusion
-from tests.support.tiny import tiny_openai_clip
+from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 from torch import Tensor
 
@@ -87,6 +87,7 @@ def write_place(folder: Path) -> Path:
     save_clip(tiny_openai_clip(layers=4), folder / "clip")
     if find_spec("diffusers") is not None:
         write_tiny_diffusion(folder / "clip" / "diffusion")  # what moves with the CLIP moves with it
+    save_clip(tiny_resnet_clip(), folder / "clip" / "resnet")  # so does this
     held = json.loads((folder / INSTANCES.format("train")).read_text())
     names = {row["id"]: row["name"] for row in held["categories"]}
     rows = [
@@ -136,6 +137,14 @@ def _read_masks(run: Path, picture: Path) -> Tensor:
     found = load_own_masks(run, device="cpu")(read_image(picture), file="", names=["dog", "sky"])
     assert found.logits_QK is not None
     return torch.cat([found.masks_QYX.flatten(), found.logits_QK.flatten(), found.void_Q])
+
+
+def _read_prompt(run: Path, picture: Path) -> Tensor:
+    from clipself.detection.region_prompt.train import open_prompt
+
+    regions = open_prompt(run)
+    maps = regions.read(regions.clip.preprocess(picture, size=64)[None], [(64, 64)])
+    return regions.embed(maps, [torch.tensor([[0.1, 0.2, 0.7, 0.9]])])
 
 
 _DISTILL: Final[Mapping[str, Any]] = {
@@ -295,6 +304,15 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "promptovd": _detector(
         "promptovd", recipe="small-promptovd", image_size=64, taps=(1, 2, 3), channels=32, heads=4, encoder_layers=1,
         decoder_layers=2, hidden=32, queries=6, prompts=8, rois=4,
+    ),
+    "region-prompt": Family(
+        module="clipself.detection.region_prompt.train", function="train_prompt", command="detect prompt",
+        required={"annotations": INSTANCES.format("train"), "images": "scenes/train"},
+        options={
+            "model": "clip/resnet", "pretrained": None, "split": None, "drop_epochs": (), "short_sides": (64,),
+            "regions": {"templates": "simple", "short_side": 64, "longest_side": 96}, "crop": 0.0,
+        },
+        weights=("prompt.safetensors",), labels=(INSTANCES.format("val"), "scenes/val"), read=_read_prompt,
     ),
     "toy-detr": _detector("toy-detr"),
     "detic": _detector("detic", **_TWO_STAGE),

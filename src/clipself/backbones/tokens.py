@@ -37,7 +37,8 @@ def to_map(patches_BPC: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def split_heads(tokens_BNC: Tensor, num_heads: int) -> Tensor:
     """(B, N, C) -> (B, h, N, C / h)."""
-    return tokens_BNC.reshape(*tokens_BNC.shape[:2], num_heads, -1).transpose(1, 2)
+    batch, count, width = tokens_BNC.shape
+    return tokens_BNC.reshape(batch, count, num_heads, width // num_heads).transpose(1, 2)
 
 
 def join_heads(heads_BhND: Tensor) -> Tensor:
@@ -52,6 +53,8 @@ def cut_sentences(tokens_KL: Tensor, longest: int) -> Tensor:
         tokens_KL: Start, words, end (the highest id of a row), zeros.
         longest: Tokens that may stay, start and end among them.
     """
+    if longest >= tokens_KL.shape[1]:
+        return tokens_KL
     cut_KL = tokens_KL.clone()
     cut_KL[:, longest:] = 0
     cut_rows = tokens_KL[:, longest:].any(1)

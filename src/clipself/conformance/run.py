@@ -117,7 +117,6 @@ SYSTEMS: Final[Mapping[str, Runner]] = {
 """What a manifest can be about -> how it is checked."""
 
 WITHOUT_ARRAYS: Final = (
-    "CORA", "detection cases", "Detic", "ODISE released checkpoint: trained parameters", "OV-DETR",
     "detection cases", "CORA", "Detic", "ODISE released checkpoint: trained parameters", "OV-DETR",
     "OV-DETR text prompts",
 )  # fmt: skip

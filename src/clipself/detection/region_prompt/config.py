@@ -72,7 +72,7 @@ class PromptTrainConfig(RunConfig):
     epochs: float = 5.0
     batch_size: int = 4
     lr: float = 1e-4
-    schedule: Literal["cosine", "constant", "poly"] = "constant"
+    schedule: Literal["cosine", "cosine-through", "constant", "poly"] = "constant"
     weight_decay: float = 1e-4
     """Decay of the table, too."""
     warmup_steps: int = 0

@@ -1,4 +1,4 @@
-"""Region prompts on disk: one table of positions under the released name, in safetensors or PyTorch's format."""
+"""Region prompts on disk: one table of positions under the released name, in a folder that names its CLIP or alone."""
 
 from pathlib import Path
 from typing import Final
@@ -6,12 +6,18 @@ from typing import Final
 from safetensors.torch import save
 from torch import Tensor
 
+from clipself.backbones.head_folder import HeadKind
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict
 from clipself.files import write_bytes
 
 PROMPT: Final = "attnpool.positional_embedding"
 """Name of the only tensor."""
+
+PROMPT_FOLDER: Final = HeadKind(
+    name="region prompt", stem="prompt", written_by="`detect prompt`", old_keys={}, clip_part="image"
+)
+"""How a trained prompt's folder looks: `prompt.safetensors`, which other commands take, and its card."""
 
 
 def save_prompt(table_NC: Tensor, path: str | Path) -> Path:

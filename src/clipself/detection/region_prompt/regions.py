@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torchvision.ops import roi_align
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.tokens import join_heads, split_heads, to_map
+from clipself.detection.region_prompt.file import read_prompt
 from clipself.ops.levels import join_boxes
 
 REGIONS_AT_ONCE = 64
@@ -75,6 +77,17 @@ class ClipRegions(nn.Module, ABC):
         """Stays in evaluation mode whatever is asked."""
         del mode
         return super().train(False)
+
+    def take_prompt(self, path: str | Path) -> None:
+        """Pools by the positions in a file from now on.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is of another CLIP, or this one has no attention pool.
+        """
+        if self.prompt is None:
+            raise ValueError(f"{self.clip.name} has no attention pool that a region prompt could be for; leave it out")
+        self.prompt.data.copy_(read_prompt(path, like=self.prompt))
 
     @abstractmethod
     def read(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> ClipMaps:
@@ -222,6 +235,15 @@ def shrink_padding(padding_BHW: Tensor, like_BCYX: Tensor) -> Tensor:
     """The padding of a smaller map (B, Y, X), by the nearest pixel."""
     shrunk = F.interpolate(padding_BHW[:, None].float(), size=like_BCYX.shape[2:])
     return shrunk[:, 0] > 0
+
+
+def whole_map(map_BCYX: Tensor) -> PaddedMap:
+    """A map without padding."""
+    batch, _, rows, cols = map_BCYX.shape
+    return PaddedMap(
+        values=map_BCYX, padding_BYX=map_BCYX.new_zeros(batch, rows, cols, dtype=torch.bool),
+        covered_B2=map_BCYX.new_tensor([[cols, rows]] * batch, dtype=torch.float32),
+    )  # fmt: skip
 
 
 def _by_padding(map_BCYX: Tensor, padding_BHW: Tensor) -> PaddedMap:

@@ -16,7 +16,6 @@ from clipself.data.coco.kinds import open_coco
 from clipself.data.detection import CocoDetection
 from clipself.detection.region_prompt.classify import classify_boxes, framing_of
 from clipself.detection.region_prompt.config import RelabelConfig
-from clipself.detection.region_prompt.file import read_prompt
 from clipself.detection.region_prompt.regions import clip_regions
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.resolve import resolve
@@ -85,9 +84,7 @@ def relabel(config: RelabelConfig | None = None, /, **options: Any) -> RelabelRe
     clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=pick_device(config.device))
     regions = clip_regions(clip, readout=config.regions.readout).to(clip.device)
     if config.prompt is not None:
-        if regions.prompt is None:
-            raise ValueError(f"{config.model} has no attention pool that a prompt could be for; leave --prompt out")
-        regions.prompt.data.copy_(read_prompt(config.prompt, like=regions.prompt))
+        regions.take_prompt(config.prompt)
     classes = data.classes
     texts_KD = make_vocabulary(clip, classes.base, base=classes.base, **config.regions.spoken).texts_KD[:-1]
     ids = [identity for identity, base in zip(classes.ids, classes.is_base, strict=True) if base]

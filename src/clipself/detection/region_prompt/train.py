@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clipself.backbones.head_folder import HeadKind, save_heads
+from clipself.backbones.head_folder import load_heads, save_heads
 from clipself.backbones.loading import load_clip
 from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
 from clipself.detection.region_prompt.classify import classify_boxes, framing_of, shares_of
 from clipself.detection.region_prompt.config import PROMPT_RECIPES, PromptTrainConfig
-from clipself.detection.region_prompt.file import PROMPT
+from clipself.detection.region_prompt.file import PROMPT, PROMPT_FOLDER
 from clipself.detection.region_prompt.loss import prompt_loss, region_logits
 from clipself.detection.region_prompt.regions import ClipRegions, ResNetRegions, clip_regions
 from clipself.detection.vocabulary import make_vocabulary
@@ -26,9 +26,6 @@ from clipself.engine.task import Task, digest_of
 from clipself.metrics.accuracy import MeanClassAccuracy
 from clipself.structures import DetectionBatch
 from clipself.text.names import listed
-
-PROMPT_FOLDER: Final = HeadKind(name="region prompt", stem="prompt", written_by="`detect prompt`", old_keys={})
-"""How the folder looks: `prompt.safetensors`, which other commands take, and its card."""
 
 
 class PromptLearner(nn.Module):
@@ -67,7 +64,7 @@ class PromptTask(Task[DetectionBatch]):
     def __init__(self, config: PromptTrainConfig, world: World) -> None:
         self.config, self.world = config, world
         clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=world.device)
-        self.clip_digest = clip.weights_hash()
+        self.clip_digest = clip.weights_hash(PROMPT_FOLDER.clip_part)
         regions = clip_regions(clip)
         if not isinstance(regions, ResNetRegions):
             raise ValueError(
@@ -151,6 +148,23 @@ class PromptTask(Task[DetectionBatch]):
         """What to do with a prompt."""
         prompt = result.out / PROMPT_FOLDER.weights
         return [f"next: clipself detect relabel --prompt {prompt} ... and detect train --detector.prompt {prompt}"]
+
+
+def open_prompt(folder: str | Path, *, device: str = "cpu") -> ResNetRegions:
+    """The CLIP that a trained prompt is for, with the prompt.
+
+    Args:
+        folder: That `clipself detect prompt` wrote.
+        device: Where all of it goes.
+
+    Raises:
+        FileNotFoundError: There is no prompt in the folder, or its CLIP has moved.
+        ValueError: The prompt or the CLIP is not that of the training.
+    """
+    heads = load_heads(folder, PROMPT_FOLDER, device=device)
+    regions = heads.build(lambda: ResNetRegions(heads.clip))
+    regions.take_prompt(heads.folder / PROMPT_FOLDER.weights)
+    return regions.to(device)
 
 
 def train_prompt(

@@ -17,7 +17,6 @@ from clipself.detection.detectors.cora.localiser import Localiser, Predictions
 from clipself.detection.detectors.cora.matching import Objects, SetCriterion, count_pairs
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.region_prompt.file import read_prompt
 from clipself.detection.region_prompt.regions import ClipMaps, clip_regions
 from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
@@ -81,9 +80,8 @@ class Cora(nn.Module):
     def prepare(self, data: CocoDetection) -> None:
         """Takes the region prompt from its file: once training has begun, it is kept with the detector."""
         del data
-        if self.settings.prompt is not None and self.regions.prompt is not None:
-            table_NC = read_prompt(self.settings.prompt, like=self.regions.prompt)
-            self.regions.prompt.data.copy_(table_NC)
+        if self.settings.prompt is not None:
+            self.regions.take_prompt(self.settings.prompt)
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as released."""

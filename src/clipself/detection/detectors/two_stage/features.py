@@ -9,6 +9,7 @@ from torchvision.ops import roi_align
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.trunk import ClipReading
+from clipself.detection.region_prompt.regions import ClipMaps, clip_regions, whole_map
 from clipself.ops.levels import join_boxes
 
 REGIONS_AT_ONCE = 64
@@ -26,12 +27,15 @@ class FrozenClip(nn.Module):
         clip: The backbone; its parameters stop learning.
         taps: 0-based blocks, ascending; the last must be the trunk's last. Of a pyramid all stages are taken.
         readout: How the last block runs.
+        prompted: Whether regions are pooled with a region prompt; see `clipself.detection.region_prompt`.
 
     Raises:
-        ValueError: The last tap is not the last block.
+        ValueError: The last tap is not the last block, or a prompt is asked for where there is no attention pool.
     """
 
-    def __init__(self, clip: DenseCLIP, *, taps: tuple[int, ...], readout: str = "value") -> None:
+    def __init__(
+        self, clip: DenseCLIP, *, taps: tuple[int, ...], readout: str = "value", prompted: bool = False
+    ) -> None:
         super().__init__()
         last = clip.num_taps - 1
         if clip.trunk.is_pyramid:
@@ -42,6 +46,9 @@ class FrozenClip(nn.Module):
             )
         self.clip = clip.eval().requires_grad_(False)
         self.tapped, self.readout = taps, readout
+        self.regions = clip_regions(clip) if prompted else None
+        if self.regions is not None and self.regions.prompt is None:
+            raise ValueError(f"a region prompt is of a CLIP ResNet, and {clip.name} pools otherwise; leave it out")
 
     def train(self, mode: bool = True) -> "FrozenClip":
         """Stays in evaluation mode whatever is asked."""
@@ -62,7 +69,7 @@ class FrozenClip(nn.Module):
         """What the frozen CLIP says about regions: RoIAlign of one bin on the dense map.
 
         Of a tower that pools its last stage, RoIAlign of that to the grid of pre-training, then its own pooling.
-        Source: F-VLM (arXiv:2209.15639).
+        Source: F-VLM (arXiv:2209.15639). With a prompt, as it was tuned: the last stage region by region, as CORA does.
 
         Args:
             features: Of this backbone, with the dense map.
@@ -71,6 +78,12 @@ class FrozenClip(nn.Module):
         Returns:
             Region embeddings (R, D), not normalised.
         """
+        if self.regions is not None:
+            *_, inner, last = features.taps
+            stride = self.clip.trunk.stages[-2].stride
+            height, width = (stride * side for side in inner.shape[2:])
+            shares = [one / one.new_tensor([width, height] * 2) for one in boxes]
+            return self.regions.embed(ClipMaps(inner=whole_map(inner), last=whole_map(last)), shares)
         rows_R5, trunk = join_boxes(boxes), self.clip.trunk
         how = {"spatial_scale": 1.0 / trunk.patch_size, "sampling_ratio": -1, "aligned": True}
         if trunk.pools_by == "class token":

@@ -84,7 +84,8 @@ class TwoStage(ImageLabelLearner, nn.Module):
         super().__init__()
         require_whole(settings.image_size, clip.patch_size, what="image_size")
         self.settings = settings
-        self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout)
+        prompted = settings.prompt is not None
+        self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout, prompted=prompted)
         self.patch_size = float(clip.patch_size)
         dim, norm = clip.embed_dim, settings.norm
         self.taps = pyramid_of([(stage.width, stage.stride) for stage in clip.trunk.stages], norm=norm)
@@ -149,7 +150,9 @@ class TwoStage(ImageLabelLearner, nn.Module):
         )
 
     def prepare(self, data: CocoDetection) -> None:
-        """Takes the frequency of the classes, by which `federated_classes` are drawn."""
+        """Takes the frequency of the classes, by which `federated_classes` are drawn, and the region prompt."""
+        if self.settings.prompt is not None and self.backbone.regions is not None:
+            self.backbone.regions.take_prompt(self.settings.prompt)
         if self.settings.federated_classes:
             self.class_weights_K = F.pad(data.images_of_classes().float().sqrt(), (0, 1))
 

@@ -19,6 +19,8 @@ class TwoStageSettings(MethodSettings):
     """Normalisation of the pixels. The published detectors use ImageNet's although the backbone is a CLIP."""
     readout: str = "value"
     """How the backbone's last block becomes the last tap and the dense map."""
+    prompt: str | None = None
+    """File of a region prompt for a CLIP ResNet (`clipself detect prompt`), by which its second opinion is pooled."""
     taps: tuple[int, int, int, int] = (3, 5, 7, 11)
     """0-based blocks whose output feeds the pyramid, finest level first."""
     channels: int = 256
