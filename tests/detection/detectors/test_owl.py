@@ -129,6 +129,17 @@ def test_what_learns_is_what_was_chosen_and_all_of_it_is_reached(towers: str) ->
         assert visual.positional_embedding.shape[0] == 65
 
 
+def test_pictures_without_a_box_pay_for_their_negatives() -> None:
+    detector = owl(objectness=True).train()
+    batch = tiny_batch([[], []], [[], []])
+    losses = detector(batch, step_of(batch))
+    torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    assert losses["boxes"].item() == losses["overlap"].item() == 0.0
+    assert losses["classes"].item() > 0.0
+    for name, parameter in detector.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name  # or other processes would wait
+
+
 def test_the_objectness_head_teaches_nothing_below_it() -> None:
     detector = owl(objectness=True, towers="image").train()
     reading = detector.read(torch.randn(1, 3, 64, 64))
