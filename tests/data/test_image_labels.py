@@ -56,6 +56,7 @@ def test_captions_are_searched_for_whole_words(tmp_path: Path, pictures: Path) -
     path = write(tmp_path / "captions.json", {"images": IMAGES, "annotations": rows})
     held = read_image_labels(path, pictures, known=KNOWN)
     assert held.files == ("a.png", "c.png")
+    assert held.captions == (("A CAT beside two dogs.",), ("A fire hydrant",))
     assert [[held.names[label] for label in labels] for labels in held.labels] == [["cat", "dog"], ["fire hydrant"]]
     assert read_image_labels(path, pictures, known=KNOWN, only=["catalogue"]).files == ("b.png",)
     with pytest.raises(ValueError, match="no picture has a label that is wanted; captions hold none of the names"):

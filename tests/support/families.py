@@ -238,6 +238,12 @@ def _with_labels(family: Family) -> Family:
     return replace(family, options={**family.options, **labels, "image_label_ratio": 1.0, "image_label_weight": 1.0})
 
 
+def _with_captions(family: Family) -> Family:
+    """The same with what people said of them; captions of all pictures of a step are compared."""
+    labels = {"image_labels": CAPTIONS.format("train"), "image_label_images": "scenes/train"}
+    return replace(family, options={**family.options, **labels, "image_label_ratio": 1.0, "image_label_captions": 1.0})
+
+
 def _pretrain(**options: Any) -> Family:
     return Family(
         module="clipself.pretraining.train", function="pretrain", command="pretrain",
@@ -317,6 +323,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "toy-detr": _detector("toy-detr"),
     "detic": _detector("detic", **_TWO_STAGE),
     "detic-image-labels": _with_labels(_detector("detic", **_TWO_STAGE)),
+    "detic-captions": _with_captions(_detector("detic", **_TWO_STAGE, whole_batches=True)),
     "fvit-image-labels": _with_labels(_detector("fvit", **_TWO_STAGE)),
     "detic-c4": _at_one_size(_detector("detic", **_C4)),
     "detic-c4-image-labels": _with_labels(_at_one_size(_detector("detic", **_C4))),

@@ -181,6 +181,7 @@ class DetectionSample:
     row: int
     negatives: Tensor
     image_labels: Tensor | None = None
+    caption: str | None = None
 
 
 class DetectionDataset(Dataset[DetectionSample]):
@@ -250,6 +251,7 @@ class DetectionDataset(Dataset[DetectionSample]):
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
     """Stacks the images, padded with zeros to the largest, and keeps the rest image by image."""
     masks = [sample.masks for sample in samples if sample.masks is not None]
+    captions = [sample.caption for sample in samples if sample.caption is not None]
     image_labels = [sample.image_labels for sample in samples if sample.image_labels is not None]
     return DetectionBatch(
         images_B3HW=stack_padded([sample.image_3HW for sample in samples]),
@@ -261,6 +263,7 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         rows=tuple(sample.row for sample in samples),
         negatives=tuple(sample.negatives for sample in samples),
         image_labels=tuple(image_labels) if len(image_labels) == len(samples) else None,
+        captions=tuple(captions) if len(captions) == len(samples) else None,
     )
 
 

@@ -38,6 +38,7 @@ class ImageLabels:
         labels: For each picture the places of its classes in `names`, each once, ascending.
         names: Of the classes, as they are known already or else as the source spells them.
         passed_over: Names of the source that no class was made of, and how often; "" counts pictures without any label.
+        captions: For each picture its captions, where the source holds captions.
     """
 
     source: str
@@ -46,6 +47,7 @@ class ImageLabels:
     labels: tuple[tuple[int, ...], ...]
     names: tuple[str, ...]
     passed_over: Mapping[str, int]
+    captions: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -185,7 +187,8 @@ def _read_captions(opened: Opened, folder: Path, words: Sequence[str]) -> ImageL
     patterns = [re.compile(rf"(?<!\w){re.escape(spoken_name(word))}(?:s|es)?(?!\w)") for word in words]
     joined = [" . ".join(lines).lower() for lines in texts]
     labels = [{number for number, pattern in enumerate(patterns) if pattern.search(text)} for text in joined]
-    return _listed(opened.source, pictures, folder, labels, list(words))
+    held = _listed(opened.source, pictures, folder, labels, list(words))
+    return replace(held, captions=tuple(map(tuple, texts)))
 
 
 def _read_positives(opened: Opened, folder: Path, rows: Sequence[Any]) -> ImageLabels:
@@ -239,7 +242,7 @@ def _merge(held: ImageLabels, *, known: Sequence[str], only: Sequence[str] | Non
     return replace(
         held, files=tuple(held.files[number] for number in kept), paths=tuple(held.paths[number] for number in kept),
         labels=tuple(tuple(sorted(place[name] for name in found)) for _, found in rows), names=tuple(names),
-        passed_over=dict(passed_over),
+        passed_over=dict(passed_over), captions=tuple(held.captions[number] for number in kept if held.captions),
     )  # fmt: skip
 
 
@@ -263,12 +266,14 @@ class ImageLabelDataset(Dataset[DetectionSample]):
 
     def __getitem__(self, key: tuple[int, int]) -> DetectionSample:
         epoch, index = key
-        framed = self.framing.train(read_image(self.source.paths[index]), random.Random(f"{self.seed}/{epoch}/{index}"))
+        chance, captions = random.Random(f"{self.seed}/{epoch}/{index}"), self.source.captions
+        framed = self.framing.train(read_image(self.source.paths[index]), chance)
         none, labels = torch.zeros(0, dtype=torch.long), self.source.labels[index]
         return DetectionSample(
             image_3HW=self.framing.pixels(framed), size=(framed.image.height, framed.image.width),
             boxes=torch.zeros(0, 4), labels=none, masks=None, name=self.source.files[index], row=-1, negatives=none,
             image_labels=torch.tensor([self.columns[label] for label in labels]),
+            caption=chance.choice(captions[index]) if captions else None,
         )  # fmt: skip
 
 

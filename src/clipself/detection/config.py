@@ -54,6 +54,11 @@ class DetectionTrainConfig(RunConfig):
     both kinds take turns."""
     image_label_scale: float = 0.5
     """Their side on the canvas, as a share of what images with boxes have."""
+    image_label_captions: float = 0.0
+    """Weight, beside the labels', of the captions themselves: the box of a whole image should mean its own caption and
+    no other of the step."""
+    image_label_caption_negatives: float = 0.125
+    """Weight of the others."""
     image_label_proposals: int = 128
     """Best proposals of such an image that a label may speak of."""
     scales: tuple[float, float] = (0.1, 2.0)
@@ -84,7 +89,7 @@ class DetectionTrainConfig(RunConfig):
         """
         self.check_counts("views", "image_label_batch", "image_label_proposals")
         self.check_positive("image_label_ratio", "image_label_scale")
-        self.check_not_negative("image_label_weight")
+        self.check_not_negative("image_label_weight", "image_label_captions", "image_label_caption_negatives")
         self.check_at_most(1, "image_label_scale")
         if self.image_labels is None and (self.image_label_images is not None or self.image_label_names is not None):
             given = "image_label_images" if self.image_label_images is not None else "image_label_names"

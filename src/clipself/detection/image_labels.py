@@ -63,10 +63,15 @@ def add_image_labels(
             f"the detector {config.detector.method} has no loss for image labels; leave image_labels out, or choose "
             "one that has proposals: detic, fvit, fvlm, vild, baron"
         )
+    if config.image_label_captions and not labels.captions:
+        raise ValueError(f"image_label_captions needs captions, and {labels.source} holds none; pass COCO's captions")
+    if config.image_label_captions and not getattr(detector, "learns_captions", False):
+        raise ValueError(f"this detector {config.detector.method} learns no captions; leave image_label_captions out")
     vocabulary = with_labels(detector.clip, detector.vocabulary, labels.names, spoken=config.detector.spoken)
     terms = ImageLabelTerms(
         vocabulary=vocabulary, rule=config.image_label_loss, weight=config.image_label_weight,
-        proposals=config.image_label_proposals,
+        proposals=config.image_label_proposals, captions=config.image_label_captions,
+        caption_negatives=config.image_label_caption_negatives,
     )  # fmt: skip
     detector.learn_image_labels(terms)
     framing = detector.label_framing(share=config.image_label_scale, scales=config.scales, flip=config.flip)

@@ -102,6 +102,7 @@ class DetectionBatch:
         rows: For each image its place in a feature cache.
         image_labels: For each image the classes that it holds somewhere (n,), where nobody has boxed them; None in a
             batch whose boxes are known. A batch is of one kind.
+        captions: For each such image one of its captions, where it has some.
         negatives: For each image classes that were looked for and not found (n,); empty where the data does not say.
     """
 
@@ -113,6 +114,7 @@ class DetectionBatch:
     names: tuple[str, ...]
     rows: tuple[int, ...] = ()
     image_labels: tuple[Tensor, ...] | None = None
+    captions: tuple[str, ...] | None = None
     negatives: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
@@ -151,6 +153,7 @@ class DetectionBatch:
                 labels=self.labels[one], masks=None if self.masks is None else self.masks[one], names=self.names[one],
                 rows=self.rows[one], negatives=self.negatives[one],
                 image_labels=None if self.image_labels is None else self.image_labels[one],
+                captions=None if self.captions is None else self.captions[one],
             )
             for one in ones
         ]  # fmt: skip

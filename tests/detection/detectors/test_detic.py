@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from tests.support.detection import BASE, NAMES, step_for, tiny_batch, tiny_settings, write_blocks
 from tests.support.tiny import tiny_openai_clip
@@ -198,6 +199,30 @@ def test_a_label_teaches_the_largest_proposal_and_no_box(method: str) -> None:
     assert still == []  # processes would wait for these
 
 
+def test_a_caption_is_told_apart_from_the_others_of_the_step() -> None:
+    torch.manual_seed(0)
+    clip = tiny_openai_clip(layers=4)
+    vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
+    detector: Any = build_detector(clip, tiny_settings("detic"), vocabulary)
+    words = ("a red block", "two blocks")
+    plain = replace(tiny_batch([[], []], [[], []]), image_labels=(torch.tensor([0]), torch.tensor([1])))
+    detector.learn_image_labels(ImageLabelTerms(vocabulary=vocabulary, weight=1.0))
+    without = detector(plain, step_for(plain))["image_labels"].item()
+    terms = ImageLabelTerms(vocabulary=vocabulary, weight=1.0, captions=2.0, caption_negatives=0.5)
+    detector.learn_image_labels(terms)
+    batch = replace(plain, captions=words)
+    found = detector(batch, step_for(batch))["image_labels"].item() - without
+    with torch.no_grad():
+        *maps, _ = detector.pyramid(detector.taps(detector.backbone(batch.images_B3HW).taps))
+        whole = torch.tensor([[0.0, 0.0, 64.0, 64.0]])
+        regions = F.normalize(detector.embed_regions(maps, [whole, whole]), dim=1)
+        logits = 50.0 * regions @ F.normalize(clip.encode_text(words).float(), dim=1).T
+    own, other = -F.logsigmoid(logits.diagonal()).sum(), -F.logsigmoid(-logits.flip(1).diagonal()).sum()
+    assert found == pytest.approx(2.0 * (own + 0.5 * other).item() / 2, rel=1e-4)
+    with pytest.raises(ValueError, match="captions are wanted, but these pictures have none"):
+        detector(plain, step_for(plain))
+
+
 def test_a_detector_without_such_losses_refuses_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
     annotations = write_blocks(tmp_path, 4)
@@ -208,5 +233,9 @@ def test_a_detector_without_such_losses_refuses_labels(tmp_path: Path, monkeypat
     }  # fmt: skip
     with pytest.raises(ValueError, match="the detector owl has no loss for image labels; leave image_labels out"):
         train_detector(recipe="small-owl", **given)
+    with pytest.raises(ValueError, match=r"image_label_captions needs captions, and .* holds none"):
+        train_detector(
+            image_label_captions=1.0, detector=tiny_settings("detic"), **{**given, "out": tmp_path / "other"}
+        )
     with pytest.raises(ValueError, match="image_label_names says more of image_labels, which are not given"):
         train_detector(**{**given, "image_labels": None, "image_label_images": None, "image_label_names": ["cat"]})

@@ -19,8 +19,10 @@ from clipself.detection.detectors.detic.classifier import ZeroShotClassifier, ke
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.two_stage.image_labels import (
     ImageLabelTerms,
+    caption_terms,
     image_label_terms,
     nothing_of,
+    step_captions,
     weak_boxes,
 )
 from clipself.detection.detectors.two_stage.postprocess import select_detections
@@ -98,6 +100,8 @@ class C4Detector(C4Network):
         vocabulary: Names of training.
     """
 
+    learns_captions = True
+
     def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: Vocabulary) -> None:
         super().__init__(settings, vocabulary.texts_KD[:-1])
         self._clip = (clip.eval().requires_grad_(False),)  # no part of this module
@@ -166,7 +170,7 @@ class C4Detector(C4Network):
         limits = (self.settings.c4.proposals_before, self.settings.c4.proposals_after)
         proposals = self.proposer.propose(scored, batch.sizes, limits=limits)
         if batch.image_labels is not None:
-            losses = {"image_labels": self.image_label_loss(features, proposals, batch), "rest": nothing_of(self)}
+            losses = {"image_labels": self.image_label_loss(features, proposals, batch, step), "rest": nothing_of(self)}
             return {name: loss / step.totals["images"] for name, loss in losses.items()}
         chance = {what: [step.generator(what, name) for name in batch.names] for what in ("anchors", "regions")}
         losses = self.proposer.losses(scored, batch.boxes, chance["anchors"])
@@ -199,8 +203,10 @@ class C4Detector(C4Network):
             offsets = offsets + (deltas[: len(target.deltas)] - target.deltas).abs().sum() / max(1, len(deltas))
         return {"classes": classes, "boxes": offsets}
 
-    def image_label_loss(self, features: Tensor, proposals: Sequence[Proposals], batch: DetectionBatch) -> Tensor:
-        """What labels of images teach, summed over the images.
+    def image_label_loss(
+        self, features: Tensor, proposals: Sequence[Proposals], batch: DetectionBatch, step: Step
+    ) -> Tensor:
+        """What labels and captions of images teach, summed over the images.
 
         Raises:
             ValueError: Nobody has said which names the labels stand for.
@@ -212,7 +218,12 @@ class C4Detector(C4Network):
         embeddings_RD = self.classifier.linear(self.read_regions(features, boxes))
         logits_RK = self.classifier.compare(embeddings_RD, with_background(terms.vocabulary.texts_KD[:-1]))
         softmax = self.settings.class_loss == "softmax"
-        return terms.weight * image_label_terms(logits_RK, boxes, batch.image_labels, rule=terms.rule, softmax=softmax)
+        loss = image_label_terms(logits_RK, boxes, batch.image_labels, rule=terms.rule, softmax=softmax)
+        if terms.captions:
+            rows_ND, first = step_captions(self.clip, batch, step)
+            logits_RN = self.classifier.compare(embeddings_RD, rows_ND)
+            loss = loss + terms.captions * caption_terms(logits_RN, boxes, first=first, others=terms.caption_negatives)
+        return terms.weight * loss
 
     # --- prediction
 

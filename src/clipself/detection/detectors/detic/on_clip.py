@@ -40,6 +40,11 @@ class DeticOnClip(TwoStage):
         logits_RK = cosine_logits(self.class_embeddings(embeddings_RD), rows_KD, self.temperature)
         return logits_RK if self.bias is None else logits_RK + self.bias
 
+    def compare_rows(self, embeddings_RD: Tensor, rows_ND: Tensor) -> Tensor:
+        """Logits (R, N) of any texts, without a background."""
+        logits_RN: Tensor = super().compare_rows(embeddings_RD, rows_ND)
+        return logits_RN if self.bias is None else logits_RN + self.bias
+
     def class_losses(self, logits_RK: Tensor, labels_R: Tensor, seen_RK: Tensor) -> Tensor:
         """Binary cross entropy of each class that takes part, summed; or the softmax of the other detectors."""
         if self.classes_compete:

@@ -10,10 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from clipself.backbones.dense_clip import DenseCLIP
 from clipself.data.jitter import Framing, SquareCanvas
+from clipself.detection.detectors.two_stage.fusion import cosine_logits
 from clipself.detection.protocol import Proposals
 from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
+from clipself.losses.captions import caption_loss
 from clipself.losses.image_labels import WeakRegions, image_label_loss
 from clipself.structures import DetectionBatch
 
@@ -28,7 +31,9 @@ class ImageLabelTerms:
         rule: Row of `IMAGE_LABEL_RULES`.
         weight: Of the loss.
         proposals: Best proposals of an image that a label may choose from.
-    image_box: Share of the image's sides of the box that stands for all of it, the last region; 0 for none.
+        image_box: Share of the image's sides of the box that stands for all of it, the last region; 0 for none.
+        captions: Weight, beside the labels', of captions: the image's box should mean its own and no other of the step.
+        caption_negatives: Weight of the others.
     """
 
     vocabulary: Vocabulary
@@ -36,6 +41,8 @@ class ImageLabelTerms:
     weight: float = 0.1
     proposals: int = 128
     image_box: float = 1.0
+    captions: float = 0.0
+    caption_negatives: float = 0.125
 
     def to(self, device: torch.device | str) -> "ImageLabelTerms":
         """The same on another device."""
@@ -59,6 +66,7 @@ class ImageLabelLearner:
     image_labels: ImageLabelTerms | None = None
     classes_compete = True
     """Whether its class loss is a softmax."""
+    learns_captions = True
 
     def learn_image_labels(self: Any, terms: ImageLabelTerms) -> None:
         """Is told ahead of training what the labels stand for."""
@@ -84,12 +92,21 @@ class ImageLabelLearner:
         *maps, extra = self.pyramid(self.taps(features.taps))
         proposals = self.proposer.propose(self.proposer([*maps, extra]), batch.sizes)
         boxes = weak_boxes(proposals, batch.sizes, most=terms.proposals, image_box=terms.image_box)
-        logits_RK = self.classify(self.embed_regions(maps, boxes), terms.vocabulary)
+        embeddings_RD = self.embed_regions(maps, boxes)
+        logits_RK = self.classify(embeddings_RD, terms.vocabulary)
         if self.classes_compete:
             logits_RK = logits_RK.masked_fill(~terms.vocabulary.base_K, float("-inf"))
         loss = image_label_terms(logits_RK, boxes, batch.image_labels, rule=terms.rule, softmax=self.classes_compete)
+        if terms.captions:
+            rows_ND, first = step_captions(self.clip, batch, step)
+            logits_RN = self.compare_rows(embeddings_RD, rows_ND)
+            loss = loss + terms.captions * caption_terms(logits_RN, boxes, first=first, others=terms.caption_negatives)
         losses = {"image_labels": terms.weight * loss, "rest": nothing_of(self)}
         return {name: share / step.totals["images"] for name, share in losses.items()}
+
+    def compare_rows(self: Any, embeddings_RD: Tensor, rows_ND: Tensor) -> Tensor:
+        """Logits (R, N) of any texts, without a background."""
+        return cosine_logits(self.class_embeddings(embeddings_RD), rows_ND, self.temperature)
 
 
 def weak_boxes(
@@ -132,6 +149,33 @@ def image_label_terms(
         regions = WeakRegions(logits_RK=logits, boxes_R4=box)
         total = total + image_label_loss(regions, wanted.tolist(), rule=rule, softmax=softmax)[0]
     return total
+
+
+@torch.no_grad()
+def step_captions(clip: DenseCLIP, batch: DetectionBatch, step: Step) -> tuple[Tensor, int]:
+    """Embeddings of what all processes caption their micro-batch with (N, D), and the place of this batch's first.
+
+    Raises:
+        ValueError: The batch has no captions.
+    """
+    if batch.captions is None:
+        raise ValueError("captions are wanted, but these pictures have none; pass a COCO captions file as image_labels")
+    rows_BD = clip.encode_text(batch.captions).float()
+    return step.world.gather(rows_BD), step.world.rank * len(rows_BD)
+
+
+def caption_terms(logits_RN: Tensor, boxes: Sequence[Tensor], *, first: int, others: float) -> Tensor:
+    """What captions teach the box of each image, its last one, summed over the images.
+
+    Args:
+        logits_RN: Of the boxes of all images, for each caption of the step.
+        boxes: Of each image.
+        first: Place of the first image's caption.
+        others: Weight of other images' captions.
+    """
+    split = torch.split(logits_RN, list(map(len, boxes)))
+    terms = [caption_loss(one[-1], first + place, negative_weight=others) for place, one in enumerate(split)]
+    return torch.stack(terms).sum()
 
 
 def nothing_of(module: Any) -> Tensor:
