@@ -2,12 +2,15 @@
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tests.support.detection import BASE, NAMES, tiny_settings, write_blocks
@@ -18,11 +21,15 @@ from torch import Tensor
 from clipself.backbones.export import save_clip
 from clipself.data.detection import CocoDetection
 from clipself.detection.checkpoint import WEIGHTS
+from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detector import Detector
 from clipself.detection.evaluate import score_detector
-from clipself.detection.train import train_detector
+from clipself.detection.recipes import DETECT_RECIPES
+from clipself.detection.train import DetectionTask, train_detector
+from clipself.engine.distributed import World
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
+from clipself.engine.resolve import resolve
 
 
 @pytest.fixture
@@ -62,6 +69,19 @@ def test_four_images_are_learned_by_heart(settings: dict[str, Any], tmp_path: Pa
     data = CocoDetection(annotations, tmp_path / "four" / "pictures", train=False)
     report = score_detector(Detector.from_checkpoint(tmp_path / "run", device="cpu"), data, progress=False)
     assert report.summary["AP50 all"] > 90.0
+
+
+def test_pictures_with_rare_classes_are_drawn_more_often(settings: dict[str, Any], tmp_path: Path) -> None:
+    """By the largest root of what a class of theirs lacks to the share."""
+    config = resolve(DetectionTrainConfig, DETECT_RECIPES, None, out=tmp_path / "run", repeat_below=0.6, **settings)
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    task = DetectionTask(config, world)
+    labels = [set(task.source.labels(index).tolist()) for index in range(len(task.source))]
+    images = {label: sum(label in held for held in labels) for held in labels for label in held}
+    expected = [max(max(1.0, math.sqrt(0.6 * len(labels) / images[label])) for label in held) for held in labels]
+    assert len(set(expected)) > 1
+    torch.testing.assert_close(task.data().weights, torch.tensor(expected))
+    assert DetectionTask(replace(config, repeat_below=0.0), world).data().weights is None
 
 
 @pytest.mark.parametrize("killed_at", [1, 4])

@@ -176,6 +176,8 @@ class DetectorImportOptions(Settings):
         "ov-coco-ovdetr",
         "ov-coco-detic",
         "ov-coco-detic-boxes",
+        "ov-lvis-detic-r50",
+        "ov-lvis-detic-swin-b",
         "ov-lvis-l14",
         "lvis-owl-b16",
         "lvis-owl-b32",

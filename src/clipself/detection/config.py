@@ -30,6 +30,9 @@ class DetectionTrainConfig(RunConfig):
     """Novel names, likewise: their boxes are dropped, their names stay out of the loss."""
     keep_empty: bool = False
     """Whether images without a base box are trained on; published recipes drop them."""
+    repeat_below: float = 0.0
+    """Share of the images below which a class is rare: images with rare classes are drawn more often, by the root of
+    what they lack (LVIS: 0.001). An epoch is then as many draws; 0 sees each image once."""
     detector: MethodSettings = field(default_factory=make_settings)
     """Which detector: its architecture, targets and scoring."""
     start_from: Path | None = None
@@ -96,6 +99,7 @@ class DetectionTrainConfig(RunConfig):
             raise ValueError(f"{given} says more of image_labels, which are not given; pass image_labels too")
         if self.split is not None and (self.base is not None or self.novel is not None):
             raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+        self.check_shares("repeat_below")
         self.check_positive("scales")
         if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales={self.scales} must ascend and be above 0; (1, 1) turns the jitter off")

@@ -10,6 +10,7 @@ from typing import Any, Final
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.cora.recipes import CORA_RECIPES
+from clipself.detection.detectors.detic.cascade_recipes import CASCADE_RECIPES
 from clipself.detection.detectors.detic.recipes import DETIC_RECIPES
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.fvit import FViTSettings
@@ -208,6 +209,7 @@ DETECT_RECIPES: Final[Mapping[str, Callable[[], DetectionTrainConfig]]] = {
     "lvis-owl-l14": lvis_owl_l14,
     **CORA_RECIPES,
     **DETIC_RECIPES,
+    **CASCADE_RECIPES,
     **ROVIT_RECIPES,
 }
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from clipself.backbones.loading import load_clip
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
+from clipself.data.mixture import repeat_factors
 from clipself.data.mosaic import MosaicDataset
 from clipself.detection.checkpoint import DETECTOR, as_module, load_learned, save_detector
 from clipself.detection.config import DetectionTrainConfig
@@ -60,12 +61,22 @@ class DetectionTask(Task[DetectionBatch]):
         self.samples = MosaicDataset(self.dataset, config.mosaics) if config.mosaics else self.dataset
         self._open_cache()
         self.labels = open_image_labels(config, classes.names)
-        self.training_data = TrainingData(dataset=self.samples, collate=collate_detection, names=self.source.names)
+        shared: dict[str, Any] = {"collate": collate_detection, "weights": self._weights()}
+        self.training_data = TrainingData(dataset=self.samples, names=self.source.names, **shared)
         if self.labels is not None:
             mixed, second = add_image_labels(self.samples, self.labels, self.detector, config)
             names = [*self.source.names, *self.labels.files]
-            self.training_data = TrainingData(dataset=mixed, collate=collate_detection, names=names, second=second)
+            self.training_data = TrainingData(dataset=mixed, names=names, second=second, **shared)
         self._evaluation_data = self._open_evaluation()
+
+    def _weights(self) -> Tensor | None:
+        """How often each image with boxes is drawn; None for each once."""
+        threshold = self.config.repeat_below
+        if not threshold:
+            return None
+        return repeat_factors(
+            [self.source.labels(index).tolist() for index in range(len(self.source))], threshold=threshold
+        )
 
     def data(self) -> TrainingData:
         """Images with boxes of base classes, and behind them those with labels alone."""

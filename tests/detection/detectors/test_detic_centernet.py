@@ -13,6 +13,7 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
+from clipself.conformance.detic_models import released_settings
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector, save_detector
 from clipself.detection.detector import Detector
@@ -22,6 +23,7 @@ from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.detectors.two_stage.image_labels import ImageLabelTerms
 from clipself.detection.evaluate import score_detector
+from clipself.detection.recipes import detect_recipe
 from clipself.detection.train import train_detector
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
@@ -139,6 +141,21 @@ def test_pictures_with_labels_are_framed_smaller() -> None:
     picture = Image.new("RGB", (200, 100))
     assert framing.train(picture, random.Random(0)).image.size == (64, 32)
     assert framing.test(picture).image.size == (80, 40)
+
+
+def test_the_recipes_are_the_released_detectors() -> None:
+    """Whose constants `clipself parity` holds to the published numbers."""
+    boxes, wide = (detect_recipe(f"ov-lvis-detic-{name}") for name in ("r50", "swin-b"))
+    assert (boxes.max_steps, boxes.batch_size, boxes.lr, boxes.warmup_steps) == (90_000, 8, 2e-4, 10_000)
+    assert (wide.max_steps, wide.batch_size, wide.lr, wide.clip_value) == (180_000, 4, 1e-4, 1.0)
+    for config, side in ((boxes, 640), (wide, 896)):
+        settings = config.detector
+        assert isinstance(settings, DeticSettings)
+        assert (settings.image_size, settings.federated_classes) == (side, 50)
+        released = released_settings({})
+        for name in ("heads", "centernet", "nms", "score_threshold", "max_detections", "mask_convs", "temperature"):
+            assert getattr(settings, name) == getattr(released, name), name
+        assert replace(settings.cascade, trunk="resnet50") == released.cascade
 
 
 def test_the_grids_are_those_of_the_pyramid() -> None:
