@@ -42,7 +42,10 @@ def read(words: list[str]) -> Any:
 
 def flags_of(settings: type, before: str = "") -> Iterator[str]:
     """Every flag of a class of settings, of what it nests, and of all classes that may stand there."""
-    for name, kind in get_type_hints(settings).items():
+    plain = get_type_hints(settings)
+    for field, marked in get_type_hints(settings, include_extras=True).items():
+        spelled = [one.name for one in getattr(marked, "__metadata__", ()) if getattr(one, "name", None)]
+        name, kind = [*spelled, field][0], plain[field]
         if is_dataclass(kind) and isinstance(kind, type):
             for one in family_of(kind):
                 yield from flags_of(one, f"{before}{name}.")
@@ -56,7 +59,11 @@ def family_of(kind: type) -> list[type]:
 
 
 def known_flags(name: str) -> set[str]:
-    for table in ("detection.detectors.table:DETECTORS", "segmentation.segmenters:SEGMENTERS"):
+    for table in (
+        "detection.detectors.table:DETECTORS",
+        "segmentation.segmenters:SEGMENTERS",
+        "panoptic.generators.learned:LEARNED",
+    ):
         find(table)  # its settings are classes by now
     return set(flags_of(find(COMMANDS[name].settings))) | GENERAL
 
