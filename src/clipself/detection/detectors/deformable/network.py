@@ -125,7 +125,7 @@ class DeformableDetr(nn.Module):
             if not two_stage and index == 0:
                 last.bias[2:] = -2.0
         for linear in self.feature_align:
-            nn.init.xavier_uniform_(linear.weight)
+            nn.init.xavier_uniform_(linear.weight)  # type: ignore[arg-type]
             nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
 
     def levels_of(self, maps: Sequence[Tensor]) -> list[Tensor]:
