@@ -159,7 +159,7 @@ def small_ovdetr() -> DetectionTrainConfig:
     detector = OvDetrSettings(
         **SMALL_DETR, most_conditions=12, least_conditions=10, crops_of_class=40, max_detections=100
     )
-    return replace(small(), detector=detector, epochs=12, lr=5e-4, weight_decay=1e-4, clip_norm=0.5)
+    return replace(small(), detector=detector, epochs=10, lr=5e-4, weight_decay=1e-4, clip_norm=0.5)
 
 
 def small_promptovd() -> DetectionTrainConfig:
