@@ -27,7 +27,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     captions = json.loads((folder / "scenes/annotations/captions_train.json").read_text())
     said = {row["image_id"]: row["caption"] for row in captions["annotations"]}
     files = {row["file_name"]: said[row["id"]] for row in captions["images"]}
-    (folder / "pairs.tsv").write_text("".join(f"scenes/train/{file}\t{caption}\n" for file, caption in files.items()))
+    lines = [f"scenes/train/{file}\t{caption}\n" for file, caption in files.items()]
+    (folder / "pairs.tsv").write_text("".join(["filepath\ttitle\n", *lines]))
     (folder / "shards").mkdir()
     for shard in (0, 1):
         with tarfile.open(folder / "shards" / f"{shard}.tar", "w") as held:
@@ -81,7 +82,7 @@ def test_every_kind_of_data_says_the_same_pairs(kind: str, place: Path) -> None:
 @pytest.mark.parametrize("contrast", ["softmax", "focal"])
 def test_pairs_are_learned_by_heart(contrast: Any, place: Path) -> None:
     out, options = place / f"heart-{contrast}", {**SHORT, **KINDS["coco"], "max_steps": 60, "batch_size": 8, "lr": 3e-3}
-    options |= {"scratch": True, "crop": (1.0, 1.0), "warmup_steps": 5, "evaluate_every": 60}
+    options |= {"scratch": True, "picture_area": (1.0, 1.0), "warmup_steps": 5, "evaluate_every": 60}
     labels = {"evaluate_annotations": options["annotations"], "evaluate_images": options["images"]}
     pretrain(out=out, contrast=contrast, overwrite=True, **options, **labels)
     (record,) = read_metrics(out, kind="evaluation")

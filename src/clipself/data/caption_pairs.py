@@ -23,6 +23,8 @@ from clipself.ops.run_lengths import shorten
 from clipself.structures import CaptionBatch
 
 TABLES: Final = (".tsv",)
+HEADERS: Final = ("caption", "title", "text")
+"""What the second column may be called in a first line that names the columns."""
 
 
 class CaptionSource(Protocol):
@@ -123,6 +125,8 @@ def _read_table(path: Path, folder: Path) -> CaptionFiles:
         file, tab, caption = line.partition("\t")
         if not tab or not file.strip() or not caption.strip():
             raise ValueError(f"{path}: line {row} is {shorten(line)}, expected a path, a tab and a caption")
+        if row == 1 and caption.strip().lower() in HEADERS and not (folder / file.strip()).is_file():
+            continue
         captions.setdefault(file.strip(), []).append(caption.strip())
     files = [folder / file for file in captions]
     check_images_exist(files, source=str(path))
@@ -148,7 +152,7 @@ class CaptionDataset(Dataset[CaptionSample]):
         preprocess: Normalisation of the model.
         tokenizer: Texts -> token ids (K, L).
         size: Height and width of the model's input, in pixels.
-        crop: Least and largest share of a picture's area that is cut out.
+        area: Least and largest share of a picture's area that is cut out.
         aspect: Least and largest width over height of what is cut out, relative to the input's.
         flip: Probability of a mirrored picture.
         seed: Seed of every draw.
@@ -156,11 +160,11 @@ class CaptionDataset(Dataset[CaptionSample]):
 
     def __init__(
         self, source: CaptionSource, *, preprocess: Preprocess, tokenizer: Callable[[list[str]], Any],
-        size: tuple[int, int], crop: tuple[float, float] = (1.0, 1.0), aspect: tuple[float, float] = (3 / 4, 4 / 3),
+        size: tuple[int, int], area: tuple[float, float] = (1.0, 1.0), aspect: tuple[float, float] = (3 / 4, 4 / 3),
         flip: float = 0.0, seed: int = 0,
     ) -> None:  # fmt: skip
         self.source, self.preprocess, self.tokenizer, self.size = source, preprocess, tokenizer, size
-        self.crop, self.aspect, self.flip, self.seed = crop, aspect, flip, seed
+        self.area, self.aspect, self.flip, self.seed = area, aspect, flip, seed
 
     def __len__(self) -> int:
         return len(self.source.names)
@@ -170,7 +174,7 @@ class CaptionDataset(Dataset[CaptionSample]):
         rng = random.Random(f"{self.seed}/{epoch}/{index}")
         image, captions = self.source.read(index)
         caption = rng.choice(list(captions))
-        box = None if self.crop == (1.0, 1.0) else self._draw_box(image.size, rng)
+        box = None if self.area == (1.0, 1.0) else self._draw_box(image.size, rng)
         resized = image.resize((self.size[1], self.size[0]), Image.Resampling.BICUBIC, box=box)
         if self.flip and rng.random() < self.flip:
             resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -183,7 +187,7 @@ class CaptionDataset(Dataset[CaptionSample]):
         """A random resized crop; the whole picture where none fits."""
         width, height = size
         for _ in range(10):
-            area = width * height * rng.uniform(*self.crop)
+            area = width * height * rng.uniform(*self.area)
             aspect = self.aspect[0] * (self.aspect[1] / self.aspect[0]) ** rng.random()
             w, h = (area * aspect) ** 0.5, (area / aspect) ** 0.5
             left, top = rng.random() * (width - w), rng.random() * (height - h)

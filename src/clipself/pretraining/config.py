@@ -26,7 +26,7 @@ class PretrainConfig(RunConfig):
     """What the factor may grow to."""
     image_size: int | None = None
     """Side of the input in pixels; the model's own if not given."""
-    crop: tuple[float, float] = (0.9, 1.0)
+    picture_area: tuple[float, float] = (0.9, 1.0)
     """Least and largest share of a picture's area that is seen."""
     cropped_positions: bool = False
     """RO-ViT: positions as of a random crop of a larger picture."""
@@ -68,10 +68,10 @@ class PretrainConfig(RunConfig):
             ValueError: A setting is outside its range, or two exclude each other.
         """
         self.check_sizes("image_size", "crop_grid", "decoder_width", "decoder_layers")
-        self.check_shares("crop", "crop_area", "position_drop", "hidden")
-        self.check_positive("start_temperature", "most_temperature", "crop", "crop_area", "crop_aspect")
+        self.check_shares("picture_area", "crop_area", "position_drop", "hidden")
+        self.check_positive("start_temperature", "most_temperature", "picture_area", "crop_area", "crop_aspect")
         self.check_not_negative("reconstruction_weight")
-        for name in ("crop", "crop_area", "crop_aspect"):
+        for name in ("picture_area", "crop_area", "crop_aspect"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name}={(low, high)} must ascend")

@@ -9,9 +9,9 @@ from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.engine.fields import UNSET
 
 SMALL: Final[Mapping[str, Any]] = {
-    "image_size": 320, "channels": 64, "rpn_convs": 1, "box_convs": 1, "box_width": 256, "proposals_before": 300,
-    "proposals_after": 150, "roi_samples": 64, "templates": "simple", "trunk_rate": 0.05, "clip_temperature": 50.0,
-    "objectness_power": 1.0, "score_threshold": 0.001, "max_detections": 100,
+    "image_size": 320, "windows": 2, "channels": 64, "rpn_convs": 1, "box_convs": 1, "box_width": 256,
+    "proposals_before": 300, "proposals_after": 150, "roi_samples": 64, "templates": "simple", "trunk_rate": 0.05,
+    "clip_temperature": 50.0, "objectness_power": 1.0, "score_threshold": 0.001, "max_detections": 100,
 }  # fmt: skip
 """Thin heads on the packaged small CLIP at 320 px, whose transformer learns slowly."""
 
