@@ -2,10 +2,10 @@
 
 The names of this module are imported when they are first used, so that `import clipself` costs no torch import.
 
-Families: `clipself.distillation`, `clipself.regions`, `clipself.detection`, `clipself.segmentation`,
-`clipself.panoptic`. Below them: `clipself.engine`, `clipself.backbones`, `clipself.data`, `clipself.losses`,
-`clipself.layers`, `clipself.metrics`, `clipself.viz`, `clipself.text`, `clipself.structures`, `clipself.ops`. Beside
-them: `clipself.workflows`, `clipself.conformance`.
+Families: `clipself.pretraining`, `clipself.distillation`, `clipself.regions`, `clipself.detection`,
+`clipself.segmentation`, `clipself.panoptic`. Below them: `clipself.engine`, `clipself.backbones`, `clipself.data`,
+`clipself.losses`, `clipself.layers`, `clipself.metrics`, `clipself.viz`, `clipself.text`, `clipself.structures`,
+`clipself.ops`. Beside them: `clipself.workflows`, `clipself.conformance`.
 """
 
 from clipself.renamed import attach as _attach
