@@ -33,8 +33,8 @@ REQUIRED: Final[dict[str, Any]] = {
 }
 """A value for each setting that has no default."""
 
-NEGATIVE: Final = frozenset(("taps", "fusion", "supervised"))
-"""Settings that are places, which the model that they belong to looks up."""
+NEGATIVE: Final = frozenset(("bias", "fusion", "pixel_mean", "supervised", "taps"))
+"""Places, which the model that they belong to looks up, and what may be of either sign."""
 
 SIDES: Final = frozenset(
     ("image_size", "crop_size", "crop", "canvas", "shortest", "window", "longest", "size", "table_size")
@@ -81,7 +81,7 @@ def cases() -> list[Any]:
             values = [*(WHOLE if int in held else ()), *(FRACTIONS if float in held else ())]
             if name in SIDES and int in held:
                 values += [0, 10**9]
-            values = [value for value in values if not (name in NEGATIVE and value == -1)]
+            values = [value for value in values if not (name in NEGATIVE and value in (-1, -1.0))]
             if values:
                 found.append(pytest.param(owner, name, values, id=f"{owner.__name__}-{name}"))
     return found

@@ -111,6 +111,16 @@ class Settings:
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name}={value} must be a number above 0")
 
+    def check_finite(self, *names: str) -> None:
+        """Refuses numbers that are not finite or that only a slip reaches, of either sign; None passes.
+
+        Raises:
+            ValueError: One of them is.
+        """
+        for name, value in self._numbers(names):
+            if not abs(value) <= 1e6:
+                raise ValueError(f"{name}={value} must be a number between -1e6 and 1e6")
+
     def check_at_most(self, most: float, *names: str) -> None:
         """Refuses numbers above a bound that only a slip passes; None passes.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict
-from clipself.detection.detectors.trunks import RANDOM, DetectorTrunk
+from clipself.detection.detectors.trunk import RANDOM, DetectorTrunk
 
 SWIN_B: Final[dict[str, Any]] = {
     "embed_dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "window": 7, "mlp_ratio": 4.0,

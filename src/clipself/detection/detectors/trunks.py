@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import resnet50
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -14,41 +14,10 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict
 from clipself.choices import pick
+from clipself.detection.detectors.swin import SWIN_B, SwinTrunk
+from clipself.detection.detectors.trunk import RANDOM, DetectorTrunk
 from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.layers.pyramid import TapPyramid
-
-RANDOM: Final = "random"
-"""`trunk_weights` of somebody who means it."""
-
-
-class DetectorTrunk(nn.Module):
-    """Normalised images (B, 3, H, W) -> one map (B, C, Y, X) for each stride, finest first.
-
-    Attributes:
-        widths: Channels of each map.
-        strides: Pixels from cell to cell of each.
-        multiple: What sides of images must be multiples of; see `pad_to_multiple`.
-    """
-
-    widths: tuple[int, ...]
-    strides: tuple[int, ...]
-    multiple: int = 1
-
-    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
-        """The maps."""
-        raise NotImplementedError
-
-    def start_from(self, weights: str | None) -> None:
-        """Takes pre-trained weights, ahead of a training.
-
-        Args:
-            weights: A file, or "random".
-
-        Raises:
-            ValueError: The file does not fit, or the trunk needs one.
-            FileNotFoundError: There is no such file.
-        """
-        raise NotImplementedError
 
 
 class ClipTrunk(DetectorTrunk):
@@ -173,8 +142,6 @@ class ResNet50(DetectorTrunk):
 
 
 def _swin_b(strides: Sequence[int]) -> DetectorTrunk:
-    from clipself.detection.detectors.swin import SWIN_B, SwinTrunk  # which extends the base class above
-
     places = {4: 0, 8: 1, 16: 2, 32: 3}
     if not set(strides) <= set(places):
         raise ValueError(f"strides {tuple(strides)} of a Swin transformer are some of {sorted(places)}")

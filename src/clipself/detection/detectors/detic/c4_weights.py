@@ -15,7 +15,7 @@ from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, save_detector
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.detectors.trunks import RANDOM
+from clipself.detection.detectors.trunk import RANDOM
 from clipself.detection.vocabulary import Vocabulary, make_vocabulary
 
 if TYPE_CHECKING:

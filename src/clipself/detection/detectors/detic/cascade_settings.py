@@ -60,7 +60,7 @@ class CenterNetSettings(Settings):
         self.check_counts("convs", "before", "after", "before_in_training", "after_in_training")
         self.check_not_negative("min_radius", "focal_gamma", "focal_beta", "ignore_above")
         self.check_not_negative("centre_weight", "rest_weight", "distance_weight")
-        self.check_shares("min_overlap", "score_threshold", "nms")
+        self.check_shares("min_overlap", "score_threshold", "nms", "focal_alpha")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

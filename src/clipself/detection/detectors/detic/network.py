@@ -10,7 +10,8 @@ from clipself.detection.detectors.detic.cascade import CascadeHeads
 from clipself.detection.detectors.detic.centernet import CenterNetHead, CentreMaps
 from clipself.detection.detectors.detic.pyramid import CoarserPyramid
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.detectors.trunks import DetectorTrunk, pad_to_multiple
+from clipself.detection.detectors.trunk import DetectorTrunk
+from clipself.detection.detectors.trunks import pad_to_multiple
 from clipself.detection.protocol import Found
 
 STRIDES: Final = (8, 16, 32)

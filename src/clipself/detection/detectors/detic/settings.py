@@ -56,6 +56,7 @@ class C4Settings(Settings):
         self.check_sizes("stem_width", "width", "bottleneck", "short_side", "longest")
         self.check_counts("bins", "proposals_before", "proposals_after")
         self.check_positive("anchor_sides", "anchor_ratios", "pixel_std")
+        self.check_finite("pixel_mean")
         if not 0 <= self.frozen_stages <= 3:
             raise ValueError(f"frozen_stages={self.frozen_stages} is outside [0, 3], the stages ahead of the regions'")
 
@@ -104,4 +105,5 @@ class DeticSettings(TwoStageSettings):
             ValueError: A setting is outside its range.
         """
         self.check_shares("region_match")
+        self.check_finite("bias")
         self.check_positive("box_weights")
