@@ -34,8 +34,8 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     return compare_all(ours, arrays, manifest)
 
 
-def settings_of(config: Mapping[str, Any]) -> DeticSettings:
-    """The published names of the sizes -> ours."""
+def settings_of(config: Mapping[str, Any], *, bias: bool) -> DeticSettings:
+    """The published names of the sizes -> ours; `bias` is whether the classifier has one."""
     mean, std = (tuple(map(float, reversed(config[name]))) for name in ("pixel_mean_bgr", "pixel_std"))
     reading: dict[str, Any] = {"pixel_mean": mean, "pixel_std": std}
     own = C4Settings(
@@ -49,7 +49,7 @@ def settings_of(config: Mapping[str, Any]) -> DeticSettings:
         heads="c4", c4=own, temperature=config["norm_temperature"], proposals_before=config["rpn_pre_nms"],
         proposals_after=config["rpn_post_nms"], proposal_nms=config["rpn_nms"],
         score_threshold=config["score_threshold"], nms=config["nms"], max_detections=config["detections"],
-        box_weights=weights, region_match=config["match_iou"], roi_samples=10_000,
+        bias=-1.0 if bias else 0.0, box_weights=weights, region_match=config["match_iou"], roi_samples=10_000,
     )  # fmt: skip
 
 
@@ -59,9 +59,10 @@ class Case:
     def __init__(self, manifest: Mapping[str, Any], arrays: Arrays) -> None:
         self.manifest, self.arrays, self.config = manifest, arrays, manifest["config"]
         self.held = {row["name"]: torch.from_numpy(arrays[row["name"]]) for row in manifest["inputs"]["order"]}
-        self.settings = settings_of(self.config)
+        state = to_our_names(fill_manifest(manifest))
+        self.settings = settings_of(self.config, bias="classifier.bias" in state)
         self.model = C4Network(self.settings, self.held["text"]).eval()
-        self.model.load_state_dict(to_our_names(fill_manifest(manifest)), strict=True)
+        self.model.load_state_dict(state, strict=True)
         self.images = range(sum(name.startswith("image_") and name[6:].isdigit() for name in self.held))
         pictures = [self.held[f"image_{image}"] for image in self.images]
         self.sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
@@ -155,7 +156,8 @@ class Case:
         if branch != "caption":
             labels = [self.held[f"image_labels_{image}"] for image in self.images]
             logits = self.model.classifier(regions)
-            total = total + image_label_terms(logits, boxes, labels, rule="max_size", softmax=False)
+            rule = self.config.get("image_label_loss", "max_size")
+            total = total + image_label_terms(logits, boxes, labels, rule=rule, softmax=False)
         loss = total / len(boxes) * self.config["image_loss_weight"]
         return {"image_loss": loss, "loss_cls": total * 0, "loss_box_reg": self.model.deltas(regions).sum() * 0}
 

@@ -191,6 +191,8 @@ class Case:
         negative = float(self.config["neg_cap_weight"]) if name.endswith("_sync") else 1.0
         total = torch.zeros(())
         for image, scores in enumerate(torch.split(logits, self.counts)):
+            if not len(scores):
+                continue
             classes, captions = scores[:, : self.classes_total + 1], scores[:, self.classes_total + 1 :]
             term = caption_loss(captions[-1], image, negative_weight=negative)
             total = total + self.config["caption_weight"] * term

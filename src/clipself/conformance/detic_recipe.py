@@ -20,21 +20,31 @@ from clipself.engine.state import Phase
 SAMPLERS: Final[Mapping[str, tuple[bool, bool]]] = {
     "rfs_none": (False, False),
     "rfs_box": (True, False),
+    "rfs_image": (False, True),
     "rfs_both": (True, True),
 }
 """Output -> whether images with boxes, and images with labels, repeat rare classes."""
 
-LVIS: Final[Mapping[str, Any]] = {"lr": 2e-4, "schedule": "cosine-through", "exact_warmup": True}
-RATES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "lvis_boxsup": {**LVIS, "warmup_steps": 10_000, "warmup_start": 1e-4},
-    "lvis_detic": {**LVIS, "warmup_steps": 1000, "warmup_start": 1e-3},
-    "coco": {
-        "lr": 0.02, "schedule": "constant", "drop_steps": (60_000, 80_000), "exact_warmup": True, "warmup_steps": 1000,
-        "warmup_start": 1e-3,
-    },
+LVIS: Final[Mapping[str, Any]] = {"schedule": "cosine-through", "exact_warmup": True}
+COCO: Final[Mapping[str, Any]] = {
+    "lr": 0.02, "schedule": "constant", "drop_steps": (60_000, 80_000), "exact_warmup": True, "warmup_steps": 1000,
+    "warmup_start": 1e-3, "max_steps": 90_000,
 }  # fmt: skip
-"""Output -> the learning rate of that configuration, over 90,000 steps."""
-STEPS: Final = 90_000
+
+
+def rates_of(released: str) -> RunConfig:
+    """The learning rate of a released configuration, told by its file's name.
+
+    First stages ("BoxSup") on LVIS warm up longer than second ones; Swin trunks learn at half the rate, twice as long.
+    """
+    if "OVCOCO" in released:
+        return RunConfig(out=Path("nowhere"), **COCO)
+    first = released.startswith("BoxSup")
+    length: dict[str, Any] = {"warmup_steps": 10_000 if first else 1000, "warmup_start": 1e-4 if first else 1e-3}
+    wide = "SwinB" in released
+    return RunConfig(
+        out=Path("nowhere"), lr=1e-4 if wide else 2e-4, max_steps=180_000 if wide else 90_000, **length, **LVIS
+    )
 
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
@@ -44,9 +54,9 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         kind, _, name = key.partition("/")
         if kind == "sampler" and name in SAMPLERS:
             ours[key] = _weights(manifest["config"], arrays, *SAMPLERS[name]).numpy()
-        elif kind == "lr" and name in RATES:
-            config = RunConfig(out=Path("nowhere"), max_steps=STEPS, **RATES[name])
-            rate = rate_of(config, Phase(start=0, end=STEPS), 1)
+        elif kind == "lr":
+            config = rates_of(str(manifest["outputs"][key]))
+            rate = rate_of(config, Phase(start=0, end=config.max_steps or 1), 1)
             ours[key] = [rate(int(step)) for step in arrays["iterations"]]
         elif kind == "resize":
             ours[key] = [_resize(row) for row in arrays["resize_cases"]]
