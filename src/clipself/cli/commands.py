@@ -148,6 +148,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
         run="detection.region_prompt.train:train_prompt",
         about="Tunes the positions of a CLIP ResNet's attention pool on boxes of base classes: CORA's region prompt.",
     ),
+    "detect pseudo-boxes": Command(
+        does="write what a detector finds as annotations to train on, beside true boxes",
+        settings="detection.config:PseudoBoxesConfig",
+        run="detection.pseudo_boxes:write_pseudo_boxes",
+    ),
     "detect relabel": Command(
         does="rename boxes of base classes by what a CLIP takes them for",
         settings="detection.region_prompt.config:RelabelConfig",

@@ -230,3 +230,40 @@ class ProposalsConfig(Settings):
         """
         self.check_not_negative("threshold")
         self.check_counts("most")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PseudoBoxesConfig(Settings):
+    """Boxes of a trained detector as annotations to train on."""
+
+    checkpoint: str
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
+    images: Path
+    """Folder of images, any nesting, or the folder that the annotation's file names are relative to."""
+    out: Path
+    """Instances JSON to write."""
+    annotations: Path | None = None
+    """Instances JSON with true boxes, which are kept; the folder is read whole if not given."""
+    names: tuple[str, ...] = ()
+    """What to look for: words, a text file or a packaged vocabulary; the names of training if not given."""
+    tags: Path | None = None
+    """JSON of {file name: tags}: of each picture only its tags are kept, and a picture without any is passed over."""
+    distractors: int = 0
+    """Other names that a picture's tags must win against, drawn from `names`."""
+    threshold: float = 0.2
+    """Least score."""
+    overlap: float = 0.5
+    """IoU with any true box from which a pseudo box is dropped."""
+    seed: int = 0
+    """Seed of the distractors."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+
+    def check(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            ValueError: A setting is outside its range.
+        """
+        self.check_not_negative("threshold", "distractors", "seed")
+        self.check_shares("overlap")
