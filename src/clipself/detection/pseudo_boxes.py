@@ -180,7 +180,8 @@ def overlaps_none(boxes: Tensor, true: Tensor, *, most: float) -> Tensor:
     """Boxes (N, 4) whose IoU with every true box (M, 4) is below `most`, (N,)."""
     if not len(boxes) or not len(true):
         return torch.ones(len(boxes), dtype=torch.bool)
-    return box_iou(boxes, true).amax(1) < most
+    free: Tensor = box_iou(boxes, true).amax(1) < most
+    return free
 
 
 def read_tags(path: Path) -> dict[str, tuple[str, ...]]:

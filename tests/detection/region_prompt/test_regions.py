@@ -1,6 +1,7 @@
 """Boxes as a frozen CLIP sees them, against its own pooling, a loop, and the dense map."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,8 @@ def test_the_fast_pooling_asks_with_the_mean_and_does_not_look_at_it() -> None:
     clip = tiny_resnet_clip()
     regions, batch = ResNetRegions(clip), images(1, 3, *clip.image_size)
     maps = regions.read(batch, [clip.image_size])
-    pool, table = clip.trunk.pooling_modules[0], regions.prompt
+    pool: Any = regions.trunk.pooling_modules[0]
+    table = regions.prompt
     assert table is not None
     cells = maps.last.values[0].flatten(1).T  # a box around the native grid reads the cells themselves
     heads = []

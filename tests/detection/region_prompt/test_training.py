@@ -20,7 +20,7 @@ from clipself.detection.region_prompt.relabel import relabel
 from clipself.detection.region_prompt.train import open_prompt, train_prompt
 from clipself.detection.vocabulary import make_vocabulary
 
-REGIONS = {"templates": "simple", "short_side": 64, "longest_side": 96}
+REGIONS: dict[str, Any] = {"templates": "simple", "short_side": 64, "longest_side": 96}
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_labels_are_what_the_clip_says_and_all_else_stays(place: Path) -> None:
     data = CocoDetection(place / "data/instances.json", place / "data/pictures", base=BASE, novel=None)
     texts = make_vocabulary(clip, BASE, base=BASE, templates="simple", wording="spaced", cache=False).texts_KD[:-1]
     settings = RegionSettings(**REGIONS)
-    said = {}
+    said: dict[int, str] = {}
     for index, logits in classify_boxes(
         ResNetRegions(clip), texts, data, framing_of(settings, clip), temperature=100, batch_size=1
     ):

@@ -48,7 +48,7 @@ def batch_of(size: tuple[int, int] = (64, 64), canvas: tuple[int, int] = (64, 64
 @pytest.mark.parametrize("changes", [{}, {"first_stage": 9}, {"deformable_encoder": True}], ids=str)
 def test_everything_that_learns_gets_a_gradient_and_nothing_else(changes: dict[str, Any]) -> None:
     detector = cora(**changes)
-    torch.stack(list(detector.train()(batch_of(), step_for(batch_of())).values())).sum().backward()
+    torch.stack(list(detector.train()(batch_of(), step_for(batch_of())).values())).sum().backward()  # type: ignore[no-untyped-call]
     (group,) = detector.parameter_groups(weight_decay=0.1)
     learning = {id(parameter) for parameter in group["params"]}
     assert learning == {id(parameter) for parameter in detector.localiser.parameters()}
