@@ -1,6 +1,6 @@
 """Makes the trained heads that ship with the package, on generated scenes; each part goes on where it was stopped.
 
-Usage: python recipes/mini_heads/train.py --work WORK [--parts detector] [--out FOLDER] [--scenes 2400] [--steps 1200]
+Usage: python recipes/mini_heads/train.py --work WORK [--parts detector masks] [--out FOLDER] [--scenes 2400]
 
 The scenes are drawn, so that nothing else is needed. A part takes half an hour on two cores; then its weights are
 rounded to float16 and its folder is written with a card, which `clipself.backbones.packaged_heads` names.
@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save
 
-from clipself import evaluate_detector, train_detector
+from clipself import evaluate_detector, evaluate_panoptic, train_detector, train_panoptic
 from clipself.backbones.packaged_heads import PACKAGED_HEADS
 from clipself.data.scenes.export import write_scenes
 from clipself.files import write_bytes, write_json
@@ -33,12 +33,14 @@ class Part:
         train: (scenes, folder of the run, steps) -> trains, or goes on.
         score: (scenes, folder of heads) -> what their card says of them.
         stem: Name of card and weights.
+        steps: How long it was trained.
     """
 
     name: str
     train: Callable[[Path, Path, int], Any]
     score: Callable[[Path, Path], str]
     stem: str
+    steps: int
 
 
 def begin(function: Callable[..., Any], out: Path, **settings: Any) -> None:
@@ -65,8 +67,25 @@ def score_detector(scenes: Path, heads: Path) -> str:
     return f"AP50 {report.summary['AP50']:.0f} on other scenes"
 
 
+def masks(scenes: Path, out: Path, steps: int) -> None:
+    """The small recipe on all classes."""
+    begin(
+        train_panoptic, out, annotations=scenes / "annotations/panoptic_train.json", images=scenes / "train",
+        max_steps=steps, save_every=50,
+    )  # fmt: skip
+
+
+def score_masks(scenes: Path, heads: Path) -> str:
+    """PQ on held-out scenes, as predictions are scored."""
+    report = evaluate_panoptic(
+        checkpoint=heads, annotations=scenes / "annotations/panoptic_val.json", images=scenes / "val", scores="both"
+    )
+    return f"PQ {report.rows[0].quality.overall.pq:.0f} on other scenes"
+
+
 PARTS: Mapping[str, Part] = {
-    "detector": Part(name="clipself-mini-detector", train=detector, score=score_detector, stem="detector")
+    "detector": Part(name="clipself-mini-detector", train=detector, score=score_detector, stem="detector", steps=1200),
+    "masks": Part(name="clipself-mini-masks", train=masks, score=score_masks, stem="mask_model", steps=700),
 }
 
 
@@ -105,9 +124,9 @@ if __name__ == "__main__":
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--out", type=Path, help="folder for the parts; the package's own if not given")
     parser.add_argument("--scenes", type=int, default=2400)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, help="of each part; as the packaged ones were trained if not given")
     options = parser.parse_args()
     for chosen in options.parts:
         row = PARTS[chosen]
         target = PACKAGED_HEADS[row.name] if options.out is None else options.out / chosen
-        print(make(row, options.work, target, count=options.scenes, steps=options.steps))
+        print(make(row, options.work, target, count=options.scenes, steps=options.steps or row.steps))

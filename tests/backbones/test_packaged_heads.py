@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from clipself import Detector, load_clip, predict_images
 from clipself.backbones.packaged_heads import PACKAGED_HEADS
 from clipself.cli.main import main
 from clipself.data.scenes.draw import SceneMaker
+from clipself.data.scenes.textures import STUFF
 
 MOST = 6_000_000
 """Bytes of all packaged heads together."""
@@ -22,7 +25,7 @@ def overlap(one: Any, two: Any) -> float:
     right, bottom = min(one[2], two[2]), min(one[3], two[3])
     shared = max(0.0, right - left) * max(0.0, bottom - top)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
-    return shared / (sum(areas) - shared)
+    return float(shared / (sum(areas) - shared))
 
 
 def test_they_are_small_and_stand_on_the_packaged_clip() -> None:
@@ -73,3 +76,25 @@ def test_a_checkpoint_of_ones_own_is_not_explained(tmp_path: Path) -> None:
         out=tmp_path / "out", device="cpu",
     )  # fmt: skip
     assert "small heads" not in result.summary
+
+
+def test_panoptic_segmentation_without_a_checkpoint_names_the_ground(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    maker, right, labelled = SceneMaker(seed="first minute"), 0, 0
+    names = ["dog", "pizza", "car", *STUFF]
+    for index in range(4):
+        maker(index).image.save(f"{index}.png")
+    words = ["panoptic", "predict", *(f"{index}.png" for index in range(4)), "--out", "found", "--device", "cpu"]
+    assert main([*words, "--names", *names[:3], "--stuff", *names[3:]]) == 0
+    said = capsys.readouterr().out
+    assert "clipself-mini-masks: small heads, trained on " in said
+    for index in range(4):
+        scene, found = maker(index), np.asarray(Image.open(f"found/maps/{index}.png"))
+        for segment in scene.segments:
+            if not segment.is_thing:
+                mask = scene.panoptic_HW == segment.id
+                labelled += int(mask.sum())
+                right += int((found[mask] == names.index(segment.name)).sum())
+    assert right / labelled > 0.4

@@ -1,6 +1,7 @@
 """A detector of another kind than ours goes through everything by its protocol; choices and tables agree."""
 
 import json
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,6 +21,7 @@ from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.table import DETECTORS, make_settings
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import learned_state, running_statistics
+from clipself.detection.vocabulary import make_vocabulary
 
 
 @pytest.fixture
@@ -122,3 +124,13 @@ def test_found_things_one_by_one_some_and_by_name(world: Path) -> None:
         found.only("cow")
     with pytest.raises(IndexError):
         found[len(found)]
+
+
+def test_a_long_list_of_names_costs_time_as_its_length() -> None:
+    clip, names = tiny_openai_clip(), [f"thing {place}" for place in range(60_000)]
+    begun = time.process_time()
+    made = make_vocabulary(clip, names, base=names[:10], texts_KD=torch.zeros(len(names) + 1, 2))
+    assert time.process_time() - begun < 10  # comparing each with each takes minutes
+    assert int(made.base_K.sum()) == 11
+    with pytest.raises(ValueError, match="the name 'thing 7' is there more than once"):
+        make_vocabulary(clip, [*names, "thing 7"], base=[])

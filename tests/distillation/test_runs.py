@@ -104,6 +104,27 @@ def test_teacher_cache_changes_nothing_but_the_work(settings: dict[str, Any], tm
     assert losses["plain"] == pytest.approx(losses["filled"], abs=1e-3)  # the store is float16
 
 
+def test_what_a_killed_run_has_embedded_is_kept(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings |= {"max_split": 1, "teacher_cache": tmp_path / "cache", "save_every": 100}  # a region a picture
+    embedded, embed = list[int](), ClipSelf._embed
+
+    def count(self: ClipSelf, crops_R3hw: Tensor) -> Tensor:
+        if sum(embedded) == 4:
+            raise SystemExit("killed")
+        embedded.append(len(crops_R3hw))
+        return embed(self, crops_R3hw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipSelf, "_embed", count)
+        with pytest.raises(SystemExit):
+            distill(out=tmp_path / "killed", **settings)
+        embedded[:] = [100]
+        distill(out=tmp_path / "next", **settings)
+    assert sum(embedded) == 104  # of eight pictures; those of the killed run are found
+
+
 def test_proposals_train_too(settings: dict[str, Any], tmp_path: Path) -> None:
     names = {f"{index}.png": [[5, 5, 40, 30], [20, 10, 30, 40]] for index in range(8)}
     annotations = write_coco(tmp_path, names)

@@ -218,7 +218,7 @@ def test_a_segmenter_is_opened_in_one_line(trained: Path, place: Path) -> None:
     stored.use(NAMES)
     assert len(stored(str(path)).log_scores_QK1) == 3  # found by the file that was given
     with pytest.raises(ValueError, match="masks come from one of them"):
-        PanopticSegmenter.from_checkpoint(clip=clip)
+        PanopticSegmenter.from_checkpoint(trained, masks=place / "panoptic.json", clip=clip)
 
 
 def test_the_old_spelling_of_a_command_works(trained: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,9 +270,8 @@ def test_mistakes_are_sentences(trained: Path, place: Path, tmp_path: Path) -> N
     assert all(recipe().lr > 0 for recipe in PANOPTIC_RECIPES.values())
     with pytest.raises(ValueError, match="name one of them"):
         predict_panoptic(images=place, masks="x", names="cat", scores=("clip", "both"))
-    for both in ({}, {"checkpoint": "x", "masks": "y"}):
-        with pytest.raises(ValueError, match="masks come from one of them, a trained generator"):
-            predict_panoptic(images=place, names="cat", **both)
+    with pytest.raises(ValueError, match="masks come from one of them, a trained generator"):
+        predict_panoptic(images=place, names="cat", checkpoint="x", masks="y")
     with pytest.raises(FileNotFoundError, match="masks that are stored in files are passed as masks"):
         predict_panoptic(images=place / "images", names="cat", checkpoint=str(place / "panoptic.json"))
     with pytest.raises(ValueError, match="limit=0 must be at least 1"):

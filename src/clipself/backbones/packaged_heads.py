@@ -9,7 +9,10 @@ from clipself.cards import read_card
 
 _HERE: Final = Path(__file__).parent / "mini_heads"
 
-PACKAGED_HEADS: Final[Mapping[str, Path]] = {"clipself-mini-detector": _HERE / "detector"}
+PACKAGED_HEADS: Final[Mapping[str, Path]] = {
+    "clipself-mini-detector": _HERE / "detector",
+    "clipself-mini-masks": _HERE / "masks",
+}
 """Name -> folder, as `head_folder.save_heads` writes it."""
 
 

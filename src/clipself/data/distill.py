@@ -90,7 +90,7 @@ class DistillDataset(Dataset[DistillSample]):
         self.enlarge = enlarge if enlarge is not None else (1.0 if regions == "patches" else 1.5)
         self.min_area, self.max_area = min_area, max_area
         # Unreadable images are told once, not in every epoch nor by every worker.
-        self._told = torch.zeros(len(source), dtype=torch.bool).share_memory_()
+        self._told = torch.zeros(len(source), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
         self.flip, self.seed, self.skip_unreadable = flip, seed, skip_unreadable
 
     def __len__(self) -> int:

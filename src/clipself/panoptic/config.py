@@ -72,7 +72,8 @@ class PanopticConfig(Settings):
 
     checkpoint: str | None = None
     """What finds masks: a folder that `panoptic train` wrote, or "hf:NAME" for a Mask2Former or MaskFormer of
-    transformers, hub name or folder."""
+    transformers, hub name or folder. Without it and masks, the packaged "clipself-mini-masks", trained on generated
+    scenes at 256 px: good for a first look."""
     masks: Path | None = None
     """Masks made elsewhere, in its place: a panoptic JSON, a list of run lengths, or a folder of such lists."""
     scores: tuple[Scores, ...] = ("clip",)
@@ -90,14 +91,12 @@ class PanopticConfig(Settings):
     """cpu, cuda, mps, or auto for the best there is."""
 
     def check(self) -> None:
-        """Refuses two sources of masks, or none.
+        """Refuses two sources of masks.
 
         Raises:
-            ValueError: Masks come from two places or from nowhere, or there are no scores.
+            ValueError: Masks come from two places.
         """
         check_sources(self.checkpoint, self.masks)
-        if not self.scores:
-            raise ValueError("nothing would be scored; name at least one of the scores")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,8 +122,10 @@ class PanopticEvaluateConfig(PanopticConfig):
         """Refuses evaluations of nothing.
 
         Raises:
-            ValueError: The limit is below 1.
+            ValueError: The limit is below 1, or there are no scores.
         """
+        if not self.scores:
+            raise ValueError("nothing would be scored; name at least one of the scores")
         self.check_counts("limit")
         self.check_not_negative("pictures")
 
@@ -144,12 +145,16 @@ class PanopticPredictConfig(PanopticConfig):
     """Folder to write."""
     model: str = "clipself-mini"
     """The CLIP that judges: open_clip name, "clipself-mini", or an export folder."""
+    scores: tuple[Scores, ...] = ()
+    """Class scores: "clip" alone, "generator" alone, "both" (FC-CLIP's shares), "both-odise" or "both-odise-caption"
+    (those of ODISE's two models). If not given, both where the masks come with a generator that knows classes, else the
+    CLIP's."""
 
     def check(self) -> None:
         """Refuses several ways of scoring.
 
         Raises:
-            ValueError: There is not exactly one.
+            ValueError: There are several.
         """
-        if len(self.scores) != 1:
+        if len(self.scores) > 1:
             raise ValueError(f"scores={self.scores}: one way of scoring makes one answer; name one of them")

@@ -1,7 +1,7 @@
 """Pictures and names in; panoptic PNGs, JSON and drawings out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.backbones.devices import pick_device
+from clipself.backbones.packaged_heads import about_heads
 from clipself.data.images import IGNORED, IGNORED_16, FoundPicture, FoundPictures
 from clipself.data.panoptic import PanopticWriter
 from clipself.data.predictions import PredictionFolder
 from clipself.engine.pictures import resolve_pictures
 from clipself.panoptic.config import PanopticPredictConfig
-from clipself.panoptic.generators.table import generator_of, tell_files
+from clipself.panoptic.generators.table import PACKAGED_MASKS, generator_of, tell_files
 from clipself.panoptic.judge import open_judge
 from clipself.panoptic.results import to_coco
 from clipself.panoptic.segmenter import PanopticSegmenter
@@ -39,6 +40,7 @@ class PanopticPredictions:
         drawings: One PNG for each picture.
         segments: How many segments were found in all.
         said: One line about the pictures.
+        about: What a packaged generator is; empty for any other.
     """
 
     results: Path
@@ -47,10 +49,12 @@ class PanopticPredictions:
     drawings: tuple[Path, ...]
     segments: int
     said: str
+    about: str = ""
 
     def to_table(self) -> str:
         """A summary."""
-        return f"{self.segments} segments in {self.said}\npanoptic maps: {self.panoptic}"
+        lines = (f"{self.segments} segments in {self.said}", f"panoptic maps: {self.panoptic}", self.about)
+        return "\n".join(filter(None, lines))
 
 
 def predict_panoptic(
@@ -76,8 +80,10 @@ def predict_panoptic(
     judge = open_judge(
         config.model, config.pretrained, text_from=config.text_from, settings=config.judge, device=device
     )
-    segmenter = PanopticSegmenter(generator, judge, vocabulary, scores=config.scores[0], rules=config.rules)
-    return write_predictions(segmenter, pictures, config.out)
+    scores = config.scores[0] if config.scores else "both" if generator.trained_names else "clip"
+    segmenter = PanopticSegmenter(generator, judge, vocabulary, scores=scores, rules=config.rules)
+    checkpoint = config.checkpoint or (PACKAGED_MASKS if config.masks is None else None)
+    return replace(write_predictions(segmenter, pictures, config.out), about=about_heads(checkpoint))
 
 
 def write_predictions(segmenter: PanopticSegmenter, pictures: FoundPictures, out: str | Path) -> PanopticPredictions:

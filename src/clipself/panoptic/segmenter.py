@@ -92,7 +92,8 @@ class PanopticSegmenter:
         """Opens a trained mask generator, or stored masks, and a CLIP.
 
         Args:
-            checkpoint: A folder that `clipself panoptic train` wrote, or "hf:NAME" for a checkpoint of transformers.
+            checkpoint: A folder that `clipself panoptic train` wrote, or "hf:NAME" for a checkpoint of transformers;
+                the packaged "clipself-mini-masks" where there are no masks either.
             masks: A JSON or folder of masks made elsewhere, in its place.
             clip: The CLIP that judges: a loaded one, an open_clip name, "clipself-mini", or an export folder.
             judge: How it judges.
@@ -102,7 +103,7 @@ class PanopticSegmenter:
 
         Raises:
             FileNotFoundError: There is nothing at a path.
-            ValueError: Masks come from two places or from nowhere, or what is there does not fit.
+            ValueError: Masks come from two places, or what is there does not fit.
         """
         check_sources(checkpoint, masks)
         where = clip.device if isinstance(clip, DenseCLIP) else pick_device(device)

@@ -225,12 +225,12 @@ class Rules(Settings):
 
 
 def check_sources(checkpoint: object, masks: object) -> None:
-    """Refuses masks from two places, or from nowhere.
+    """Refuses masks from two places; from nowhere means the packaged generator.
 
     Raises:
-        ValueError: Not exactly one of both is given.
+        ValueError: Both are given.
     """
-    if (checkpoint is None) == (masks is None):
+    if checkpoint is not None and masks is not None:
         raise ValueError(
             f"checkpoint={checkpoint} and masks={masks}: masks come from one of them, a trained generator (checkpoint, "
             "such as a folder of `panoptic train`) or stored masks (masks, such as a JSON)"

@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 
+from clipself.backbones.packaged_heads import heads_folder
 from clipself.choices import pick
 from clipself.panoptic.generators.files import FileMasks
 from clipself.panoptic.generators.mask_set import MaskGenerator, StoredMasks
@@ -15,6 +16,9 @@ from clipself.panoptic.generators.transformers import load_transformers_masks
 from clipself.renamed import warn_renamed
 
 log = logging.getLogger(__name__)
+PACKAGED_MASKS: Final = "clipself-mini-masks"
+"""The generator that ships with the package."""
+
 Opener = Callable[[str, str | torch.device], MaskGenerator]
 
 GENERATORS: Final[Mapping[str, Opener]] = {
@@ -39,7 +43,7 @@ def open_generator(source: str | Path, *, device: str | torch.device = "cpu") ->
         ImportError: An optional package is missing.
     """
     kind, _, rest = str(source).partition(":")
-    path = Path(source)
+    path = heads_folder(source)
     if rest and (kind in GENERATORS or not path.exists()):
         return pick(GENERATORS, kind, what="kind of mask generator")(rest, device)
     if not path.exists():
@@ -56,7 +60,7 @@ def generator_of(
     """The generator that settings name: a trained one, or masks that are stored.
 
     Args:
-        checkpoint: A folder that `panoptic train` wrote, or "hf:NAME".
+        checkpoint: A folder that `panoptic train` wrote, or "hf:NAME"; the packaged one if neither is given.
         masks: A JSON or folder of stored masks.
         device: Where a network goes.
 
@@ -65,6 +69,8 @@ def generator_of(
         ValueError: What is there holds no masks.
         ImportError: An optional package is missing.
     """
+    if checkpoint is None and masks is None:
+        return open_generator(PACKAGED_MASKS, device=device)
     if checkpoint is None:
         assert masks is not None
         if _is_named(str(masks)) or MASK_MODEL.is_in(masks):
