@@ -39,7 +39,7 @@ def _attend(attention: DeformableAttention, kind: str, shapes: Any, arrays: Arra
     query, value = (torch.from_numpy(arrays[name]).requires_grad_() for name in ("query", "value"))
     out = attention(
         query, torch.from_numpy(arrays[f"reference_{kind}"]), value, [(rows, cols) for rows, cols in shapes],
-        padding_BS=torch.from_numpy(arrays["padding"]),
+        padding_BS=torch.from_numpy(arrays["padding"]) if "padding" in arrays else None,
     )  # fmt: skip
     wanted = (query, value, attention.sampling_offsets.weight)
     grads = torch.autograd.grad((out * torch.from_numpy(arrays[f"g_{kind}"])).sum(), wanted)
@@ -57,7 +57,7 @@ def run_network(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     encoded = network.encode(maps, mask)
     chunks = _by_chunks(network, encoded, text, config.get("classes_per_chunk") or len(text))
     layers = [_joined(sets) for sets in zip(*chunks, strict=True)]
-    ours = {**_said(layers), **_encoded(network, maps, encoded)}
+    ours = {**predictions_of(layers), **_encoded(network, maps, encoded)}
     first = text[: config.get("classes_per_chunk") or len(text)]
     ours["init_reference"] = encoded.queries.references.repeat(1, len(first), 1)
     if "hs_last_chunk0" in arrays:
@@ -85,7 +85,7 @@ def run_published_size(manifest: Mapping[str, Any], arrays: Arrays) -> list[Chec
     maps = trunk(images)
     encoded = network.encode(maps, mask)
     layers = network.decode(encoded, _same_for_all(network.condition(torch.from_numpy(arrays["text"]), True), mask))
-    ours = {**_said(layers), **_encoded(network, maps, encoded)}
+    ours = {**predictions_of(layers), **_encoded(network, maps, encoded)}
     ours |= {f"res{place + 3}": one for place, one in enumerate(maps)}
     counted = sum(value.numel() for part in (trunk, network) for value in part.parameters())
     checks = checks_of(ours, manifest, arrays, atol=atol, rtol=rtol)
@@ -153,7 +153,7 @@ def _joined(sets: Sequence[BoxSet]) -> BoxSet:
     )
 
 
-def _said(layers: Sequence[BoxSet]) -> dict[str, Tensor]:
+def predictions_of(layers: Sequence[BoxSet]) -> dict[str, Tensor]:
     """Predictions of all layers by the manifests' names."""
     *earlier, last = layers
     ours = {"pred_logits": last.logits_BN[..., None], "pred_boxes": last.boxes_BN4}

@@ -9,7 +9,7 @@ from torch import Tensor
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.ovdetr import checks_of, network_of
+from clipself.conformance.ovdetr import checks_of, network_of, predictions_of
 from clipself.detection.detectors.deformable.network import BoxSet
 from clipself.detection.detectors.deformable.postprocess import best_rows, select_boxes
 from clipself.detection.detectors.ovdetr.loss import Asked, OvDetrLoss
@@ -36,13 +36,9 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     for name, one in given.items():
         ours |= _gradients(name, one, ours["total"])
     ours |= _found(config, given["final"], held)
-    first = (asked[0].labels_N == asked[0].classes_R[0]).nonzero()[:, 0]
-    queries = config["queries"]
-    ours["cost_image0_condition0"] = loss.cost(
-        given["final"].logits_BN[0, :queries], given["final"].boxes_BN4[0, :queries], asked[0].boxes_N4[first]
-    )
+    ours |= _costs(loss, config["queries"], given["final"], asked)
     checks = checks_of(_detached(ours), manifest, arrays, atol=atol, rtol=rtol)
-    return [*checks, compare("num_boxes", count_asked(asked), config["num_boxes"], atol=0.0)]
+    return [*checks, compare("num_boxes", count_asked(asked), config.get("num_boxes", count_asked(asked)), atol=0.0)]
 
 
 def run_step(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
@@ -58,12 +54,9 @@ def run_step(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     layers = network.decode(encoded, conditions_RC.expand(len(held["mask"]), -1, -1))
     loss, asked = loss_of(config), asked_of(held, rows_RD)
     terms = loss.terms(layers, encoded.proposals, asked, num_boxes=count_asked(asked))
-    last = layers[-1]
-    assert last.embeddings_BND is not None
     ours = {
-        **_said(terms, arrays, loss), **_matches(loss, last, encoded.proposals, asked),
-        "decoder_condition": conditions_RC, "clip_target": rows_RD, "pred_logits": last.logits_BN[..., None],
-        "pred_boxes": last.boxes_BN4, "pred_embed": last.embeddings_BND,
+        **predictions_of(layers), **_said(terms, arrays, loss), **_matches(loss, layers[-1], encoded.proposals, asked),
+        "decoder_condition": conditions_RC, "clip_target": rows_RD,
     }  # fmt: skip
     ours["total"].backward()  # type: ignore[no-untyped-call]
     gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
@@ -141,6 +134,17 @@ def _gradients(name: str, given: BoxSet, total: Tensor) -> dict[str, Tensor]:
     grads = dict(zip(kept, torch.autograd.grad(total, list(kept.values()), retain_graph=True), strict=True))
     grads["logits"] = grads["logits"][..., None]
     return {f"grad_{name}_pred_{kind}": grad for kind, grad in grads.items()}
+
+
+def _costs(loss: OvDetrLoss, queries: int, final: BoxSet, asked: list[Asked]) -> dict[str, Tensor]:
+    """Costs of each picture's and each condition's queries for its boxes."""
+    ours = {}
+    for index, one in enumerate(asked):
+        for copy, wanted in enumerate(one.classes_R):
+            own, boxes_N4 = slice(copy * queries, (copy + 1) * queries), one.boxes_N4[one.labels_N == wanted]
+            costs = loss.cost(final.logits_BN[index, own], final.boxes_BN4[index, own], boxes_N4)
+            ours[f"cost_image{index}_condition{copy}"] = costs
+    return ours
 
 
 def _found(config: Mapping[str, Any], final: BoxSet, held: Mapping[str, Tensor]) -> dict[str, Tensor]:

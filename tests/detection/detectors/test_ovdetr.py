@@ -23,6 +23,7 @@ from clipself.detection.detectors.ovdetr.model import OvDetrDetector
 from clipself.detection.detectors.ovdetr.published import TRUNK, import_published
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.examples import embed_pictures
+from clipself.detection.train import train_detector
 from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, sum_counts
@@ -225,3 +226,23 @@ def test_a_released_file_is_read_whole_and_predicts_alike(tmp_path: Path, monkey
         import_published(file, tmp_path / "other", **told)
     with pytest.raises(ValueError, match="holds a ResNet-50; the detector's trunk is 'clip'"):
         import_published(file, tmp_path / "other", **{**told, "settings": build().settings})
+
+
+def test_pictures_of_any_shape_are_learned_from_on_a_resnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    given: dict[str, Any] = {
+        "annotations": write_blocks(tmp_path, 4, size=(48, 80)), "images": tmp_path / "pictures",
+        "model": str(save_clip(tiny_openai_clip(layers=4), tmp_path / "model")), "max_steps": 2, "batch_size": 2,
+        "workers": 0, "device": "cpu", "recipe": "ov-coco-ovdetr", "pretrained": None, "split": None,
+    }  # fmt: skip
+    sizes = {name: value for name, value in SMALL.items() if name not in ("trunk", "image_size", "pixels")}
+    sizes |= {"short_side": 64, "longest_side": 100, "train_sides": (48, 64), "least_crop": 4}
+    with pytest.raises(ValueError, match=r"pass trunk_weights=resnet50\.pth"):
+        train_detector(out=tmp_path / "none", detector=sizes, **given)
+    result = train_detector(out=tmp_path / "run", detector={**sizes, "trunk_weights": "random"}, **given)
+    assert 0 < result.last_loss < 1000
+    detector = Detector.from_checkpoint(tmp_path / "run", device="cpu")
+    found = detector.predict([Image.new("RGB", (90, 60)), Image.new("RGB", (40, 70))], batch_size=2)
+    for one in found:
+        assert len(one.scores) == 6 * len(NAMES)
+        assert bool((one.boxes <= torch.tensor([one.size[1], one.size[0]] * 2)).all())
