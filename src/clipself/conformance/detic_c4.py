@@ -15,7 +15,7 @@ from clipself.conformance.filling import fill_manifest
 from clipself.conformance.told import thin, words_of
 from clipself.data.detection import stack_padded
 from clipself.detection.detectors.detic.c4 import C4Network
-from clipself.detection.detectors.detic.c4_weights import to_our_names
+from clipself.detection.detectors.detic.c4_published import to_our_names
 from clipself.detection.detectors.detic.settings import C4Settings, DeticSettings
 from clipself.detection.detectors.two_stage.image_labels import image_label_terms, weak_boxes
 from clipself.detection.detectors.two_stage.regions import RegionTargets, sample_regions

@@ -10,7 +10,7 @@ from clipself.backbones.fast_init import unfilled
 from clipself.conformance.check import Check, compare
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.detic_models import network_of
-from clipself.detection.detectors.detic import c4_weights, published
+from clipself.detection.detectors.detic import c4_published, published
 from clipself.detection.detectors.detic.c4 import C4Network
 from clipself.detection.detectors.detic.settings import DeticSettings
 
@@ -63,8 +63,8 @@ def _load_cascade(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Ten
 
 
 def _load_c4(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
-    texts_KD = state[c4_weights.TEXTS].mT
-    placed = c4_weights.to_our_names(state)
+    texts_KD = state[c4_published.TEXTS].mT
+    placed = c4_published.to_our_names(state)
     with unfilled():
         network = C4Network(DeticSettings(heads="c4"), texts_KD[:-1])
     network.load_state_dict(placed, strict=True)

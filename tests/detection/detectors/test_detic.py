@@ -18,8 +18,9 @@ from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.detic.c4 import C4Detector
+from clipself.detection.detectors.detic.c4_published import RELEASED, TEXTS
 from clipself.detection.detectors.detic.c4_trunk import C4Trunk, make_stage
-from clipself.detection.detectors.detic.c4_weights import RELEASED, TEXTS, start_trunk
+from clipself.detection.detectors.detic.c4_weights import start_trunk
 from clipself.detection.detectors.detic.classifier import ZeroShotClassifier, keep_best_class, with_background
 from clipself.detection.detectors.detic.imported import import_published
 from clipself.detection.detectors.detic.settings import C4Settings, DeticSettings

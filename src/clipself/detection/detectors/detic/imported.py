@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from clipself.choices import pick
 from clipself.detection.detectors.detic import published
-from clipself.detection.detectors.detic.c4_weights import import_c4
+from clipself.detection.detectors.detic.c4_published import import_c4
 
 IMPORTERS: Final[Mapping[str, Callable[..., Path]]] = {"c4": import_c4, "centernet": published.import_published}
 """`DeticSettings.heads` -> (weights, out, model=, pretrained=, settings=, classes=, text_from=) -> the folder."""
