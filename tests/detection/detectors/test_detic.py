@@ -200,6 +200,32 @@ def test_a_label_teaches_the_largest_proposal_and_no_box(method: str) -> None:
     assert still == []  # processes would wait for these
 
 
+@pytest.mark.slow
+def test_labels_of_pictures_teach_a_class_without_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same steps on boxes, once alone and once in turns with pictures of which the names are known."""
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    annotations, pictures = write_blocks(tmp_path, 16, most=2), tmp_path / "pictures"
+    given: dict[str, Any] = {
+        "annotations": annotations, "images": pictures, "novel": ("fish",), "batch_size": 4, "workers": 0,
+        "model": str(save_clip(tiny_openai_clip(layers=4), tmp_path / "model")), "precision": "fp32", "device": "cpu",
+        "scales": (1.0, 1.0), "flip": 0.0, "save_every": 0, "schedule": "cosine", "warmup_steps": 20, "lr": 4e-3,
+        "detector": tiny_settings("detic", channels=32, box_width=64),
+    }  # fmt: skip
+    labels = {
+        "image_labels": annotations, "image_label_images": pictures, "image_label_scale": 1.0, "image_label_ratio": 1.0,
+    }  # fmt: skip
+    train_detector(out=tmp_path / "boxes", max_steps=100, **given)
+    train_detector(out=tmp_path / "labels", max_steps=200, **given, **labels)
+    data = CocoDetection(annotations, pictures, novel=("fish",), train=False)
+    alone, both = (
+        score_detector(Detector.from_checkpoint(tmp_path / run, device="cpu"), data, progress=False).summary
+        for run in ("boxes", "labels")
+    )
+    assert alone["AP50 novel"] < 10.0
+    assert both["AP50 novel"] > 40.0
+    assert both["AP50 base"] > alone["AP50 base"] - 10.0
+
+
 def test_a_caption_is_told_apart_from_the_others_of_the_step() -> None:
     torch.manual_seed(0)
     clip = tiny_openai_clip(layers=4)
