@@ -1,6 +1,5 @@
 """One CLIP with a dense side: image, text, dense map and taps over a stock open_clip model."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from clipself.backbones.eva import EvaTrunk
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.resnet import ResNetTrunk
+from clipself.backbones.strict import digest_tensors
 from clipself.backbones.timm_vit import TimmVitTrunk
 from clipself.backbones.tokens import cut_sentences
 from clipself.backbones.trunk import ClipReading, Trunk
@@ -302,13 +302,10 @@ class DenseCLIP(nn.Module):
         Returns:
             16 hexadecimal digits.
         """
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.clip.state_dict().items()):
-            if part != "all" and name.startswith("visual.") != (part == "image"):
-                continue
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        state = self.clip.state_dict().items()
+        return digest_tensors(
+            {name: tensor for name, tensor in state if part == "all" or name.startswith("visual.") == (part == "image")}
+        )
 
     def copy(self, *, image_identity: str | None = None) -> "DenseCLIP":
         """An independent copy of both towers, for instance a student that starts at its teacher."""

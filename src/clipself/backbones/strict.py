@@ -1,5 +1,6 @@
 """Weights into models: every tensor or none, and a sentence for what does not fit."""
 
+import hashlib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +56,15 @@ def load_strictly(
     absent = {name: torch.zeros_like(own[name]) for name in (text_names if without_text else ())}
     model.load_state_dict({**own, **absent, **renamed}, strict=True)
     return text_names if without_text else []
+
+
+def digest_tensors(state: Mapping[str, Tensor]) -> str:
+    """A short digest of weights, for cache keys and cards: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def check_finite(state: Mapping[str, Tensor], *, source: str) -> None:

@@ -11,6 +11,7 @@ from clipself.backbones.loading import clip_from_state_dict, load_clip
 from clipself.backbones.sizes import depth_of
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict, weights_in
+from clipself.panoptic.generators.features import open_features
 from clipself.panoptic.generators.own import build_mask_model, save_own_masks
 from clipself.panoptic.settings import DiffusionSettings, OdiseSettings, OwnMasksSettings
 from clipself.text.vocabulary import load_vocabulary
@@ -119,10 +120,12 @@ def import_odise(
     settings = odise_settings_of(state, source=str(weights), diffusion=diffusion, image_size=image_size)
     model, pretrained = PUBLISHED_CLIP if model is None else (model, pretrained)
     clip = load_clip(model, pretrained)
-    built = build_mask_model(settings, clip)
+    features = open_features(settings, clip)
+    built = build_mask_model(settings, clip, features=features)
     load_odise(built, state, source=str(weights))
     return save_own_masks(
         out, built.eval(), settings, clip=clip, clip_source={"model": model, "pretrained": pretrained},
+        features_digest=features.digest,
         trained_names=list(names or load_vocabulary("coco_panoptic_133").names), card={"from": Path(weights).name},
     )  # fmt: skip
 

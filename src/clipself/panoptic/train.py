@@ -99,7 +99,8 @@ class PanopticTask(Task[MaskBatch]):
 
     def identity(self) -> dict[str, Any]:
         """The image tower that is read, and what names the masks."""
-        return {"weights of the CLIP": self.clip.weights_hash("image"), **self.supervision.identity()}
+        frozen = {"weights of the features": self.features.digest} if self.features.digest else {}
+        return {"weights of the CLIP": self.clip.weights_hash("image"), **frozen, **self.supervision.identity()}
 
     def describe(self, images: int, steps: int) -> str:
         """One line that says what will train on what."""
@@ -134,6 +135,7 @@ class PanopticTask(Task[MaskBatch]):
             clip=self.clip,
             clip_source={"model": config.model, "pretrained": config.pretrained, "text_from": config.text_from},
             trained_names=self.images.occurring(),
+            features_digest=self.features.digest,
             card={"training": card["settings"], "steps": card["steps"], "loss": card["loss"]},
         )
         return {"checkpoint": folder}

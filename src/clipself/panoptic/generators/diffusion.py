@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.backbones.strict import digest_tensors
 from clipself.backbones.weights import first_line
 
 FIRST_BETA: Final = 0.00085
@@ -100,6 +102,13 @@ class LatentDiffusion:
         """Where the frozen weights are."""
         device: torch.device = next(self.unet.parameters()).device
         return device
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells these weights from others'."""
+        parts = {"vae": self.vae, "unet": self.unet}
+        state = {f"{part}.{name}": one for part, module in parts.items() for name, one in module.state_dict().items()}
+        return digest_tensors({**state, "empty text": self.empty_1LC})
 
     @torch.no_grad()
     def encode(self, images_B3SS: Tensor) -> Tensor:

@@ -23,6 +23,10 @@ class Features(Protocol):
     def step(self) -> int:
         """Sides of the input are multiples of this, in pixels."""
 
+    @property
+    def digest(self) -> str:
+        """Tells what is frozen beside the CLIP from another one; "" where there is nothing."""
+
     def read(self, images_B3HW: Tensor) -> list[Tensor]:
         """Normalised images -> what a pyramid is made of."""
 
@@ -37,6 +41,8 @@ class ClipFeatures:
         clip: Frozen.
         taps: Blocks or stages that are read.
     """
+
+    digest: Final = ""
 
     def __init__(self, clip: DenseCLIP, taps: Sequence[int]) -> None:
         self.clip, self.taps, self.step = clip, tuple(taps), STEP * clip.patch_size

@@ -151,6 +151,7 @@ def save_own_masks(
     clip: DenseCLIP,
     clip_source: Mapping[str, str | None],
     trained_names: Sequence[str],
+    features_digest: str = "",
     card: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes what learnt, and which CLIP it belongs to.
@@ -162,6 +163,7 @@ def save_own_masks(
         clip: The CLIP it was trained on.
         clip_source: `model`, `pretrained` and `text_from` by which `load_clip` finds that CLIP again.
         trained_names: Names seen in training.
+        features_digest: `Features.digest` of what it stands on.
         card: What else the reader should know.
 
     Returns:
@@ -175,7 +177,8 @@ def save_own_masks(
     return save_heads(
         folder, MASK_MODEL, model.state_dict(), model=str(clip_source["model"]),
         pretrained=clip_source.get("pretrained"), text_from=clip_source.get("text_from"),
-        digest=clip.weights_hash("image"), settings=config, names=trained_names, card=card,
+        digest=clip.weights_hash("image"), settings=config, names=trained_names,
+        card={**({"features_digest": features_digest} if features_digest else {}), **(card or {})},
     )  # fmt: skip
 
 
@@ -184,7 +187,7 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
 
     Raises:
         FileNotFoundError: The folder holds no mask model, or its CLIP is missing.
-        ValueError: The CLIP's image tower is not the one it was trained on, or a tensor does not fit.
+        ValueError: CLIP or frozen features are not those it was trained on, or a tensor does not fit.
     """
     heads = load_heads(folder, MASK_MODEL, device=device)
     config, names = heads.settings(heads.build(lambda: kind_of_settings(heads.card["settings"]))), heads.names()
@@ -195,6 +198,11 @@ def load_own_masks(folder: str | Path, *, device: str | torch.device = "cpu") ->
     except ValueError as error:
         raise ValueError(f"{heads.card_path}: {error}") from error
     features = frozen or heads.build(lambda: open_features(config, heads.clip))
+    if features.digest and heads.card.get("features_digest", features.digest) != features.digest:
+        raise ValueError(
+            f"{heads.card_path}: {config.features} has other weights than in the training (digest {features.digest}, "
+            f"expected {heads.card['features_digest']}); put that model back"
+        )
     model = heads.build(lambda: build_mask_model(config, heads.clip, features=features))
     heads.fill(model)
     return OwnMasks(model, heads.clip, config, trained_names=names, features=features)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.support.diffusion import tiny_diffusion, write_tiny_diffusion
 from tests.support.panoptic import draw_world, write_world
 from tests.support.tiny import tiny_openai_clip
@@ -143,5 +143,11 @@ def test_a_generator_is_trained_on_diffusion_features_and_read_again(tmp_path: P
     assert isinstance(generator.features, DiffusionFeatures)
     white = generator.clip.preprocess(torch.ones(3, 64, 64), size=64)[None]
     torch.testing.assert_close(generator.features.read(white)[0], torch.ones(1, 3, 64, 64))
+    unet = tmp_path / "sd/unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(unet)
+    weights["conv_in.bias"] += 1
+    save_file(weights, unet, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"sd has other weights than in the training .* put that model back"):
+        load_own_masks(out)
     with pytest.raises(ValueError, match="unknown kind of features 'difusion'"):
         open_features(OwnMasksSettings(features="difusion:x"), generator.clip)

@@ -176,6 +176,11 @@ class DiffusionFeatures:
         self.projection, self.crop = projection, crop
         self.mean, self.std = (torch.tensor(one)[:, None, None] for one in (clip.image_mean, clip.image_std))
 
+    @property
+    def digest(self) -> str:
+        """Of the diffusion model's weights."""
+        return self.diffusion.digest
+
     def read(self, images_B3HW: Tensor) -> list[Tensor]:
         """The images in [0, 1]; blocks are read where the pyramid is made of them, since its captioner learns."""
         return [images_B3HW * self.std.to(images_B3HW) + self.mean.to(images_B3HW)]
