@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tests.support.tiny import tiny_openai_clip, tiny_timm_clip
 
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
-from clipself.data.caption_pairs import open_captions
+from clipself.data.caption_pairs import CaptionDataset, collate_captions, open_captions
+from clipself.data.preprocess import Preprocess
 from clipself.data.scenes.export import write_scenes
 from clipself.engine.log import read_metrics
 from clipself.pretraining.config import PretrainConfig
@@ -133,3 +135,27 @@ def test_what_cannot_be_is_said(place: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text("a.jpg\n")
     with pytest.raises(ValueError, match=r"line 1 is .*expected a path, a tab and a caption"):
         open_captions(tmp_path / "pairs.tsv")
+
+
+def test_a_damaged_pair_gives_its_place_to_the_next(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (40, 30), (9, 9, 9)).save(tmp_path / "good.png")
+    (tmp_path / "pairs.tsv").write_text("bad.jpg\tone\ngood.png\ttwo\n")
+    clip = tiny_openai_clip()
+    given: dict[str, Any] = {
+        "preprocess": Preprocess(mean=clip.image_mean, std=clip.image_std), "tokenizer": clip.tokenizer,
+        "size": (32, 32), "area": (0.5, 1.0), "flip": 0.5,
+    }  # fmt: skip
+    source = open_captions(tmp_path / "pairs.tsv")
+    data = CaptionDataset(source, **given)
+    batch = collate_captions([data[0, 0], data[0, 1], data[1, 0]])
+    assert batch.names == ("good.png", "good.png", "good.png")
+    assert torch.equal(batch.tokens_BL[0], clip.tokenizer(["two"])[0])
+    told = [record.message for record in caplog.records if "the next pair takes its place" in record.message]
+    assert len(told) == 1
+    assert "bad.jpg is not an image that can be read" in told[0]
+    with pytest.raises(ValueError, match=r"bad\.jpg is not an image"):
+        CaptionDataset(source, skip_unreadable=False, **given)[0]
+    (tmp_path / "good.png").unlink()
+    with pytest.raises(ValueError, match="none of 2 pairs in a row can be read"):
+        data[0]

@@ -1,5 +1,6 @@
 """Pictures with captions: a COCO captions file, a table of paths and captions, or tar shards."""
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,11 @@ from clipself.files import read_text
 from clipself.ops.run_lengths import shorten
 from clipself.structures import CaptionBatch
 
+log = logging.getLogger(__name__)
+
 TABLES: Final = (".tsv",)
+MOST_SKIPPED: Final = 1000
+"""Unreadable pairs in a row at which something else is wrong."""
 HEADERS: Final = ("caption", "title", "text")
 """What the second column may be called in a first line that names the columns."""
 
@@ -156,13 +161,16 @@ class CaptionDataset(Dataset[CaptionSample]):
         aspect: Least and largest width over height of what is cut out, relative to the input's.
         flip: Probability of a mirrored picture.
         seed: Seed of every draw.
+        skip_unreadable: Whether a damaged pair gives its place to the next readable one; else it is an error.
     """
 
     def __init__(
         self, source: CaptionSource, *, preprocess: Preprocess, tokenizer: Callable[[list[str]], Any],
         size: tuple[int, int], area: tuple[float, float] = (1.0, 1.0), aspect: tuple[float, float] = (3 / 4, 4 / 3),
-        flip: float = 0.0, seed: int = 0,
+        flip: float = 0.0, seed: int = 0, skip_unreadable: bool = True,
     ) -> None:  # fmt: skip
+        self._told: set[int] = set()  # unreadable pairs are told once, not in every epoch
+        self.skip_unreadable = skip_unreadable
         self.source, self.preprocess, self.tokenizer, self.size = source, preprocess, tokenizer, size
         self.area, self.aspect, self.flip, self.seed = area, aspect, flip, seed
 
@@ -172,7 +180,7 @@ class CaptionDataset(Dataset[CaptionSample]):
     def __getitem__(self, key: int | tuple[int, int]) -> CaptionSample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = random.Random(f"{self.seed}/{epoch}/{index}")
-        image, captions = self.source.read(index)
+        index, image, captions = self._read(index)
         caption = rng.choice(list(captions))
         box = None if self.area == (1.0, 1.0) else self._draw_box(image.size, rng)
         resized = image.resize((self.size[1], self.size[0]), Image.Resampling.BICUBIC, box=box)
@@ -182,6 +190,20 @@ class CaptionDataset(Dataset[CaptionSample]):
             image_3HW=self.preprocess.normalize(resized), tokens_L=self.tokenizer([caption])[0],
             name=self.source.names[index],
         )  # fmt: skip
+
+    def _read(self, index: int) -> tuple[int, Image.Image, Sequence[str]]:
+        """The pair, or the next readable one."""
+        for offset in range(min(len(self), MOST_SKIPPED)):
+            chosen = (index + offset) % len(self)
+            try:
+                return (chosen, *self.source.read(chosen))
+            except (ValueError, FileNotFoundError) as error:
+                if not self.skip_unreadable:
+                    raise
+                if chosen not in self._told:
+                    self._told.add(chosen)
+                    log.warning("%s; the next pair takes its place", error)
+        raise ValueError(f"none of {min(len(self), MOST_SKIPPED)} pairs in a row can be read; look at the data")
 
     def _draw_box(self, size: tuple[int, int], rng: random.Random) -> tuple[float, float, float, float]:
         """A random resized crop; the whole picture where none fits."""

@@ -50,6 +50,8 @@ class PretrainConfig(RunConfig):
     """Their channels; a multiple of 64, or of 32 below that."""
     grad_checkpointing: bool = False
     """Recompute activations of the image tower in the backward pass: less memory, more time."""
+    skip_unreadable: bool = True
+    """Whether a damaged pair is skipped with a warning, or ends the run."""
     epochs: float = 10.0
     batch_size: int = 32
     """Pairs of one process in a micro-batch; the contrast spans those of all processes, not of accumulated ones."""

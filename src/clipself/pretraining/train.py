@@ -80,6 +80,7 @@ class PretrainTask(Task[CaptionBatch]):
         self.dataset = CaptionDataset(
             self.source, preprocess=Preprocess(mean=self.clip.image_mean, std=self.clip.image_std),
             tokenizer=self.clip.tokenizer, size=size, area=config.picture_area, flip=config.flip, seed=config.seed,
+            skip_unreadable=config.skip_unreadable,
         )  # fmt: skip
         self.size = size
         self.patches = (size[0] // self.clip.patch_size) * (size[1] // self.clip.patch_size)
