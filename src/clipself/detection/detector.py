@@ -19,6 +19,7 @@ from clipself.detection.checkpoint import load_detector
 from clipself.detection.examples import Examples, embed_examples
 from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
 from clipself.detection.vocabulary import make_vocabulary
+from clipself.engine.fields import kinds_of
 from clipself.structures import Detections
 
 MASK_THRESHOLD: Final = 0.5
@@ -173,7 +174,9 @@ def change_settings(settings: Any, changes: Mapping[str, Any]) -> Any:
     unknown = sorted(set(changes) - known)
     if unknown:
         raise ValueError(f"the detector {settings.method} has no setting {unknown[0]!r} that could be changed")
-    return replace(settings, **changes)
+    flags, kinds = {"True": True, "False": False}, kinds_of(type(settings))  # words, as a command line has them
+    read = {name: flags.get(value, value) if kinds.get(name) is bool else value for name, value in changes.items()}
+    return replace(settings, **read)
 
 
 def _open_owl(name: str, device: str) -> NamedDetector:

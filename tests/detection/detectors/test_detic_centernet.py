@@ -210,6 +210,21 @@ def test_names_of_training_keep_their_texts_and_others_get_new_ones(tmp_path: Pa
         assert float(classifier.classes_KD[0].norm()) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_constants_that_need_no_training_are_replaced_in_all_parts() -> None:
+    model = tiny().eval()
+    detector, images = Detector(model), torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert len(model.propose(images, [(64, 64)])[0].boxes) > 3
+    (before,) = model.detect(images, [(64, 64)])
+    detector.change_scoring(
+        centernet=replace(model.settings.centernet, after=3), one_class="True", score_threshold=0.0,
+        cascade=replace(model.settings.cascade, multiply_objectness=False),
+    )  # fmt: skip
+    assert model.settings.one_class
+    (after,) = model.detect(images, [(64, 64)])
+    assert 0 < len(after.boxes) <= 3
+    assert len(before.boxes) > 3
+
+
 @pytest.mark.slow
 def test_four_images_are_learned_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overfits boxes to AP50 above 0.9."""

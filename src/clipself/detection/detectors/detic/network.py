@@ -31,7 +31,7 @@ class CascadeNetwork(nn.Module):
 
     def __init__(self, settings: DeticSettings, texts_CD: Tensor, *, trunk: DetectorTrunk) -> None:
         super().__init__()
-        self.settings, self.trunk = settings, trunk
+        self.trunk = trunk
         last = trunk.strides[-1]
         self.strides = (*trunk.strides, 2 * last, 4 * last)
         self.pyramid = CoarserPyramid(inputs=self.trunk.widths, channels=settings.channels)
@@ -39,6 +39,17 @@ class CascadeNetwork(nn.Module):
         self.cascade = CascadeHeads(
             channels=settings.channels, texts_CD=texts_CD, settings=settings, strides=self.trunk.strides
         )
+        self.settings = settings
+
+    @property
+    def settings(self) -> DeticSettings:
+        """Its constants; those that need no training may be replaced, and its parts follow."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: DeticSettings) -> None:
+        self._settings = settings
+        self.proposer.settings, self.cascade.own = settings.centernet, settings.cascade
 
     def read_images(self, images_B3HW: Tensor) -> list[Tensor]:
         """Normalised images of any size -> the pyramid, finest first; sides are padded to whole cells."""
