@@ -81,11 +81,12 @@ def all_losses(
     sets = {"": last, **{f"_{place}": one for place, one in enumerate(auxiliary)}}
     pairs = {end: criterion.match(one, objects, classes_BQ) for end, one in sets.items()}
     if first is not None:
-        sets["_rpn"], pairs["_rpn"] = first, criterion.match_first_stage(first, objects)
+        own = objects[: len(first.logits_BQ)]  # the first stage does not look twice where the names are split
+        sets["_rpn"], pairs["_rpn"] = first, criterion.match_first_stage(first, own)
     count = max(1, count_pairs(pairs[""]))
     losses: dict[str, Tensor] = {}
     for end, one in sets.items():
-        terms = criterion.losses(one, objects, pairs[end])
+        terms = criterion.losses(one, objects[: len(one.logits_BQ)], pairs[end])
         losses |= {f"{theirs}{end}": terms[ours] / count for theirs, ours in TERMS.items()}
     objects_there = sum(len(one.labels_N) for one in objects)
     losses["matched_gt"] = torch.tensor(count_pairs(pairs[""]) / max(1, objects_there))

@@ -19,8 +19,11 @@ from .evaluate import score_detector as score_detector
 from .predict import annotate as annotate
 from .predict import predict_images as predict_images
 from .proposals import write_proposals as write_proposals
+from .pseudo_boxes import write_pseudo_boxes as write_pseudo_boxes
 from .recipes import DETECT_RECIPES as DETECT_RECIPES
 from .recipes import detect_recipe as detect_recipe
+from .region_prompt.relabel import relabel as relabel
+from .region_prompt.train import train_prompt as train_prompt
 from .results import to_coco as to_coco
 from .results import to_pipeline as to_pipeline
 from .results import to_supervision as to_supervision
@@ -51,11 +54,14 @@ __all__ = [
     "make_settings",
     "make_vocabulary",
     "predict_images",
+    "relabel",
     "save_detector",
     "score_detector",
     "to_coco",
     "to_pipeline",
     "to_supervision",
     "train_detector",
+    "train_prompt",
     "write_proposals",
+    "write_pseudo_boxes",
 ]

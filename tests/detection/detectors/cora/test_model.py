@@ -144,6 +144,7 @@ def test_a_prompt_is_kept_with_the_detector(tmp_path: Path) -> None:
     save_clip(clip, tmp_path / "clip")
     save_detector(detector, tmp_path / "run", model=str(tmp_path / "clip"), card={})
     prompt.unlink()
+    assert str(tmp_path) not in (tmp_path / "run/detector.json").read_text()
     again = load_detector(tmp_path / "run")
     assert isinstance(again, Cora)
     assert again.regions.prompt is not None

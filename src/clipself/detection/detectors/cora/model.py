@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,6 +84,7 @@ class Cora(nn.Module):
         del data
         if self.settings.prompt is not None:
             self.regions.take_prompt(self.settings.prompt)
+            self.settings = replace(self.settings, prompt=Path(self.settings.prompt).name)  # a card is passed on
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as released."""

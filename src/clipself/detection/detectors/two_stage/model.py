@@ -84,8 +84,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
         super().__init__()
         require_whole(settings.image_size, clip.patch_size, what="image_size")
         self.settings = settings
-        prompted = settings.prompt is not None
-        self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout, prompted=prompted)
+        self.backbone = FrozenClip(clip, taps=settings.taps, readout=settings.readout, prompted=bool(settings.prompt))
         self.patch_size = float(clip.patch_size)
         dim, norm = clip.embed_dim, settings.norm
         self.taps = pyramid_of([(stage.width, stage.stride) for stage in clip.trunk.stages], norm=norm)
@@ -153,6 +152,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
         """Takes the frequency of the classes, by which `federated_classes` are drawn, and the region prompt."""
         if self.settings.prompt is not None and self.backbone.regions is not None:
             self.backbone.regions.take_prompt(self.settings.prompt)
+            self.settings = replace(self.settings, prompt=Path(self.settings.prompt).name)  # a card is passed on
         if self.settings.federated_classes:
             self.class_weights_K = F.pad(data.images_of_classes().float().sqrt(), (0, 1))
 
