@@ -183,8 +183,8 @@ class DetectionPredictConfig(Settings):
     """What to look for: words, a text file or a packaged vocabulary; the names of training if there are no examples
     either."""
     examples: Path | None = None
-    """Folder with a folder for each thing, called as the thing is, of pictures that show it, closely cut: it is looked
-    for by its looks, beside `names`."""
+    """Folder that holds a folder for each thing, called as the thing is, with pictures that show it, closely cut: what
+    to look for by its looks, beside `names`."""
     out: Path = Path("detections")
     """Folder for drawings (`pictures/`), `results.json` and `coco.json`."""
     threshold: float = 0.1

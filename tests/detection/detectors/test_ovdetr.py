@@ -138,6 +138,18 @@ def test_classes_that_do_not_fit_wait_and_their_boxes_do_not_count() -> None:
     assert counts.tolist() == [float(int((labels == label).sum())) if label in kept else 0.0 for label in range(4)]
 
 
+def test_all_batches_of_a_step_are_asked_alike_where_the_step_draws() -> None:
+    detector = build(conditions="step", most_conditions=2)
+    batches = tiny_batch(BOXES, LABELS), tiny_batch([[[2, 2, 30, 30]]], [[1]])
+    step = step_of(detector, *batches)
+    one, two = (detector._conditions(batch, step) for batch in batches)
+    assert torch.equal(one[0].classes_R, two[0].classes_R)
+    assert torch.equal(one[1].rows_RD, two[0].rows_RD)
+    assert set(one[0].classes_R.tolist()) <= {0, 1, 2}
+    assert len(one[0].classes_R) == 2
+    assert step.totals["boxes_of_class"].tolist() == [1.0, 2.0, 1.0, 0.0]  # of all of them, asked for or not
+
+
 def test_conditions_are_filled_with_base_classes_and_asked_for_by_text_or_crop() -> None:
     texts_KD = torch.eye(6)[:5]
     crops = CropRows(rows_MD=-torch.eye(6), of_class={0: [0, 1], 1: [2]})
