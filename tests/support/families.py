@@ -27,7 +27,6 @@ COMMON: Final[Mapping[str, Any]] = {
     "eps": 1e-3,  # a small one blows the last bits of tiny gradients up to whole steps of AdamW
 }  # fmt: skip
 INSTANCES: Final = "scenes/annotations/instances_{}.json"
-CAPTIONS: Final = "scenes/annotations/captions_train.json"
 CAPTIONS: Final = "scenes/annotations/captions_{}.json"
 PANOPTIC: Final = "scenes/annotations/panoptic_{}.json"
 
@@ -94,7 +93,7 @@ def write_place(folder: Path) -> Path:
         {"id": row["id"], "image_id": row["image_id"], "caption": f"A {names[row['category_id']]} on the grass."}
         for row in held["annotations"]
     ]
-    (folder / CAPTIONS).write_text(json.dumps({"images": held["images"], "annotations": rows}))
+    (folder / CAPTIONS.format("own")).write_text(json.dumps({"images": held["images"], "annotations": rows}))
     return folder
 
 
@@ -282,7 +281,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         diffusion={"projection": 128, "crop": 128}, image_size=128,
     ),
     "odise-captions": _masks(
-        recipe="small-odise-caption", whole_batches=True, required={"captions": CAPTIONS},
+        recipe="small-odise-caption", whole_batches=True, required={"captions": CAPTIONS.format("own")},
     ),
     "fvit": _detector("fvit", **_TWO_STAGE),
     "fvit-batch-norm": _detector("fvit", **{**_TWO_STAGE, "norm": "batch"}, whole_batches=True),
