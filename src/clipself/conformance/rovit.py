@@ -167,7 +167,7 @@ def _boxes(held: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, T
 
 
 def _losses(held: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    samples = len(held["anchors"]) * config["rpn_samples"]
+    samples = len(held["lrtb"]) * config["rpn_samples"]
     logits, sides = held["center_logits"].clone().requires_grad_(), held["lrtb"].clone().requires_grad_()
     centre = centreness_loss(logits, held["center_targets"]) / samples
     boxes = clip_boxes(decode_sides(_xyxy(held["anchors"]), sides), size=tuple(config["image_hw"]))
