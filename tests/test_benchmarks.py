@@ -26,6 +26,7 @@ def test_a_benchmark_runs(name: str) -> None:
     assert any(char.isdigit() for char in run(name, *WORDS[name]))
 
 
+@pytest.mark.slow
 def test_every_benchmark_says_what_it_is_for() -> None:
     for path in sorted((ROOT / "benchmarks").glob("*.py")):
         assert "usage" in run(path.name, "--help")

@@ -211,7 +211,7 @@ def test_labels_of_pictures_teach_a_class_without_boxes(tmp_path: Path, monkeypa
         "scales": (1.0, 1.0), "flip": 0.0, "save_every": 0, "schedule": "cosine", "warmup_steps": 20, "lr": 4e-3,
         "detector": tiny_settings("detic", channels=32, box_width=64),
     }  # fmt: skip
-    labels = {
+    labels: dict[str, Any] = {
         "image_labels": annotations, "image_label_images": pictures, "image_label_scale": 1.0, "image_label_ratio": 1.0,
     }  # fmt: skip
     train_detector(out=tmp_path / "boxes", max_steps=100, **given)
