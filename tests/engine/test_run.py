@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +157,26 @@ def test_a_request_to_stop_is_met_after_the_step(
     assert signal.getsignal(number) == before
     train_toy(out=tmp_path / "run", resume=True)
     assert same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_that_reaches_the_workers_too_is_met_after_the_step(tmp_path: Path, number: signal.Signals) -> None:
+    out, root = tmp_path / "run", str(Path(__file__).parents[2])
+    code = f"from tests.support.training import train_toy; train_toy(data='d', out={str(out)!r}, {{}})"
+    words = [sys.executable, "-c", code.format("workers=2, max_steps=10**6, save_every=0")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])}
+    child = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        until = time.monotonic() + 60
+        while not (out / "metrics.jsonl").exists() or not read_metrics(out):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(child.pid, number)  # as a terminal does, and a cluster that wants its machine back
+        said = child.communicate(timeout=60)[1]
+    finally:
+        child.kill()
+    assert "the state is kept, go on with it by resume" in said
+    assert (out / "training_state.pt").exists()
 
 
 def test_a_longer_run_is_a_new_phase(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

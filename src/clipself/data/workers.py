@@ -1,5 +1,6 @@
-"""Errors from worker processes as the sentences that they were."""
+"""Worker processes: their errors are the sentences that they were, and who asks a run to stop asks not them."""
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,3 +22,16 @@ def plain_errors(loader: Iterable[Any]) -> Iterator[Any]:
             raise
         last = said.strip().rsplit(f"{type(error).__name__}: ", 1)[-1]
         raise type(error)(last) from None
+
+
+def leave_stopping_to_the_run(worker: int) -> None:
+    """Ignores Ctrl-C and SIGTERM: both reach the whole group, and the run still needs batches to end its step.
+
+    A worker ends when its loader does, or when its parent is gone.
+
+    Args:
+        worker: Its number, which a `DataLoader` passes to what it calls first.
+    """
+    del worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """One way to load batches, for all trainings: workers change nothing but speed, and their errors are sentences."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from clipself.data.workers import plain_errors
+from clipself.data.workers import leave_stopping_to_the_run, plain_errors
 from clipself.engine.sampler import EpochSampler, MixedSampler, share_of_second
 
 AnySampler = EpochSampler | MixedSampler
@@ -96,8 +96,10 @@ class TrainingData:
         return MixedSampler(kinds, ratio=second.ratio, accumulate=accumulate, start_batch=start_batch)
 
 
-def load_batches(data: TrainingData, sampler: AnySampler, *, workers: int, device: torch.device) -> Iterator[Any]:
-    """Endless batches in the sampler's order.
+def load_batches(
+    data: TrainingData, sampler: AnySampler, *, workers: int, device: torch.device
+) -> Generator[Any, None, None]:
+    """Endless batches in the sampler's order; closing them ends the workers.
 
     Args:
         data: Samples.
@@ -109,7 +111,14 @@ def load_batches(data: TrainingData, sampler: AnySampler, *, workers: int, devic
         Exception: What a worker raised, without PyTorch's traceback in its message.
     """
     pin = device.type == "cuda"
-    return plain_errors(make_loader(data.dataset, sampler, collate=data.collate, workers=workers, pin_memory=pin))
+    loader = make_loader(data.dataset, sampler, collate=data.collate, workers=workers, pin_memory=pin)
+    try:
+        yield from plain_errors(loader)
+    finally:
+        # Workers that ignore SIGTERM must have ended ahead of the interpreter, which would send it and wait for them.
+        reading: Any = getattr(loader, "_iterator", None)
+        if reading is not None:
+            reading._shutdown_workers()
 
 
 def make_loader(
@@ -137,5 +146,6 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=leave_stopping_to_the_run,
         generator=torch.Generator(),  # the workers' seeds, which nothing uses, else come from the global generator
     )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -89,7 +89,8 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
             average=average, precision=precision, total_steps=total, rate=rate_of(config, phase, per_epoch),
             save=partial(keeper.save, phase), state_path=folder.state_path,
         )  # fmt: skip
-        loop.run(load_batches(data, sampler, workers=config.workers, device=world.device), start_step=start)
+        with closing(load_batches(data, sampler, workers=config.workers, device=world.device)) as batches:
+            loop.run(batches, start_step=start)
         with average.in_place():
             return _finish(task, config, world, total)
     finally:
