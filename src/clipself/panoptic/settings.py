@@ -95,6 +95,11 @@ class MaskGeneratorSettings(Settings):
                 f"channels={self.channels} must be a multiple of 32, the groups of the norms, and of heads={self.heads}"
             )
 
+    def decoder_sizes(self) -> dict[str, int]:
+        """Keywords of both decoders."""
+        names = ("channels", "pixel_layers", "pixel_hidden", "layers", "hidden", "queries", "heads")
+        return {name: getattr(self, name) for name in names}
+
     def located(self) -> "MaskGeneratorSettings":
         """The same with the absolute path of a folder that `features` names: it holds from any working directory."""
         return self.with_folder(lambda name: str(Path(name).absolute()) if Path(name).is_dir() else name)

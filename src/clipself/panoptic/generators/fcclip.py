@@ -1,9 +1,7 @@
 """FC-CLIP's trained part: pixel decoder, masked decoder, and a class head that pools its own features under masks."""
 
-import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,13 +9,17 @@ from clipself.layers.masked_decoder import MLP, MaskedDecoder, QueryState
 from clipself.layers.pixel_decoder import PixelDecoder
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.ops.pooling import pool_mask_logits
-from clipself.panoptic.generators.mask_heads import FoundMasks, ScoredMasks, scored_with_void
+from clipself.panoptic.generators.mask_heads import (
+    DecodingHeads,
+    FoundMasks,
+    ScoredMasks,
+    new_logit_scale,
+    scale_of,
+    scored_with_void,
+)
 from clipself.panoptic.settings import OwnMasksSettings
 from clipself.panoptic.text import class_logits
 from clipself.structures import TextRows
-
-LARGEST_SCALE = 100.0
-"""Of the learnt logit scale."""
 
 
 class FcClipPredictor(MaskedDecoder):
@@ -36,7 +38,7 @@ class FcClipPredictor(MaskedDecoder):
         super().__init__(channels=channels, mask_channels=channels, **options)
         self._mask_pooling_proj = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels))
         self.class_embed = MLP(channels, channels, channels, embed_dim)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_scale = new_logit_scale()
 
     def embed(self, state: QueryState, mask_features: Tensor) -> Tensor:
         """Embeddings (B, Q, D) of the masks of one state in the joint space, any length.
@@ -50,7 +52,7 @@ class FcClipPredictor(MaskedDecoder):
         return embeddings_BQD
 
 
-class FcClipHeads(nn.Module):
+class FcClipHeads(DecodingHeads[FcClipPredictor]):
     """Everything of FC-CLIP that learns, under the published names.
 
     Args:
@@ -80,28 +82,16 @@ class FcClipHeads(nn.Module):
         queries: int = 250,
         heads: int = 8,
     ) -> None:
-        super().__init__()
-        self.sem_seg_head = nn.Module()
-        self.sem_seg_head.pixel_decoder = PixelDecoder(
-            in_channels=in_channels, channels=channels, mask_channels=channels, layers=pixel_layers, heads=heads,
-            points=points, hidden=pixel_hidden,
+        super().__init__(
+            pixel_decoder=PixelDecoder(
+                in_channels=in_channels, channels=channels, mask_channels=channels, layers=pixel_layers, heads=heads,
+                points=points, hidden=pixel_hidden,
+            ),
+            predictor=FcClipPredictor(
+                embed_dim=embed_dim, channels=channels, queries=queries, layers=layers, heads=heads, hidden=hidden
+            ),
         )  # fmt: skip
-        self.sem_seg_head.predictor = FcClipPredictor(
-            embed_dim=embed_dim, channels=channels, queries=queries, layers=layers, heads=heads, hidden=hidden
-        )
         self.void_embedding = nn.Embedding(1, embed_dim)
-
-    @property
-    def pixel_decoder(self) -> PixelDecoder:
-        """The first half."""
-        decoder: PixelDecoder = self.sem_seg_head.pixel_decoder  # type: ignore[assignment]
-        return decoder
-
-    @property
-    def predictor(self) -> FcClipPredictor:
-        """The second half."""
-        predictor: FcClipPredictor = self.sem_seg_head.predictor  # type: ignore[assignment]
-        return predictor
 
     def forward(self, pyramid: Sequence[Tensor], text: TextRows, *, all_layers: bool = False) -> list[MaskPredictions]:
         """Predicts masks and their classes.
@@ -118,11 +108,10 @@ class FcClipHeads(nn.Module):
 
     def look(self, pyramid: Sequence[Tensor], *, all_layers: bool = False) -> list[FoundMasks]:
         """See `MaskHeads`."""
-        features = self.pixel_decoder(pyramid)
-        states = self.predictor.decode(features)
+        states, mask_features = self.decode(pyramid, all_layers=all_layers)
         return [
-            FoundMasks(masks_BQYX=state.masks_BQYX, embeddings_BQD=self.predictor.embed(state, features.mask_features))
-            for state in (states if all_layers else states[-1:])
+            FoundMasks(masks_BQYX=state.masks_BQYX, embeddings_BQD=self.predictor.embed(state, mask_features))
+            for state in states
         ]
 
     def score(self, found: FoundMasks, text: TextRows) -> ScoredMasks:
@@ -130,7 +119,7 @@ class FcClipHeads(nn.Module):
         logits = class_logits(
             found.embeddings_BQD,
             text,
-            scale=self.predictor.logit_scale.exp().clamp(max=LARGEST_SCALE),
+            scale=scale_of(self.predictor.logit_scale),
             void_1D=F.normalize(self.void_embedding.weight, dim=-1),
         )
         return scored_with_void(found, logits)
@@ -141,11 +130,5 @@ def new_fcclip_heads(settings: OwnMasksSettings, *, in_channels: Sequence[int], 
     return FcClipHeads(
         in_channels=in_channels,
         embed_dim=text_dim,
-        channels=settings.channels,
-        pixel_layers=settings.pixel_layers,
-        pixel_hidden=settings.pixel_hidden,
-        layers=settings.layers,
-        hidden=settings.hidden,
-        queries=settings.queries,
-        heads=settings.heads,
+        **settings.decoder_sizes(),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,20 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.layers.masked_decoder import MLP, MaskedDecoder, QueryState
 from clipself.layers.pixel_decoder import PixelDecoder
 from clipself.ops.pooling import pool_mask_logits
-from clipself.panoptic.generators.mask_heads import FoundMasks, ScoredMasks, scored_with_void
+from clipself.panoptic.generators.mask_heads import (
+    DecodingHeads,
+    FoundMasks,
+    ScoredMasks,
+    new_logit_scale,
+    scale_of,
+    scored_with_void,
+)
 from clipself.panoptic.settings import OdiseSettings
 from clipself.panoptic.text import class_logits
 from clipself.structures import TextRows
 
 Supervision = Literal["label", "caption"]
 """What the classes of masks are learnt from: labels of segments, or nouns of the picture's captions."""
-
-LARGEST_SCALE: Final = 100.0
-"""Of the learnt logit scale."""
 
 
 class PooledMaskEmbed(nn.Module):
@@ -38,12 +42,12 @@ class PooledMaskEmbed(nn.Module):
         super().__init__()
         self.pool_proj = nn.Sequential(nn.LayerNorm(mask_channels), nn.Linear(mask_channels, channels))
         self.mask_embed = nn.Sequential(nn.LayerNorm(channels), MLP(channels, channels, channels, embed_dim))
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_scale = new_logit_scale()
 
     @property
     def scale(self) -> Tensor:
         """What cosines with names are multiplied with."""
-        return self.logit_scale.exp().clamp(max=LARGEST_SCALE)
+        return scale_of(self.logit_scale)
 
     def pool(self, state: QueryState, mask_features: Tensor) -> Tensor:
         """Projected means (B, Q, C) of the features under the hard masks, each with its query."""
@@ -118,7 +122,7 @@ class CategoryHead(WordHead):
         return row
 
 
-class OdiseHeads(nn.Module):
+class OdiseHeads(DecodingHeads[OdisePredictor]):
     """Everything of ODISE behind the backbone, under the published names.
 
     Args:
@@ -154,33 +158,21 @@ class OdiseHeads(nn.Module):
         queries: int = 100,
         heads: int = 8,
     ) -> None:
-        super().__init__()
         mask_channels, embed_dim = mask_channels or channels, embed_dim or channels
-        self.sem_seg_head = nn.Module()
-        self.sem_seg_head.pixel_decoder = PixelDecoder(
-            in_channels=in_channels, channels=channels, mask_channels=mask_channels, layers=pixel_layers, heads=heads,
-            points=points, hidden=pixel_hidden,
-        )  # fmt: skip
-        self.sem_seg_head.predictor = OdisePredictor(
-            embed_dim=embed_dim, objects=supervision == "caption", channels=channels, mask_channels=mask_channels,
-            queries=queries, layers=layers, heads=heads, hidden=hidden,
+        super().__init__(
+            pixel_decoder=PixelDecoder(
+                in_channels=in_channels, channels=channels, mask_channels=mask_channels, layers=pixel_layers,
+                heads=heads, points=points, hidden=pixel_hidden,
+            ),
+            predictor=OdisePredictor(
+                embed_dim=embed_dim, objects=supervision == "caption", channels=channels, mask_channels=mask_channels,
+                queries=queries, layers=layers, heads=heads, hidden=hidden,
+            ),
         )  # fmt: skip
         if supervision == "label":
             self.category_head = CategoryHead(text_dim=text_dim, embed_dim=embed_dim)
         else:
             self.word_head = WordHead(text_dim=text_dim, embed_dim=embed_dim)
-
-    @property
-    def pixel_decoder(self) -> PixelDecoder:
-        """The first half."""
-        decoder: PixelDecoder = self.sem_seg_head.pixel_decoder  # type: ignore[assignment]
-        return decoder
-
-    @property
-    def predictor(self) -> OdisePredictor:
-        """The second half."""
-        predictor: OdisePredictor = self.sem_seg_head.predictor  # type: ignore[assignment]
-        return predictor
 
     @property
     def names(self) -> WordHead:
@@ -189,10 +181,8 @@ class OdiseHeads(nn.Module):
 
     def look(self, pyramid: Sequence[Tensor], *, all_layers: bool = False) -> list[FoundMasks]:
         """See `MaskHeads`."""
-        features = self.pixel_decoder(pyramid)
-        states = self.predictor.decode(features)
-        kept = states if all_layers else states[-1:]
-        return [self.predictor.predict(state, features.mask_features) for state in kept]
+        states, mask_features = self.decode(pyramid, all_layers=all_layers)
+        return [self.predictor.predict(state, mask_features) for state in states]
 
     def score(self, found: FoundMasks, text: TextRows) -> ScoredMasks:
         """See `MaskHeads`; names are projected here, and "none" is one of them in the label model."""
@@ -215,13 +205,7 @@ def new_odise_heads(settings: OdiseSettings, *, in_channels: Sequence[int], text
         in_channels=in_channels,
         text_dim=text_dim,
         supervision=settings.supervision,
-        channels=settings.channels,
-        pixel_layers=settings.pixel_layers,
-        pixel_hidden=settings.pixel_hidden,
-        layers=settings.layers,
-        hidden=settings.hidden,
-        queries=settings.queries,
-        heads=settings.heads,
+        **settings.decoder_sizes(),
     )
 
 
