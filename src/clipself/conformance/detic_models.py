@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.backbones.fast_init import unfilled
@@ -18,6 +17,7 @@ from clipself.detection.detectors.detic.published import fill_network, stored_te
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.swin import SWIN_B, SwinTrunk
 from clipself.detection.detectors.trunks import ResNet50
+from clipself.ops.padding import pad_to_multiple
 
 SWIN = "backbone.bottom_up."
 RESNET = "backbone.bottom_up.base."
@@ -89,8 +89,7 @@ def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     image = torch.from_numpy(arrays["image"])
     image = image if config.get("format", "RGB") == "RGB" else image.flip(0)
     height, width = image.shape[1:]
-    multiple = config["size_divisibility"]
-    image_3HW = F.pad((image.float() - mean) / std, (0, -width % multiple, 0, -height % multiple))
+    image_3HW = pad_to_multiple((image.float() - mean) / std, config["size_divisibility"])
     maps = network.read_images(image_3HW[None])
     (proposals,) = network.proposer.propose(network.proposer(maps))
     (found,) = network.cascade.detect(maps, [proposals], [(height, width)], network.settings)

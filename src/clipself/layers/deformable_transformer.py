@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clipself.layers.deformable_attention import DeformableAttention, Grid
 from clipself.layers.pixel_decoder import DeformableLayer, cell_centres
 from clipself.layers.sine_positions import padded_sine_positions, sine_waves
+from clipself.ops.boxes import inverse_sigmoid
 
 INSIDE = (0.01, 0.99)
 """Default boxes with a coordinate outside these are no proposals."""
@@ -281,8 +282,7 @@ class DeformableTransformer(nn.Module):
 
 def move_boxes(steps_BQ4: Tensor, references: Tensor) -> Tensor:
     """Steps of log-odds from references, centres or boxes in [0, 1] -> boxes in [0, 1]."""
-    shares = references.clamp(0, 1)
-    logits = (shares.clamp(min=LOGIT_EPS) / (1 - shares).clamp(min=LOGIT_EPS)).log()
+    logits = inverse_sigmoid(references, eps=LOGIT_EPS)
     return (steps_BQ4 + F.pad(logits, (0, 4 - logits.shape[-1]))).sigmoid()
 
 

@@ -11,7 +11,8 @@ from torchvision.models import resnet50
 from torchvision.models._utils import IntermediateLayerGetter
 
 from clipself.detection.detectors.swin import SwinTrunk
-from clipself.detection.detectors.trunks import ClipTrunk, ResNet50, build_trunk, pad_to_multiple, padding_of
+from clipself.detection.detectors.trunks import ClipTrunk, ResNet50, build_trunk
+from clipself.ops.padding import pad_to_multiple, padding_of
 
 
 def images(height: int = 64, width: int = 96) -> Tensor:

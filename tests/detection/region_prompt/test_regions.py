@@ -15,9 +15,9 @@ from clipself.detection.region_prompt.regions import (
     DenseRegions,
     ResNetRegions,
     clip_regions,
-    padding_of,
     whole_map,
 )
+from clipself.ops.padding import padding_of
 
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 
@@ -87,7 +87,7 @@ def test_a_transformers_pictures_are_padded_to_patches_and_measured_exactly() ->
 
 
 def test_padding_is_right_and_below() -> None:
-    assert padding_of([(1, 2)], torch.zeros(1, 3, 2, 3)).tolist() == [[[False, False, True], [True, True, True]]]
+    assert padding_of(torch.zeros(1, 3, 2, 3), [(1, 2)]).tolist() == [[[False, False, True], [True, True, True]]]
 
 
 def test_another_prompt_changes_both_poolings_and_nothing_of_the_clip(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict
 from clipself.detection.detectors.trunk import RANDOM, DetectorTrunk
+from clipself.ops.padding import pad_to_multiple
 
 SWIN_B: Final[dict[str, Any]] = {
     "embed_dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "window": 7, "mlp_ratio": 4.0,
@@ -75,8 +76,7 @@ class SwinTrunk(DetectorTrunk):
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) of any size -> one map (B, C, Y, X) a stage, finest first."""
-        down, right = (-side % self.PATCH for side in images_B3HW.shape[-2:])
-        map_BYXC: Tensor = self.patch_embed(F.pad(images_B3HW, (0, right, 0, down)))
+        map_BYXC: Tensor = self.patch_embed(pad_to_multiple(images_B3HW, self.PATCH))
         maps = []
         for place, stage in enumerate(self.layers):
             assert isinstance(stage, SwinStage)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models import resnet50
@@ -173,24 +172,3 @@ def build_trunk(
         ValueError: There is no such trunk, or it has no such maps.
     """
     return pick(TRUNKS, name, what="trunk")(clip, strides, taps)
-
-
-def pad_to_multiple(images_B3HW: Tensor, multiple: int) -> Tensor:
-    """Zeros right and below until both sides are multiples."""
-    height, width = images_B3HW.shape[-2:]
-    down, right = -height % multiple, -width % multiple
-    return F.pad(images_B3HW, (0, right, 0, down)) if down or right else images_B3HW
-
-
-def padding_of(images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """True where a pixel lies outside its picture, (B, H, W).
-
-    Args:
-        images_B3HW: Padded right and below.
-        sizes: Height and width of each picture's own pixels.
-    """
-    batch, _, height, width = images_B3HW.shape
-    padding_BHW = torch.ones(batch, height, width, dtype=torch.bool, device=images_B3HW.device)
-    for padding_HW, (rows, cols) in zip(padding_BHW, sizes, strict=True):
-        padding_HW[:rows, :cols] = False
-    return padding_BHW

@@ -15,6 +15,7 @@ from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.tokens import join_heads, split_heads, to_map
 from clipself.detection.region_prompt.file import read_prompt
 from clipself.ops.levels import join_boxes
+from clipself.ops.padding import pad_to_multiple, padding_of
 
 REGIONS_AT_ONCE = 64
 """Regions that the last stage looks at in one go."""
@@ -130,7 +131,7 @@ class ResNetRegions(ClipRegions):
     def read(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> ClipMaps:
         """The maps of the last two stages; sides need not be multiples of the stride."""
         *_, inner, last = self.trunk.each_stage(images_B3HW)
-        padding_BHW = padding_of(sizes, images_B3HW)
+        padding_BHW = padding_of(images_B3HW, sizes)
         return ClipMaps(inner=_by_padding(inner, padding_BHW), last=_by_padding(last, padding_BHW))
 
     def embed(self, maps: ClipMaps, boxes_norm: Sequence[Tensor]) -> Tensor:
@@ -199,12 +200,11 @@ class DenseRegions(ClipRegions):
     def read(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> ClipMaps:
         """The last tap and the dense map, of images that are padded to whole patches."""
         patch = self.clip.patch_size
-        height, width = images_B3HW.shape[2:]
-        padded = F.pad(images_B3HW, (0, -width % patch, 0, -height % patch))
+        padded = pad_to_multiple(images_B3HW, patch)
         read = self.clip.read(padded, taps=(self.clip.num_taps - 1,), dense=True, readout=self.readout)
         assert read.dense is not None
         covered_B2 = torch.tensor([(cols, rows) for rows, cols in sizes], device=padded.device) / patch
-        padding_BYX = shrink_padding(padding_of(sizes, padded), read.dense)
+        padding_BYX = shrink_padding(padding_of(padded, sizes), read.dense)
         return ClipMaps(
             inner=PaddedMap(values=read.taps[0], padding_BYX=padding_BYX, covered_B2=covered_B2),
             last=PaddedMap(values=read.dense, padding_BYX=padding_BYX, covered_B2=covered_B2),
@@ -222,13 +222,6 @@ class DenseRegions(ClipRegions):
 def clip_regions(clip: DenseCLIP, *, readout: str = "value") -> ClipRegions:
     """The view of boxes that fits a CLIP: through its attention pool where it has one."""
     return ResNetRegions(clip) if clip.trunk.pools_by == "attention" else DenseRegions(clip, readout=readout)
-
-
-def padding_of(sizes: Sequence[tuple[int, int]], images_B3HW: Tensor) -> Tensor:
-    """True right and below of each image's own pixels, (B, H, W)."""
-    rows, cols = (torch.arange(side, device=images_B3HW.device) for side in images_B3HW.shape[2:])
-    limits = torch.tensor(sizes, device=images_B3HW.device)
-    return (rows[None, :, None] >= limits[:, :1, None]) | (cols[None, None] >= limits[:, 1:, None])
 
 
 def shrink_padding(padding_BHW: Tensor, like_BCYX: Tensor) -> Tensor:

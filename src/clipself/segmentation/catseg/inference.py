@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.ops.axes import pieces
+from clipself.ops.padding import pad_to_multiple
 from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_map
 from clipself.segmentation.catseg.model import CatSeg, CatSegReading
 from clipself.segmentation.segmenter import SIZE_DIVISOR
@@ -72,7 +73,7 @@ def read_picture(model: CatSeg, pixels_3HW: Tensor, *, how: CatSegInference) -> 
     if how.mode == "whole":
         image = model.normalize(pixels_3HW)
         if how.keep_padding:
-            image = F.pad(image, (0, -image.shape[2] % SIZE_DIVISOR, 0, -image.shape[1] % SIZE_DIVISOR))
+            image = pad_to_multiple(image, SIZE_DIVISOR)
         return PictureReading(views=(model.read(model.squash(image[None])),), windows=(), size=size)
     side, stride = (how.canvas, how.canvas), int(how.window * (1 - how.overlap))
     windows = tuple(place_windows(side, window=(how.window,) * 2, stride=(stride, stride)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from clipself.data.semantic_training import to_pixels
 from clipself.ops.axes import pieces
 from clipself.ops.masks import class_scores
+from clipself.ops.padding import pad_to_multiple
 from clipself.segmentation.san.model import San
 from clipself.segmentation.segmenter import SIZE_DIVISOR, Inference, ReadingSegmenter, resize_shortest
 
@@ -52,7 +53,7 @@ class SanSegmenter(ReadingSegmenter[MaskReading]):
         """Masks and their embeddings."""
         pixels = to_pixels(resize_shortest(image, self.shortest)).to(self.texts_TD.device)
         height, width = pixels.shape[1:]
-        padded = F.pad(self.model.normalize(pixels), (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR))
+        padded = pad_to_multiple(self.model.normalize(pixels), SIZE_DIVISOR)
         (found,) = self.model.find_masks(padded[None])
         masks = F.interpolate(found.masks_BQYX, size=padded.shape[1:], mode="bilinear", align_corners=False)
         return MaskReading(masks_QYX=masks[0], masks_QD=found.masks_BQD[0], size=(height, width))

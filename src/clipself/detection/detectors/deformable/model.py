@@ -15,11 +15,12 @@ from clipself.detection.detectors.deformable.learning import learning_groups
 from clipself.detection.detectors.deformable.network import DeformableDetr, Encoded
 from clipself.detection.detectors.deformable.postprocess import best_rows
 from clipself.detection.detectors.deformable.settings import DeformableSettings
-from clipself.detection.detectors.trunks import build_trunk, pad_to_multiple, padding_of
+from clipself.detection.detectors.trunks import build_trunk
 from clipself.detection.protocol import Proposals
 from clipself.detection.vocabulary import Vocabulary
 from clipself.losses.set_prediction import corners
 from clipself.ops.boxes import normalize_boxes
+from clipself.ops.padding import pad_to_multiple, padding_of
 from clipself.structures import DetectionBatch
 
 

@@ -11,8 +11,8 @@ from clipself.detection.detectors.detic.centernet import CenterNetHead, CentreMa
 from clipself.detection.detectors.detic.pyramid import CoarserPyramid
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.trunk import DetectorTrunk
-from clipself.detection.detectors.trunks import pad_to_multiple
 from clipself.detection.protocol import Found
+from clipself.ops.padding import pad_to_multiple
 
 STRIDES: Final = (8, 16, 32)
 """Of the trunk's maps; a trunk of another patch has others, and says so."""

@@ -17,12 +17,12 @@ from clipself.detection.detectors.promptovd.loss import PromptedLoss, Shown
 from clipself.detection.detectors.promptovd.network import PromptedDetr
 from clipself.detection.detectors.promptovd.regions import fuse, most_likely
 from clipself.detection.detectors.promptovd.settings import PromptOvdSettings
-from clipself.detection.detectors.trunks import pad_to_multiple
 from clipself.detection.detectors.two_stage.pixels import change_pixels, pixels_of
 from clipself.detection.protocol import Found
 from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.losses.set_prediction import corners
+from clipself.ops.padding import pad_to_multiple
 from clipself.structures import DetectionBatch
 
 
