@@ -1,5 +1,6 @@
 """Settings of the detection commands; free of heavy imports so that `--help` is quick."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,16 @@ from clipself.engine.config import RunConfig, Settings
 from clipself.renamed import old_names
 
 __getattr__ = old_names(__name__)
+
+
+def check_split_alone(split: str | None, base: Sequence[str] | None, novel: Sequence[str] | None) -> None:
+    """Refuses a published split beside names of one's own.
+
+    Raises:
+        ValueError: Both are given.
+    """
+    if split is not None and (base is not None or novel is not None):
+        raise ValueError(f"split={split!r} already names base and novel classes; leave --base and --novel out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +108,7 @@ class DetectionTrainConfig(RunConfig):
         if self.image_labels is None and (self.image_label_images is not None or self.image_label_names is not None):
             given = "image_label_images" if self.image_label_images is not None else "image_label_names"
             raise ValueError(f"{given} says more of image_labels, which are not given; pass image_labels too")
-        if self.split is not None and (self.base is not None or self.novel is not None):
-            raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+        check_split_alone(self.split, self.base, self.novel)
         self.check_shares("repeat_below")
         self.check_positive("scales")
         if self.scales[0] > self.scales[1]:
@@ -110,8 +120,7 @@ class DetectionTrainConfig(RunConfig):
             raise ValueError("feature_cache keeps the features of single pictures; leave it or mosaics out")
         if self.feature_cache is not None and self.views is None:
             raise ValueError("feature_cache needs views=, the number of different jitters that it has to hold")
-        if self.evaluate_every and (self.evaluate_annotations is None or self.evaluate_images is None):
-            raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
+        self.check_evaluation_images()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,8 +175,7 @@ class DetectionEvaluateConfig(Settings):
         self.check_counts("limit", "batch_size")
         self.check_shares("alpha", "beta")
         self.check_positive("clip_temperature")
-        if self.split is not None and (self.base is not None or self.novel is not None):
-            raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+        check_split_alone(self.split, self.base, self.novel)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,8 +3,9 @@
 import json
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def write_pseudo_boxes(config: PseudoBoxesConfig | None = None, /, **options: An
     return report
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True)
 class _Growing:
     """An instances file to which boxes are added.
 
@@ -123,18 +124,20 @@ class _Growing:
     categories: list[dict[str, Any]] = field(default_factory=list)
     rest: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._ids = {spoken_name(row["name"]): row["id"] for row in self.categories}
+        self._category_ids, self._row_ids = free_ids(self.categories), free_ids(self.rows)
+
     def add(self, place: int, found: Detections) -> int:
         """Adds the boxes of a picture, and their names where they are new; says how many."""
-        ids = {spoken_name(row["name"]): row["id"] for row in self.categories}
         for name in dict.fromkeys(found.names[label] for label in found.labels.tolist()):
-            if spoken_name(name) not in ids:
-                ids[spoken_name(name)] = _next(self.categories)
-                self.categories.append({"id": ids[spoken_name(name)], "name": name})
-        known = [ids.get(spoken_name(name), 0) for name in found.names]
-        first = _next(self.rows)
-        for number, row in enumerate(result_rows(found, image_id=self.images[place]["id"], category_ids=known)):
+            if spoken_name(name) not in self._ids:
+                self._ids[spoken_name(name)] = next(self._category_ids)
+                self.categories.append({"id": self._ids[spoken_name(name)], "name": name})
+        known = [self._ids.get(spoken_name(name), 0) for name in found.names]
+        for row in result_rows(found, image_id=self.images[place]["id"], category_ids=known):
             self.rows.append(
-                {"id": first + number, **row, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0, "pseudo": 1}
+                {"id": next(self._row_ids), **row, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0, "pseudo": 1}
             )
         return len(found)
 
@@ -143,9 +146,9 @@ class _Growing:
         return {**self.rest, "images": self.images, "annotations": self.rows, "categories": self.categories}
 
 
-def _next(rows: Sequence[Mapping[str, Any]]) -> int:
-    """A number that no row has."""
-    return 1 + max((row["id"] for row in rows if isinstance(row.get("id"), int)), default=0)
+def free_ids(rows: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+    """Numbers that no row has, ascending."""
+    return count(1 + max((row["id"] for row in rows if isinstance(row.get("id"), int)), default=0))
 
 
 def _beside(annotations: Path) -> _Growing:

@@ -59,5 +59,4 @@ class DistillConfig(RunConfig):
         self.check_at_most(1e3, "enlarge")
         if self.regions == "proposals" and self.annotations is None:
             raise ValueError("proposals need annotations=, the COCO-style JSON that lists the images they belong to")
-        if self.evaluate_every and self.evaluate_images is None:
-            raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
+        self.check_evaluation_images()

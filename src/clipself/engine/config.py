@@ -271,6 +271,15 @@ class RunConfig(Settings):
                 "evaluate_every needs evaluate_annotations and evaluate_images, the folder of its pictures"
             )
 
+    def check_evaluation_images(self) -> None:
+        """Refuses evaluations within the run whose labelled data come without the folder of their pictures.
+
+        Raises:
+            ValueError: It is missing.
+        """
+        if self.evaluate_every and self.evaluate_images is None:
+            raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
+
     def compared(self) -> dict[str, Any]:
         """The settings that the weights depend on, nested ones with a dot in their names; paths absolute."""
         return {name: value for name, value in flat(located(self)).items() if name.split(".")[0] not in FREE}

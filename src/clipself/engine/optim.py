@@ -24,6 +24,12 @@ def decay_groups(parameters: Sequence[nn.Parameter], *, weight_decay: float) -> 
     return [group for group in groups if group["params"]]
 
 
+def whole_group(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """One group: everything that learns decays, as most published detectors have it."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [{"params": learning, "weight_decay": weight_decay}]
+
+
 def ramp(step: int, *, warmup_steps: int, start: float | None = None) -> float:
     """Share of the rate in a linear warm-up: (step + 1) / warm-up as open_clip has it, or from a start as Detectron2.
 

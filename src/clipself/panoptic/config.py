@@ -57,8 +57,7 @@ class PanopticTrainConfig(RunConfig):
         self.check_positive("jitter")
         if self.jitter[0] > self.jitter[1]:
             raise ValueError(f"jitter={self.jitter} must be two scales above 0, the smaller one first")
-        if self.evaluate_every and self.evaluate_images is None:
-            raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
+        self.check_evaluation_images()
         if (self.captions is not None) != (getattr(self.generator, "supervision", "label") == "caption"):
             raise ValueError(
                 f"captions={self.captions}: a generator with supervision='caption' (method odise) learns from a COCO "

@@ -15,6 +15,7 @@ from clipself.data.short_side import ShortSide
 from clipself.detection.region_prompt.config import RegionSettings
 from clipself.detection.region_prompt.loss import region_logits
 from clipself.detection.region_prompt.regions import ClipRegions
+from clipself.ops.boxes import normalize_boxes
 from clipself.structures import DetectionBatch
 
 
@@ -55,10 +56,7 @@ def framing_of(
 
 def shares_of(batch: DetectionBatch) -> list[Tensor]:
     """Boxes of each picture, `xyxy` in [0, 1] of its own pixels."""
-    return [
-        boxes.float() / boxes.new_tensor([cols, rows, cols, rows], dtype=torch.float32)
-        for boxes, (rows, cols) in zip(batch.boxes, batch.sizes, strict=True)
-    ]
+    return [normalize_boxes(boxes.float(), size=size) for boxes, size in zip(batch.boxes, batch.sizes, strict=True)]
 
 
 @torch.no_grad()

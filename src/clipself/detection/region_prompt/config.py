@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from clipself.detection.config import check_split_alone
 from clipself.engine.config import RunConfig, Settings
 from clipself.engine.fields import UNSET
 
@@ -85,12 +86,10 @@ class PromptTrainConfig(RunConfig):
         Raises:
             ValueError: A setting is outside its range, or two exclude each other.
         """
-        if self.split is not None and (self.base is not None or self.novel is not None):
-            raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+        check_split_alone(self.split, self.base, self.novel)
         self.check_sizes("short_sides")
         self.check_shares("crop")
-        if self.evaluate_every and (self.evaluate_annotations is None or self.evaluate_images is None):
-            raise ValueError("evaluate_every needs evaluate_annotations and evaluate_images")
+        self.check_evaluation_images()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,8 +131,7 @@ class RelabelConfig(Settings):
         Raises:
             ValueError: A setting is outside its range, or two exclude each other.
         """
-        if self.split is not None and (self.base is not None or self.novel is not None):
-            raise ValueError(f"split={self.split!r} already names base and novel classes; leave --base and --novel out")
+        check_split_alone(self.split, self.base, self.novel)
         self.check_counts("batch_size")
         self.check_not_negative("workers")
 

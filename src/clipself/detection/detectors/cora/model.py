@@ -21,6 +21,7 @@ from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.protocol import Found, Proposals
 from clipself.detection.region_prompt.regions import ClipMaps, clip_regions
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.losses.set_prediction import corners
 from clipself.ops.boxes import clip_boxes
@@ -88,8 +89,7 @@ class Cora(nn.Module):
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as released."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": learning, "weight_decay": weight_decay}]
+        return whole_group(self, weight_decay=weight_decay)
 
     def counts(self, batch: DetectionBatch) -> dict[str, Tensor | float]:
         """Images; by matched anchors, which only the forward pass knows, each micro-batch is divided by itself."""

@@ -30,6 +30,7 @@ from clipself.detection.detectors.two_stage.proposals_network import ProposalNet
 from clipself.detection.detectors.two_stage.regions import RegionTargets, sample_regions
 from clipself.detection.protocol import Found, Proposals
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.losses.region_classes import sigmoid_class_loss, softmax_class_loss
 from clipself.ops.deltas import decode_boxes
@@ -154,8 +155,7 @@ class C4Detector(C4Network):
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as published."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": learning, "weight_decay": weight_decay}]
+        return whole_group(self, weight_decay=weight_decay)
 
     def counts(self, batch: DetectionBatch) -> Mapping[str, Tensor | float]:
         """Images count alike."""

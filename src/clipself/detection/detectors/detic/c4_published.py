@@ -1,7 +1,6 @@
 """Detic's released OV-COCO checkpoints, strictly by their names."""
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import load_learned, save_detector
+from clipself.detection.checkpoint import load_learned, rename_released, save_detector
 from clipself.detection.detectors.detic.c4 import C4Detector
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.vocabulary import Vocabulary, make_vocabulary
@@ -47,18 +46,12 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: A name is not in the table.
     """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name in (TEXTS, IMAGES) or name.startswith(TEXT_TOWER):
-            continue
-        ours = next((re.sub(rf"^{theirs}", our, name) for theirs, our in RELEASED if re.match(theirs, name)), None)
-        if ours is None:
-            raise ValueError(
-                f"{name} {tuple(tensor.shape)} is not a name of Detic's released OV-COCO detectors; was the file made "
-                "by another detector?"
-            )
-        renamed[ours] = tensor
-    return renamed
+    return rename_released(
+        state,
+        RELEASED,
+        system="Detic's released OV-COCO detectors",
+        left_out=lambda name: name in (TEXTS, IMAGES) or name.startswith(TEXT_TOWER),
+    )
 
 
 def load_c4(

@@ -35,6 +35,7 @@ from clipself.detection.detectors.two_stage.image_labels import (
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.protocol import Found, Proposals
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.losses.centernet import centre_targets
 from clipself.losses.federated import federated_columns
@@ -120,8 +121,7 @@ class CenterNetDetector(CascadeNetwork):
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as published."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": learning, "weight_decay": weight_decay}]
+        return whole_group(self, weight_decay=weight_decay)
 
     def counts(self, batch: DetectionBatch) -> Mapping[str, Tensor | float]:
         """Images, centres of boxes, and places that a box is regressed from."""

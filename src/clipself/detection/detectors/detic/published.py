@@ -14,7 +14,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import save_detector
+from clipself.detection.checkpoint import rename_released, save_detector
 from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
 from clipself.detection.detectors.detic.network import CascadeNetwork
 from clipself.detection.detectors.detic.settings import DeticSettings
@@ -62,18 +62,12 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: A name is not in the table.
     """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if any(re.match(pattern, name) for pattern in (TEXTS, *UNUSED)):
-            continue
-        ours = next((re.sub(rf"^{theirs}", our, name) for theirs, our in NAMES if re.match(theirs, name)), None)
-        if ours is None:
-            raise ValueError(
-                f"{name} {tuple(tensor.shape)} is not a name of Detic's released OV-LVIS detectors; was the file made "
-                "by another detector?"
-            )
-        renamed[ours] = tensor
-    return renamed
+    return rename_released(
+        state,
+        NAMES,
+        system="Detic's released OV-LVIS detectors",
+        left_out=lambda name: any(re.match(pattern, name) for pattern in (TEXTS, *UNUSED)),
+    )
 
 
 def stored_texts(state: Mapping[str, Tensor], *, source: str) -> Tensor:

@@ -1,6 +1,5 @@
 """A checkpoint of transformers' OWL-ViT or OWLv2 as a detector folder of ours, its CLIP beside it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from clipself.detection.detectors.owl.published import CLIP, from_owlvit, whole_
 from clipself.detection.detectors.owl.settings import OwlSettings
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.vocabulary import make_vocabulary
-from clipself.files import read_text
+from clipself.files import read_json
 
 HEAD_WIDTH = 64
 """Width of an attention head in all released models; a config.json beside the weights may say otherwise."""
@@ -90,7 +89,7 @@ def import_owl(
     del model, pretrained, text_from
     path = weights_in(weights)
     beside = path.with_name("config.json")
-    config = json.loads(read_text(beside)) if beside.is_file() else None
+    config = read_json(beside) if beside.is_file() else None
     detector, clip = read_owl(read_state_dict(path), settings, classes, config=config, source=str(weights))
     backbone = save_clip(clip, Path(out) / "backbone", card={"from": str(weights)})
     return save_detector(

@@ -11,18 +11,17 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.choices import pick
 from clipself.data.detection import CocoDetection
 from clipself.data.jitter import SquareCanvas
-from clipself.detection.detectors.rovit.geometry import decode_regions, shrink_boxes
+from clipself.detection.detectors.rovit.geometry import decode_regions, encode_regions, shrink_boxes
 from clipself.detection.detectors.rovit.heads import CosineBoxHead
 from clipself.detection.detectors.rovit.losses import class_loss, delta_loss
 from clipself.detection.detectors.rovit.proposals import CentrenessProposals
-from clipself.detection.detectors.rovit.regions import mask_loss, sample_regions
 from clipself.detection.detectors.rovit.scores import with_objectness
 from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.rovit.trunks import ClipTrunk, DetectorVit, PlainTrunk
 from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
 from clipself.detection.detectors.two_stage.model import draws
 from clipself.detection.detectors.two_stage.postprocess import select_detections
-from clipself.detection.detectors.two_stage.regions import RegionTargets
+from clipself.detection.detectors.two_stage.regions import RegionTargets, draw_regions, mask_loss
 from clipself.detection.protocol import Found, Proposals
 from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.optim import decay_groups
@@ -137,9 +136,9 @@ class RoVit(nn.Module):
             losses = self.proposer.losses(scored, batch.boxes, batch.sizes, draws(step, "anchors", batch))
             proposals = self.proposer.propose(scored, batch.sizes, nms=self.settings.proposal_nms)
             targets = [
-                sample_regions(
+                draw_regions(
                     found.boxes, truth, labels, background=len(self.vocabulary.names), count=self.settings.roi_samples,
-                    generator=generator,
+                    generator=generator, encode=encode_regions,
                 )
                 for found, truth, labels, generator in zip(
                     proposals, batch.boxes, batch.labels, draws(step, "regions", batch), strict=True
@@ -150,7 +149,9 @@ class RoVit(nn.Module):
         losses["classes"] = self._class_loss(embeddings_RD, targets)
         losses["boxes"] = self._delta_loss(deltas_R4.float(), targets, step)
         if self.mask_head is not None:
-            losses["masks"] = self._mask_loss(self.mask_head, maps, targets, batch)
+            losses["masks"] = mask_loss(
+                self.mask_head, lambda boxes: self.crop(maps, boxes, MASK_BINS), targets, batch.masks
+            )
         return {name: loss / step.totals["images"] for name, loss in losses.items()}
 
     def _class_loss(self, embeddings_RD: Tensor, targets: Sequence[RegionTargets]) -> Tensor:
@@ -172,17 +173,6 @@ class RoVit(nn.Module):
         total = delta_loss(mine, torch.cat([target.deltas for target in targets])) + deltas_R4.sum() * 0
         matched = step.world.sum(total.detach().new_tensor([float(len(mine)), float(len(targets))]))
         return total * matched[1] / (4 * matched[0]).clamp(min=1)
-
-    def _mask_loss(
-        self, head: MaskHead, maps: Sequence[Tensor], targets: Sequence[RegionTargets], batch: DetectionBatch
-    ) -> Tensor:
-        if batch.masks is None:
-            raise ValueError(
-                "the mask head needs masks, but these annotations hold none; use mask_convs=0 (--detector.mask-convs 0)"
-            )
-        with torch.autocast(self.device.type, enabled=False):
-            cropped = self.crop(maps, [target.boxes[: len(target.truth)] for target in targets], MASK_BINS)
-        return mask_loss(head(cropped).float(), targets, batch.masks)
 
     # --- shared
 

@@ -23,12 +23,13 @@ from clipself.detection.detectors.two_stage.proposals_network import ProposalNet
 from clipself.detection.detectors.two_stage.regions import (
     STDS,
     RegionTargets,
-    mask_targets,
+    mask_loss,
     sample_regions,
 )
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import Found, Proposals
 from clipself.detection.vocabulary import Vocabulary
+from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.layers.pyramid import FeaturePyramid, pyramid_of
 from clipself.layers.region_heads import MaskHead, RegionHead
@@ -174,8 +175,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
 
     def parameter_groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
         """One group: everything that learns decays, as published."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": learning, "weight_decay": weight_decay}]
+        return whole_group(self, weight_decay=weight_decay)
 
     def counts(self, batch: DetectionBatch) -> dict[str, Tensor | float]:
         """Images count alike: an image's own terms are means over its samples."""
@@ -208,7 +208,9 @@ class TwoStage(ImageLabelLearner, nn.Module):
         seen_RK = self.compared_classes(targets, draws(step, "classes", batch))
         losses |= self.region_losses(targets, embeddings_RD.float(), deltas_R4.float(), seen_RK=seen_RK)
         if self.mask_head is not None:
-            losses["masks"] = self.mask_loss(self.mask_head, maps, targets, batch)
+            losses["masks"] = mask_loss(
+                self.mask_head, lambda boxes: self.pool(maps, boxes, MASK_BINS), targets, batch.masks
+            )
         seen = RegionPass(
             batch=batch, maps=maps, proposals=proposals, targets=targets, embeddings_RD=embeddings_RD.float(),
             features=features,
@@ -250,30 +252,6 @@ class TwoStage(ImageLabelLearner, nn.Module):
             for target, generator in zip(targets, generators, strict=True)
         ]
         return torch.cat([one.expand(len(target.labels), -1) for one, target in zip(columns, targets, strict=True)])
-
-    def mask_loss(
-        self, head: MaskHead, maps: Sequence[Tensor], targets: Sequence[RegionTargets], batch: DetectionBatch
-    ) -> Tensor:
-        """Binary cross entropy of the matched regions' masks: for each image the mean over its cells.
-
-        Raises:
-            ValueError: The batch holds no masks.
-        """
-        if batch.masks is None:
-            raise ValueError(
-                "the mask head needs masks, but these annotations hold none; use mask_convs=0 (--detector.mask-convs 0)"
-            )
-        matched = [target.boxes[: len(target.truth)] for target in targets]
-        with torch.autocast(self.device.type, enabled=False):
-            pooled = self.pool(maps, matched, MASK_BINS)
-        logits_Ryx = head(pooled).float()
-        total: Tensor = logits_Ryx.sum() * 0
-        split = torch.split(logits_Ryx, [len(boxes) for boxes in matched])
-        for logits, boxes, target, masks in zip(split, matched, targets, batch.masks, strict=True):
-            if len(boxes):
-                wanted = mask_targets(masks, boxes, target.truth, side=2 * MASK_BINS)
-                total = total + F.binary_cross_entropy_with_logits(logits, wanted)
-        return total
 
     def extra_losses(self, seen: RegionPass, step: Step) -> dict[str, Tensor]:
         """What a method adds, summed over the images as the others are; nothing here."""

@@ -1,6 +1,5 @@
 """The released F-ViT checkpoints (MMDetection 2.28) by their names, mapped to ours one by one."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import load_strictly
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import load_learned, save_detector
+from clipself.detection.checkpoint import load_learned, rename_released, save_detector
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
@@ -64,18 +63,13 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: A name is not in the table.
     """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name.startswith(VISUAL) or name == TEXTS or name in UNUSED:
-            continue
-        ours = next((re.sub(rf"^{theirs}", our, name) for theirs, our in HEADS if re.match(theirs, name)), None)
-        if ours is None:
-            raise ValueError(
-                f"{name} {tuple(tensor.shape)} is not a name of the released F-ViT checkpoints; was the file made by "
-                "another detector?"
-            )
-        renamed[ours] = tensor.flatten() if ours == "background" else tensor
-    return renamed
+    renamed = rename_released(
+        state,
+        HEADS,
+        system="the released F-ViT checkpoints",
+        left_out=lambda name: name.startswith(VISUAL) or name == TEXTS or name in UNUSED,
+    )
+    return {name: tensor.flatten() if name == "background" else tensor for name, tensor in renamed.items()}
 
 
 def load_published(
