@@ -16,6 +16,8 @@ from tests.support.processes import in_two_processes
 from tests.support.training import ToyBatch, ToyTask, train_toy, weights_of
 from torch import Tensor, nn
 
+from clipself.engine.config import flat
+from clipself.engine.fields import defaults_of
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 from clipself.engine.step import Step
@@ -245,6 +247,24 @@ def test_a_state_of_an_older_version_is_refused(tmp_path: Path) -> None:
     torch.save({"format": "clipself training state 1", "step": 3}, tmp_path / "run/training_state.pt")
     with pytest.raises(ValueError, match="was written by an older version of clipself"):
         train_toy(out=tmp_path / "run", resume=True)
+
+
+def test_settings_that_an_older_state_did_not_know_are_what_their_defaults_say(tmp_path: Path) -> None:
+    train_toy(data="d", out=tmp_path / "run", max_steps=4)
+    state = torch.load(tmp_path / "run/training_state.pt", weights_only=True)
+    held = {name: value for name, value in state["settings"].items() if value not in ([], ())}
+    assert len(held) < len(state["settings"])  # an empty tuple is a default here, and JSON's list beside it
+    torch.save({**state, "settings": held}, tmp_path / "run/training_state.pt")
+    assert train_toy(out=tmp_path / "run", resume=True, max_steps=6).steps == 6
+
+
+def test_defaults_of_nested_settings_are_named_by_the_class_that_stands_there() -> None:
+    from clipself.detection.recipes import DETECT_RECIPES
+
+    held = flat(defaults_of(DETECT_RECIPES["small-detic-centernet"]()))
+    assert held["detector.cascade.trunk"] == "resnet50"
+    assert held["drop_epochs"] == []
+    assert "annotations" not in held  # has none
 
 
 def test_overwriting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,19 @@ def plain_values(settings: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in asdict(settings).items()}
 
 
+def defaults_of(settings: Any) -> dict[str, Any]:
+    """What a dataclass holds if nothing is said, as plain values; nested ones by the class that stands there."""
+    found: dict[str, Any] = {}
+    for field in fields(settings):
+        if is_dataclass(value := getattr(settings, field.name)):
+            found[field.name] = defaults_of(value)
+        elif field.default is not MISSING:
+            found[field.name] = _plain(field.default)
+        elif field.default_factory is not MISSING:
+            found[field.name] = _plain(field.default_factory())
+    return found
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)

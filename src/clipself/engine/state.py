@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from clipself.engine.average import MovingAverage
 from clipself.engine.checkpoint import save_state
 from clipself.engine.config import RunConfig, flat
+from clipself.engine.fields import defaults_of
 from clipself.engine.folder import RunFolder
 from clipself.engine.task import Task
 
@@ -53,7 +54,7 @@ class StateKeeper:
         self.task, self.folder, self.learning, self.average = task, folder, learning, average
         self.optimizer, self.scaler = optimizer, scaler
         self.facts = {"settings": config.compared(), "identity": {name: str(fact) for name, fact in identity.items()}}
-        self.added = {each.name: each.default for each in fields(config) if each.default is not MISSING}
+        self.added = flat(defaults_of(config))
 
     def save(self, phase: Phase, step: int) -> None:
         """Writes the state after so many steps."""
