@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def row_of(recipe: str, backbone: str, model: str, options: argparse.Namespace) 
     begun = time.process_time()
     annotations, novel = options.scenes / "annotations", (str(options.scenes / "novel.txt"),)
     length = {} if options.steps is None else {"max_steps": options.steps}
+    detector = DETECT_RECIPES[recipe]().detector
+    if options.image_size and hasattr(detector, "image_size"):
+        length["detector"] = replace(detector, image_size=options.image_size)
     if (out / "training_state.pt").exists():
         train_detector(out=out, resume=True)
     else:
@@ -79,6 +83,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/detectors"))
     parser.add_argument("--only", nargs="+", choices=small_recipes(), help="these recipes only")
     parser.add_argument("--steps", type=int, help="optimizer steps of each; the recipes' own if not given")
+    parser.add_argument("--image-size", type=int, help="canvas of the square ones; the recipes' own if not given")
     parser.add_argument("--limit", type=int, help="first scenes only, in the evaluation")
     options = parser.parse_args()
     backbones = {"raw": options.raw, **({"refined": options.refined} if options.refined else {})}
