@@ -3,6 +3,8 @@ from .dense_clip import TowerIdentity as TowerIdentity
 from .export import blend_clips as blend_clips
 from .export import save_clip as save_clip
 from .export import sweep_blends as sweep_blends
+from .guides import Guide as Guide
+from .guides import find_guide as find_guide
 from .loading import clip_from_state_dict as clip_from_state_dict
 from .loading import load_clip as load_clip
 from .readouts import READOUTS as READOUTS
@@ -16,10 +18,12 @@ from .weights import read_state_dict as read_state_dict
 __all__ = [
     "READOUTS",
     "DenseCLIP",
+    "Guide",
     "Readout",
     "TowerIdentity",
     "blend_clips",
     "clip_from_state_dict",
+    "find_guide",
     "load_clip",
     "read_state_dict",
     "save_clip",
