@@ -46,13 +46,13 @@ def small_fvlm() -> DetectionTrainConfig:
 
 
 def small_vild() -> DetectionTrainConfig:
-    """ViLD's distillation on the small recipe: the detector decides alone."""
-    return replace(small(), detector=ViLDSettings(**SMALL))
+    """ViLD's distillation on the small recipe: the detector decides alone, the packaged CLIP teaches crops."""
+    return replace(small(), detector=ViLDSettings(**SMALL, crops_by="clipself-mini", distill_regions=4))
 
 
 def small_baron() -> DetectionTrainConfig:
-    """BARON-KD on the small recipe: four pseudo words, three bags an image."""
-    return replace(small(), detector=BaronSettings(**SMALL, words=4))
+    """BARON-KD on the small recipe: four pseudo words, three bags an image; the packaged CLIP teaches crops."""
+    return replace(small(), detector=BaronSettings(**SMALL, words=4, crops_by="clipself-mini"))
 
 
 def small_detic() -> DetectionTrainConfig:
