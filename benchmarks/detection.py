@@ -22,10 +22,10 @@ from torch import Tensor
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.recipes import detect_recipe
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch

@@ -14,10 +14,10 @@ from tests.support.mutate import mutated_json, mutated_weights
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones import load_clip, save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.detection.checkpoint import load_detector, save_detector
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.table import build_detector
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.panoptic.generators.own import build_mask_model, load_own_masks, save_own_masks
 from clipself.panoptic.settings import OwnMasksSettings
 from clipself.segmentation.checkpoint import load_segmenter, save_segmenter

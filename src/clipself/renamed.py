@@ -33,6 +33,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.backbones.stands_on": ("clipself.backbones.clip_reference",),
     "clipself.backbones.unfilled": ("clipself.backbones.fast_init",),
     "clipself.backbones.words": ("clipself.backbones.word_encoder",),
+    "clipself.detection.vocabulary": ("clipself.backbones.text",),
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
     "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),
     "clipself.panoptic.mask_model": ("clipself.panoptic.generators.own",),
@@ -167,6 +168,11 @@ NAMES: Final[Mapping[str, str]] = {
         for module in ("", ".vocab")
         for old, new in (("VOCABS", "VOCABULARIES"), ("Vocab", "Vocabulary"), ("load_vocab", "load_vocabulary"))
     },
+    **{
+        f"clipself.detection{module}.{old}": f"clipself.backbones.text.{new}"
+        for module in ("", ".vocabulary")
+        for old, new in (("Vocabulary", "EmbeddedVocabulary"), ("make_vocabulary", "make_vocabulary"))
+    },
     "clipself.detection.evaluate.compare_reports": "clipself.detection.report.compare_reports",
     "clipself.regions.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
     "clipself.regions.config.EvaluateRegionsConfig": "clipself.regions.config.RegionsEvaluateConfig",
@@ -184,6 +190,15 @@ _JUDGED: Final[Mapping[str, str]] = {
     **{field: f"judge.{field}" for field in ("image_size", "readout", "templates")},
     **{field: f"rules.{field}" for field in ("object_threshold", "overlap_threshold", "top")},
 }
+_SEGMENTER: Final = (
+    "class_prior", "classes_per_step", "clip_scale", "cost_gain", "hidden", "ignored", "image_size",
+    "learn_positions", "logit_scale", "method", "num_points", "queries", "readout", "release", "side_width",
+    "train_clip",
+)  # fmt: skip
+_GENERATOR: Final = (
+    "channels", "heads", "hidden", "image_size", "layers", "pixel_hidden", "pixel_layers", "queries", "taps",
+    "templates",
+)  # fmt: skip
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "DetectionEvaluateConfig": {"detector": "checkpoint"},
     "DetectionPredictConfig": {"detector": "checkpoint"},
@@ -195,45 +210,11 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "evaluate_data": "evaluate_annotations",
         "seen": "base",
         "appearance": "segmenter.appearance_weights",
-        **{
-            field: f"segmenter.{field}"
-            for field in (
-                "class_prior",
-                "classes_per_step",
-                "clip_scale",
-                "cost_gain",
-                "hidden",
-                "ignored",
-                "image_size",
-                "learn_positions",
-                "logit_scale",
-                "method",
-                "num_points",
-                "queries",
-                "readout",
-                "release",
-                "side_width",
-                "train_clip",
-            )
-        },
+        **{field: f"segmenter.{field}" for field in _SEGMENTER},
     },
     "PanopticTrainConfig": {
         "without": "novel",
-        **{
-            field: f"generator.{field}"
-            for field in (
-                "channels",
-                "heads",
-                "hidden",
-                "image_size",
-                "layers",
-                "pixel_hidden",
-                "pixel_layers",
-                "queries",
-                "taps",
-                "templates",
-            )
-        },
+        **{field: f"generator.{field}" for field in _GENERATOR},
         **{
             field: f"loss.{field}"
             for field in ("class_weight", "dice_weight", "mask_weight", "no_object", "num_points")

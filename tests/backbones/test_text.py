@@ -1,6 +1,7 @@
 """Names to embeddings: means over sentences, synonyms, a cache that answers only the same question."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones import DenseCLIP
-from clipself.backbones.text import embed_names, embed_sentences
+from clipself.backbones.text import embed_names, embed_sentences, make_vocabulary
 from clipself.text.templates import fill_templates, load_templates
+from clipself.text.vocabulary import Vocabulary
 
 
 def mean_over(clip: DenseCLIP, sentences: list[str]) -> Tensor:
@@ -26,6 +28,17 @@ def test_names_are_averaged_over_sentences() -> None:
     rows = embed_names(clip, ["cat", "dog, puppy"], templates="detection").rows_SD
     for name, row in zip(("cat", "dog, puppy"), rows, strict=True):
         torch.testing.assert_close(row, mean_over(clip, fill_templates(name, load_templates("detection"))))
+
+
+def test_an_embedded_vocabulary_is_a_vocabulary_whose_flags_stand_beside_its_rows() -> None:
+    made = make_vocabulary(tiny_openai_clip(), ["hot_dog", "cat", "dog"], base=["Hot dog", "dog"], templates="simple")
+    assert isinstance(made, Vocabulary)
+    assert (made.base, made.novel, made.ids) == (("hot_dog", "dog"), ("cat",), (1, 2, 3))
+    assert made.base_K.tolist() == [True, False, True, True]  # the background counts as seen
+    turned = replace(made, is_novel=(True, False, False))
+    assert turned.base_K.tolist() == [False, True, True, True]
+    with pytest.raises(ValueError, match="3 names need 4 rows with the background's, got 3 embeddings"):
+        replace(made, texts_KD=made.texts_KD[:-1])
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from tests.support.toys.readout import MEAN_VALUES
 from clipself.backbones import dense_clip, readouts
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.detection.detectors.table import build_detector
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.distillation.train import distill
 from clipself.panoptic.generators.features import taps_of
 from clipself.panoptic.generators.own import build_mask_model

@@ -14,6 +14,7 @@ from tests.support.tiny import tiny_openai_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.detection import evaluate_detector, predict_images, train_detector, write_proposals
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detector import Detector, open_detector
@@ -21,7 +22,6 @@ from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.detectors.table import DETECTORS, make_settings
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import learned_state, running_statistics
-from clipself.detection.vocabulary import make_vocabulary
 
 
 @pytest.fixture

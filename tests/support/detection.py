@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from tests.support.tiny import tiny_openai_clip
 
+from clipself.backbones.text import make_vocabulary
 from clipself.detection.detectors.table import DETECTORS, build_detector, make_settings
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch

@@ -9,6 +9,8 @@ from .loading import clip_from_state_dict as clip_from_state_dict
 from .loading import load_clip as load_clip
 from .readouts import READOUTS as READOUTS
 from .readouts import Readout as Readout
+from .text import EmbeddedVocabulary as EmbeddedVocabulary
+from .text import make_vocabulary as make_vocabulary
 from .trainable import split_attention as split_attention
 from .trainable import train_last_blocks as train_last_blocks
 from .trainable import train_queries_and_values as train_queries_and_values
@@ -18,6 +20,7 @@ from .weights import read_state_dict as read_state_dict
 __all__ = [
     "READOUTS",
     "DenseCLIP",
+    "EmbeddedVocabulary",
     "Guide",
     "Readout",
     "TowerIdentity",
@@ -25,6 +28,7 @@ __all__ = [
     "clip_from_state_dict",
     "find_guide",
     "load_clip",
+    "make_vocabulary",
     "read_state_dict",
     "save_clip",
     "split_attention",

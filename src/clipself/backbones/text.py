@@ -3,8 +3,9 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from clipself.files import write_atomically
 from clipself.structures import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
 from clipself.text.templates import fill_templates, load_templates, spoken_name
+from clipself.text.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,35 @@ WORDINGS: Final = {
 """
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddedVocabulary(Vocabulary):
+    """A vocabulary as a detector compares with it; the background is one more row at the end of both tensors.
+
+    Attributes:
+        texts_KD: Unit embeddings of the names and of the background, (names + 1, D).
+        base_K: Classes that training saw, and the background True, (names + 1,), on the device of the embeddings.
+        pictured: Names whose row is made of pictures of the thing, and not of sentences.
+    """
+
+    texts_KD: Tensor = field(repr=False, compare=False)
+    pictured: frozenset[str] = frozenset()
+    base_K: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        Vocabulary.__post_init__(self)
+        if len(self.names) + 1 != len(self.texts_KD):
+            raise ValueError(
+                f"{len(self.names)} names need {len(self.names) + 1} rows with the background's, got "
+                f"{len(self.texts_KD)} embeddings"
+            )
+        seen = [*(not novel for novel in self.is_novel), True]
+        object.__setattr__(self, "base_K", torch.tensor(seen, device=self.texts_KD.device))
+
+    def to(self, device: torch.device | str) -> "EmbeddedVocabulary":
+        """The same on another device."""
+        return replace(self, texts_KD=self.texts_KD.to(device))
+
+
 @torch.no_grad()
 def embed_names(
     clip: DenseCLIP,
@@ -107,6 +138,58 @@ def embed_names(
         if path is not None:
             _keep(path, rows)
     return TextRows(rows_SD=rows.to(clip.device), counts=counts)
+
+
+def make_vocabulary(
+    clip: DenseCLIP,
+    names: Sequence[str],
+    *,
+    base: Sequence[str],
+    templates: str = "detection",
+    wording: str = "article",
+    longest: int | None = None,
+    cache: bool = True,
+    texts_KD: Tensor | None = None,
+    examples: Mapping[str, Tensor] | None = None,
+) -> EmbeddedVocabulary:
+    """Embeds names and the word "background" with the model's own text tower.
+
+    Args:
+        clip: Whose text tower speaks.
+        names: Class names; each once, whatever its capitals and underscores.
+        base: Names that training saw, compared as they are spoken; others are novel.
+        templates: Sentences around the names.
+        wording: How names are put into them; row of `WORDINGS`.
+        longest: Tokens after which a sentence is cut.
+        cache: Whether embeddings are kept on disk.
+        texts_KD: Ready embeddings of the names and the background instead, for towers without text.
+        examples: More names, by a unit row (D,) of pictures of each; see `embed_examples`.
+
+    Raises:
+        ValueError: There are no names, an empty one, or one twice.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
+    shown = dict(examples or {})
+    asked, names = names, [*names, *shown]
+    if not names:
+        raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
+    spoken = [spoken_name(name) for name in names]
+    if not all(word.strip() for word in spoken):
+        raise ValueError("one of the names is empty; remove it")
+    count = Counter(spoken)
+    twice = next((name for name, word in zip(names, spoken, strict=True) if count[word] > 1), None)
+    if twice is not None:
+        raise ValueError(f"the name {twice!r} is there more than once; two equal names would halve each other's score")
+    if texts_KD is None:
+        words = [*asked, "background"]
+        texts_KD = embed_names(clip, words, templates=templates, wording=wording, longest=longest, cache=cache).rows_SD
+    if shown:
+        rows = torch.stack(list(shown.values())).to(texts_KD)
+        texts_KD = torch.cat([texts_KD[:-1], rows, texts_KD[-1:]])
+    known = {spoken_name(name) for name in base}
+    plain = Vocabulary.of(names, is_novel=[word not in known for word in spoken])
+    return EmbeddedVocabulary(**asdict(plain), texts_KD=texts_KD, pictured=frozenset(shown))
 
 
 def embed_sentences(

@@ -28,8 +28,6 @@ from .results import to_coco as to_coco
 from .results import to_pipeline as to_pipeline
 from .results import to_supervision as to_supervision
 from .train import train_detector as train_detector
-from .vocabulary import Vocabulary as Vocabulary
-from .vocabulary import make_vocabulary as make_vocabulary
 
 __all__ = [
     "DETECTORS",
@@ -44,7 +42,6 @@ __all__ = [
     "FvlmSettings",
     "ProposalsConfig",
     "ViLDSettings",
-    "Vocabulary",
     "annotate",
     "build_detector",
     "detect_recipe",
@@ -52,7 +49,6 @@ __all__ = [
     "fuse_scores",
     "load_detector",
     "make_settings",
-    "make_vocabulary",
     "predict_images",
     "relabel",
     "save_detector",

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.head_folder import HeadKind, load_heads, save_heads
 from clipself.backbones.strict import check_fit
+from clipself.backbones.text import make_vocabulary
 from clipself.choices import pick
 from clipself.detection.detectors.table import DETECTORS, ONCE_SHARED, build_detector
 from clipself.detection.protocol import DetectorModel, learned_state
-from clipself.detection.vocabulary import make_vocabulary
 
 DETECTOR: Final = HeadKind(
     name="detector",
@@ -51,11 +51,10 @@ def save_detector(
         OSError: The disk is full or the folder cannot be written.
     """
     names, settings = detector.vocabulary.names, detector.settings
-    base = [name for name, held in zip(names, detector.vocabulary.base_K.tolist(), strict=False) if held]
     return save_heads(
         folder, replace(DETECTOR, clip_part=settings.clip_part), learned_state(detector, detector.clip), model=model,
         pretrained=pretrained, text_from=text_from, digest=digest or detector.clip.weights_hash(settings.clip_part),
-        settings=settings, names=names, card={"base": base, **card},
+        settings=settings, names=names, card={"base": list(detector.vocabulary.base), **card},
     )  # fmt: skip
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import stack_padded
 from clipself.data.images import Picture, list_pictures, read_image
 from clipself.detection.checkpoint import load_detector
 from clipself.detection.examples import Examples, embed_examples
 from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.fields import kinds_of
 from clipself.structures import Detections
 
@@ -41,10 +41,7 @@ class Detector:
     def __init__(self, model: DetectorModel) -> None:
         module: Any = model
         self.model: DetectorModel = module.eval()
-        vocabulary = model.vocabulary
-        self.trained_names: Sequence[str] = [
-            name for name, base in zip(vocabulary.names, vocabulary.base_K.tolist(), strict=False) if base
-        ]
+        self.trained_names: Sequence[str] = list(model.vocabulary.base)
         self.framing = model.framing()
 
     @classmethod

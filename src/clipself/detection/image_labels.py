@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary, make_vocabulary
 from clipself.data.detection import DetectionDataset
 from clipself.data.image_labels import BoxesThenLabels, ImageLabelDataset, ImageLabels, read_image_labels
 from clipself.data.mosaic import MosaicDataset
 from clipself.detection.config import DetectionTrainConfig
 from clipself.detection.detectors.two_stage.image_labels import ImageLabelTerms, LearnsFromImageLabels
 from clipself.detection.protocol import DetectorModel
-from clipself.detection.vocabulary import Vocabulary, make_vocabulary
 from clipself.engine.loader import SecondKind
 from clipself.text.names import listed
 from clipself.text.templates import spoken_name
@@ -83,8 +83,8 @@ def add_image_labels(
 
 
 def with_labels(
-    clip: DenseCLIP, training: Vocabulary, names: Sequence[str], *, spoken: Mapping[str, Any]
-) -> Vocabulary:
+    clip: DenseCLIP, training: EmbeddedVocabulary, names: Sequence[str], *, spoken: Mapping[str, Any]
+) -> EmbeddedVocabulary:
     """The names of training and behind them those that only labels have; what may be told apart counts as "base".
 
     Args:
@@ -95,7 +95,6 @@ def with_labels(
     """
     known, labelled = {spoken_name(name) for name in training.names}, {spoken_name(name) for name in names}
     more = [name for name in names if spoken_name(name) not in known]
-    base = [name for name, seen in zip(training.names, training.base_K.tolist(), strict=False) if seen]
-    wanted = [*base, *(name for name in training.names if spoken_name(name) in labelled and name not in base), *more]
-    joined: Vocabulary = make_vocabulary(clip, [*training.names, *more], base=wanted, **spoken)
+    wanted = [*training.base, *(name for name in training.novel if spoken_name(name) in labelled), *more]
+    joined: EmbeddedVocabulary = make_vocabulary(clip, [*training.names, *more], base=wanted, **spoken)
     return joined

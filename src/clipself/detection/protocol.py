@@ -13,10 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.data.images import Picture
 from clipself.data.jitter import Framing
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch, Detections
 
@@ -61,7 +61,7 @@ class DetectorModel(Protocol):
     """
 
     settings: Any
-    vocabulary: Vocabulary
+    vocabulary: EmbeddedVocabulary
 
     @property
     def clip(self) -> DenseCLIP:
@@ -88,7 +88,7 @@ class DetectorModel(Protocol):
     def propose(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Proposals]:
         """Class-free boxes; a detector without any raises a ValueError that says so."""
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
 
 

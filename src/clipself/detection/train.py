@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
 from clipself.data.mixture import repeat_factors
@@ -20,7 +21,6 @@ from clipself.detection.evaluate import score_detector
 from clipself.detection.image_labels import add_image_labels, open_image_labels
 from clipself.detection.protocol import CachesFeatures, DetectorModel, running_statistics
 from clipself.detection.recipes import DETECT_RECIPES
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve

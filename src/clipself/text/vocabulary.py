@@ -65,13 +65,15 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.names)
 
-    @classmethod
-    def of(cls, names: Sequence[str], *, name: str = "names", is_thing: bool = True) -> "Vocabulary":
-        """A vocabulary from names alone; ids count from 1, nothing is novel."""
+    @staticmethod
+    def of(
+        names: Sequence[str], *, name: str = "names", is_thing: bool = True, is_novel: Sequence[bool] = ()
+    ) -> "Vocabulary":
+        """A vocabulary from names alone; ids count from 1, nothing is novel unless said."""
         count = len(names)
-        return cls(
+        return Vocabulary(
             name=name, names=tuple(names), ids=tuple(range(1, count + 1)), is_thing=(is_thing,) * count,
-            is_novel=(False,) * count, frequency=("",) * count,
+            is_novel=tuple(is_novel) or (False,) * count, frequency=("",) * count,
         )  # fmt: skip
 
     @property

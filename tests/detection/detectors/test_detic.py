@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector
 from clipself.detection.detector import Detector
@@ -29,7 +30,6 @@ from clipself.detection.detectors.two_stage.image_labels import ImageLabelTerms
 from clipself.detection.evaluate import score_detector
 from clipself.detection.image_labels import with_labels
 from clipself.detection.train import train_detector
-from clipself.detection.vocabulary import make_vocabulary
 
 
 def test_the_background_scores_nothing_and_rows_are_compared_by_direction() -> None:

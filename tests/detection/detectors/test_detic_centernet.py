@@ -13,6 +13,7 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.conformance.detic_models import released_settings
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector, save_detector
@@ -25,7 +26,6 @@ from clipself.detection.detectors.two_stage.image_labels import ImageLabelTerms
 from clipself.detection.evaluate import score_detector
 from clipself.detection.recipes import detect_recipe
 from clipself.detection.train import train_detector
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, sum_counts
 from clipself.structures import DetectionBatch

@@ -16,6 +16,7 @@ from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.word_encoder import WordEncoder
 from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.baron.model import draw_bags, neighbours
@@ -24,7 +25,6 @@ from clipself.detection.detectors.two_stage.crops import embed_boxes
 from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.recipes import detect_recipe
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.losses.info_nce import PairQueue, info_nce
 
 BOXES = [[[4, 6, 30, 40], [30, 10, 60, 30]], [[10, 10, 50, 50]]]

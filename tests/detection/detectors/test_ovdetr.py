@@ -13,6 +13,7 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.deformable.classes import present_classes
@@ -24,7 +25,6 @@ from clipself.detection.detectors.ovdetr.published import TRUNK, import_publishe
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.examples import embed_pictures
 from clipself.detection.train import train_detector
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, sum_counts
 from clipself.structures import DetectionBatch

@@ -16,6 +16,7 @@ from torchvision.ops import box_iou
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.owl.heads import RARELY, cell_bias
@@ -26,7 +27,6 @@ from clipself.detection.detectors.table import build_detector
 from clipself.detection.evaluate import score_detector
 from clipself.detection.recipes import detect_recipe
 from clipself.detection.train import train_detector
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch
 from clipself.text.canonical import prompted, training_templates

@@ -10,12 +10,12 @@ from tests.support.detection import BASE, NAMES, tiny_batch
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.mask_tokens import embed_box_tokens, patches_of_boxes
+from clipself.backbones.text import make_vocabulary
 from clipself.detection.detectors.promptovd.loss import Shown
 from clipself.detection.detectors.promptovd.model import PromptOvd
 from clipself.detection.detectors.promptovd.network import PromptedSet
 from clipself.detection.detectors.promptovd.regions import fuse
 from clipself.detection.detectors.table import build_detector, make_settings
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, sum_counts
 from clipself.structures import DetectionBatch

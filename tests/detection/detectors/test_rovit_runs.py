@@ -12,6 +12,7 @@ from tests.support.detection import BASE, NAMES, step_for, tiny_batch, write_blo
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector
 from clipself.detection.detector import Detector
@@ -22,7 +23,6 @@ from clipself.detection.detectors.rovit.trunks import ClipTrunk, run_blocks
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.evaluate import score_detector
 from clipself.detection.train import train_detector
-from clipself.detection.vocabulary import make_vocabulary
 
 TINY: dict[str, Any] = {
     "image_size": 64, "windows": 2, "channels": 32, "rpn_convs": 1, "box_convs": 1, "box_width": 64, "rpn_samples": 64,

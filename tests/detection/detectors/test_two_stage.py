@@ -7,13 +7,13 @@ from tests.support.detection import BASE, NAMES, step_for, tiny_batch, tiny_dete
 from tests.support.tiny import tiny_openai_clip
 from torchvision.ops import nms, roi_align
 
+from clipself.backbones.text import make_vocabulary
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.table import make_settings
 from clipself.detection.detectors.two_stage.fusion import fuse_scores
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.postprocess import select_detections
 from clipself.detection.detectors.two_stage.regions import STDS, RegionTargets, mask_targets, sample_regions
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.ops import decode_boxes, grid_anchors
 
 BOXES = [[[4, 6, 30, 40], [30, 10, 60, 30]], [[10, 10, 50, 50]]]

@@ -11,6 +11,7 @@ from tests.support.detection import BASE, NAMES, write_blocks
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import CocoDetection
 from clipself.detection.region_prompt.classify import classify_boxes, framing_of
 from clipself.detection.region_prompt.config import RegionSettings
@@ -18,7 +19,6 @@ from clipself.detection.region_prompt.file import PROMPT, read_prompt
 from clipself.detection.region_prompt.regions import ResNetRegions
 from clipself.detection.region_prompt.relabel import relabel
 from clipself.detection.region_prompt.train import open_prompt, train_prompt
-from clipself.detection.vocabulary import make_vocabulary
 
 REGIONS: dict[str, Any] = {"templates": "simple", "short_side": 64, "longest_side": 96}
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert, generalized_box_iou
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.data.jitter import SquareCanvas
 from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.settings import MethodSettings
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.layers.sine_positions import sine_positions
 from clipself.losses.assignment import match
@@ -44,7 +44,7 @@ class ToyDetrSettings(MethodSettings):
 class ToyDetr(nn.Module):
     """Dense map -> decoder of queries -> one box and one embedding a query."""
 
-    def __init__(self, clip: DenseCLIP, settings: ToyDetrSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: ToyDetrSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.settings: Any = settings
@@ -77,7 +77,7 @@ class ToyDetr(nn.Module):
     def counts(self, batch: DetectionBatch) -> dict[str, Tensor | float]:
         return {"boxes": float(sum(map(len, batch.boxes)))}
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         self.vocabulary = vocabulary
 
     def decode(self, images_B3HW: Tensor, noise_BQC: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,8 @@ from clipself.detection.detectors.vild.settings import ViLDSettings
 
 if TYPE_CHECKING:
     from clipself.backbones.dense_clip import DenseCLIP
+    from clipself.backbones.text import EmbeddedVocabulary
     from clipself.detection.protocol import DetectorModel
-    from clipself.detection.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +116,7 @@ MethodSettings.make = make_settings
 
 
 def build_detector(
-    clip: "DenseCLIP", settings: MethodSettings, vocabulary: "Vocabulary", *, seed: int = 0
+    clip: "DenseCLIP", settings: MethodSettings, vocabulary: "EmbeddedVocabulary", *, seed: int = 0
 ) -> "DetectorModel":
     """A detector with fresh heads on the device of its backbone.
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.coco.instances import read_instances
 from clipself.data.coco.kinds import open_coco
 from clipself.data.detection import CocoDetection
 from clipself.detection.region_prompt.classify import classify_boxes, framing_of
 from clipself.detection.region_prompt.config import RelabelConfig
 from clipself.detection.region_prompt.regions import clip_regions
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.resolve import resolve
 from clipself.files import write_text
 from clipself.text.names import listed

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from clipself.backbones.head_folder import load_heads, save_heads
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
 from clipself.detection.region_prompt.classify import classify_boxes, framing_of, shares_of
 from clipself.detection.region_prompt.config import PROMPT_RECIPES, PromptTrainConfig
 from clipself.detection.region_prompt.file import PROMPT, PROMPT_FOLDER
 from clipself.detection.region_prompt.loss import prompt_loss, region_logits
 from clipself.detection.region_prompt.regions import ClipRegions, ResNetRegions, clip_regions
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve

@@ -9,6 +9,7 @@ from tests.support.detection import BASE, NAMES
 from tests.support.tiny import tiny_resnet_clip
 from torch import Tensor
 
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict
 from clipself.data.detection import ClassSplit
 from clipself.detection.detector import Detector
@@ -17,7 +18,6 @@ from clipself.detection.detectors.cora.model import Cora
 from clipself.detection.detectors.cora.published import import_published, without_twins
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.table import build_detector
-from clipself.detection.vocabulary import make_vocabulary
 
 SETTINGS = CoraSettings(
     templates="simple", short_side=64, longest_side=96, width=32, hidden=32, heads=4, encoder_layers=1,

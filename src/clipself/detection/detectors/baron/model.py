@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.word_encoder import WordEncoder
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.two_stage.crops import CropTeacher, embed_boxes
 from clipself.detection.detectors.two_stage.model import RegionPass, TwoStage
 from clipself.detection.detectors.two_stage.pixels import pixels_of
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, seed_of
 from clipself.losses.info_nce import PairQueue, info_nce
@@ -97,7 +97,7 @@ class BaronKD(TwoStage):
     signed_embeddings = True
     needs_dense = True
 
-    def __init__(self, clip: DenseCLIP, settings: BaronSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: BaronSettings, vocabulary: EmbeddedVocabulary) -> None:
         self._word_width = WordEncoder(clip).width
         super().__init__(clip, settings, vocabulary)
         self.teacher = CropTeacher(clip, settings.crops_by)

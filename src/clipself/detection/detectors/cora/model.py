@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.data.preprocess import Preprocess
 from clipself.data.short_side import ShortSide
@@ -20,7 +21,6 @@ from clipself.detection.detectors.cora.matching import Objects, SetCriterion, co
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.protocol import Found, Proposals
 from clipself.detection.region_prompt.regions import ClipMaps, clip_regions
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.losses.set_prediction import corners
@@ -45,7 +45,7 @@ class Cora(nn.Module):
 
     settings: CoraSettings
 
-    def __init__(self, clip: DenseCLIP, settings: CoraSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: CoraSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__()
         self.settings, self.vocabulary = settings, vocabulary
         self.regions = clip_regions(clip, readout=settings.readout)
@@ -67,7 +67,7 @@ class Cora(nn.Module):
         """Where the parameters live."""
         return self.localiser.objectness_embed.weight.device
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.device)
 

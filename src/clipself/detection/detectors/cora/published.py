@@ -11,12 +11,12 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import clip_from_state_dict
 from clipself.backbones.strict import check_fit
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import save_detector
 from clipself.detection.detectors.cora.model import Cora
 from clipself.detection.detectors.cora.settings import CoraSettings
-from clipself.detection.vocabulary import make_vocabulary
 
 TOWER: Final[Mapping[str, str]] = {
     "backbone.0.attnpool.": "visual.attnpool.",

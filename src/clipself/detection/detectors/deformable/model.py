@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.data.jitter import Framing
 from clipself.detection.detectors.deformable.framing import framing_of
@@ -17,7 +18,6 @@ from clipself.detection.detectors.deformable.postprocess import best_rows
 from clipself.detection.detectors.deformable.settings import DeformableSettings
 from clipself.detection.detectors.trunks import build_trunk
 from clipself.detection.protocol import Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.losses.set_prediction import corners
 from clipself.ops.boxes import normalize_boxes
 from clipself.ops.padding import pad_to_multiple, padding_of
@@ -38,7 +38,7 @@ class DeformableDetector(nn.Module):
     settings: Any
     network: DeformableDetr
 
-    def __init__(self, clip: DenseCLIP, settings: DeformableSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: DeformableSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.settings, self.vocabulary = settings, vocabulary
@@ -50,7 +50,7 @@ class DeformableDetector(nn.Module):
         self.clip.eval()
         return self
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.clip.device)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.data.preprocess import Preprocess
 from clipself.data.short_side import ShortSide
@@ -29,7 +30,6 @@ from clipself.detection.detectors.two_stage.postprocess import select_detections
 from clipself.detection.detectors.two_stage.proposals_network import ProposalNetwork
 from clipself.detection.detectors.two_stage.regions import RegionTargets, sample_regions
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.losses.region_classes import sigmoid_class_loss, softmax_class_loss
@@ -103,7 +103,7 @@ class C4Detector(C4Network):
 
     learns_captions = True
 
-    def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__(settings, vocabulary.texts_KD[:-1])
         self._clip = (clip.eval().requires_grad_(False),)  # no part of this module
         self.vocabulary = vocabulary
@@ -121,7 +121,7 @@ class C4Detector(C4Network):
         """Where the parameters live."""
         return self.classifier.linear.weight.device
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.device)
         self.classifier.use(self.vocabulary.texts_KD[:-1])

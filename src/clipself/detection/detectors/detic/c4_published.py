@@ -9,12 +9,12 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import EmbeddedVocabulary, make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, rename_released, save_detector
 from clipself.detection.detectors.detic.c4 import C4Detector
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.vocabulary import Vocabulary, make_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def load_c4(
     return detector.eval()
 
 
-def _compare_texts(state: Mapping[str, Tensor], vocabulary: Vocabulary, *, source: str) -> None:
+def _compare_texts(state: Mapping[str, Tensor], vocabulary: EmbeddedVocabulary, *, source: str) -> None:
     """Warns of classes for which the file holds no text like the CLIP's: another text tower made them."""
     if TEXTS not in state:
         return

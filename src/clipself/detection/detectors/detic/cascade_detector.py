@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.data.scale_crop import ScaleCrop
 from clipself.data.short_side import ShortSide
@@ -34,7 +35,6 @@ from clipself.detection.detectors.two_stage.image_labels import (
 )
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.losses.centernet import centre_targets
@@ -62,7 +62,7 @@ class CenterNetDetector(CascadeNetwork):
     A released checkpoint holds them so, in principle different ones.
     """
 
-    def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: EmbeddedVocabulary) -> None:
         trunk = build_trunk(settings.cascade.trunk, clip, strides=STRIDES)
         if settings.cascade.trunk != "clip":
             trunk.requires_grad_(True)  # all stages, whatever others freeze
@@ -87,7 +87,7 @@ class CenterNetDetector(CascadeNetwork):
         """Where the parameters live."""
         return self.trained_SKD.device
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on; those of training keep the texts that they were learned with."""
         self.vocabulary = vocabulary.to(self.device)
         place = {name: row for row, name in enumerate(self.trained_names)}

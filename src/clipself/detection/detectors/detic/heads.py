@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.choices import pick
 from clipself.detection.detectors.detic.c4 import C4Detector
 from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
 from clipself.detection.detectors.detic.on_clip import DeticOnClip
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.vocabulary import Vocabulary
 
-HEADS: Final[Mapping[str, Callable[[DenseCLIP, DeticSettings, Vocabulary], Any]]] = {
+HEADS: Final[Mapping[str, Callable[[DenseCLIP, DeticSettings, EmbeddedVocabulary], Any]]] = {
     "clip": DeticOnClip,
     "c4": C4Detector,
     "centernet": CenterNetDetector,
@@ -19,7 +19,7 @@ HEADS: Final[Mapping[str, Callable[[DenseCLIP, DeticSettings, Vocabulary], Any]]
 """`DeticSettings.heads` -> the detector."""
 
 
-def build_detic(clip: DenseCLIP, settings: DeticSettings, vocabulary: Vocabulary) -> Any:
+def build_detic(clip: DenseCLIP, settings: DeticSettings, vocabulary: EmbeddedVocabulary) -> Any:
     """The detector that the settings name, with fresh heads.
 
     Args:

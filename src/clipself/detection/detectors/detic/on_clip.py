@@ -5,12 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.trunk import ClipReading
 from clipself.detection.detectors.detic.classifier import keep_best_class, with_background
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.two_stage.fusion import FUSIONS, cosine_logits
 from clipself.detection.detectors.two_stage.model import TwoStage
-from clipself.detection.vocabulary import Vocabulary
 from clipself.losses.region_classes import sigmoid_class_loss
 
 
@@ -29,12 +29,12 @@ class DeticOnClip(TwoStage):
     settings: DeticSettings
     signed_embeddings = True
 
-    def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: DeticSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__(clip, settings, vocabulary)
         self.classes_compete = settings.class_loss == "softmax"
         self.bias = nn.Parameter(torch.tensor(settings.bias)) if settings.bias else None
 
-    def classify(self, embeddings_RD: Tensor, vocabulary: Vocabulary | None = None) -> Tensor:
+    def classify(self, embeddings_RD: Tensor, vocabulary: EmbeddedVocabulary | None = None) -> Tensor:
         """Logits (R, K) over the names and a background of zeros."""
         rows_KD = with_background(self.texts(vocabulary)[:-1])
         logits_RK = cosine_logits(self.class_embeddings(embeddings_RD), rows_KD, self.temperature)

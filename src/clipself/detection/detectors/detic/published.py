@@ -12,13 +12,13 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.fast_init import unfilled
 from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import check_fit
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import rename_released, save_detector
 from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
 from clipself.detection.detectors.detic.network import CascadeNetwork
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.vocabulary import make_vocabulary
 
 NAMES: Final[tuple[tuple[str, str], ...]] = (
     *((rf"backbone\.fpn_(lateral|output){level}\.", rf"pyramid.levels.\1.{level - 3}.conv.") for level in (3, 4, 5)),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.detection import CocoDetection
 from clipself.detection.detectors.deformable.classes import count_boxes, present_classes, shuffled
 from clipself.detection.detectors.deformable.loss import summed_by_kind
@@ -18,7 +19,6 @@ from clipself.detection.detectors.ovdetr.loss import Asked, ovdetr_loss
 from clipself.detection.detectors.ovdetr.network import OvDetr
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.protocol import Found
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch
 
@@ -37,7 +37,7 @@ class OvDetrDetector(DeformableDetector):
     settings: OvDetrSettings
     network: OvDetr
 
-    def __init__(self, clip: DenseCLIP, settings: OvDetrSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: OvDetrSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__(clip, settings, vocabulary)
         self.network = OvDetr(widths=self.trunk.widths, joint_dim=clip.embed_dim, **settings.sizes())
         self.loss = ovdetr_loss(settings)

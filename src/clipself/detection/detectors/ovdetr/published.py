@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import check_fit
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import save_detector
@@ -17,7 +18,6 @@ from clipself.detection.detectors.ovdetr.model import OvDetrDetector
 from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.trunks import ResNet50
-from clipself.detection.vocabulary import make_vocabulary
 
 TRUNK: Final = "backbone.0.body."
 ALIAS: Final = re.compile(r"^transformer\.decoder\.(?=(?:bbox|class)_embed\.)")

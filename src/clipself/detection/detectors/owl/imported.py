@@ -10,6 +10,7 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import clip_from_config
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, save_detector
@@ -17,7 +18,6 @@ from clipself.detection.detectors.owl.model import Owl
 from clipself.detection.detectors.owl.published import CLIP, from_owlvit, whole_clip
 from clipself.detection.detectors.owl.settings import OwlSettings
 from clipself.detection.detectors.table import build_detector
-from clipself.detection.vocabulary import make_vocabulary
 from clipself.files import read_json
 
 HEAD_WIDTH = 64

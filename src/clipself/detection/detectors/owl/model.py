@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.trainable import freeze_unreached
 from clipself.backbones.transformer import require_blocks
 from clipself.data.detection import CocoDetection
@@ -19,7 +20,6 @@ from clipself.detection.detectors.owl.network import OwlNetwork, cut_texts, fit_
 from clipself.detection.detectors.owl.queries import fill_negatives, make_queries, merge_instances
 from clipself.detection.detectors.owl.settings import OwlSettings
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.losses.owl import OwlConstants, OwlTargets, match_pictures, owl_shares
 from clipself.losses.set_prediction import Focal, SetWeights
@@ -53,7 +53,7 @@ class Owl(OwlNetwork):
         ValueError: The settings do not fit the backbone.
     """
 
-    def __init__(self, clip: DenseCLIP, settings: OwlSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: OwlSettings, vocabulary: EmbeddedVocabulary) -> None:
         if settings.image_size % clip.patch_size:
             raise ValueError(
                 f"image_size={settings.image_size} is no multiple of {clip.patch_size}, the patch of this CLIP"
@@ -109,7 +109,7 @@ class Owl(OwlNetwork):
         """Pictures: each is divided by its own labels and boxes, and the step is the mean over pictures."""
         return {"pictures": float(len(batch.names))}
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary, self._queries_KD = vocabulary, None
 
@@ -202,12 +202,12 @@ class Owl(OwlNetwork):
         return Asked(sentences=sentences, targets=targets)
 
     def _negatives(self, batch: DetectionBatch, place: int, labels: Sequence[int], step: Step) -> list[str]:
-        names, base = self.vocabulary.names, self.vocabulary.base_K[:-1].tolist()
+        names, novel = self.vocabulary.names, self.vocabulary.is_novel
         given = batch.negatives[place].tolist() if batch.negatives else []
         allowed = [
             label
-            for label, known in enumerate(base)
-            if known and label not in labels and not self._left_out(names[label])
+            for label, held_out in enumerate(novel)
+            if not held_out and label not in labels and not self._left_out(names[label])
         ]
         drawn = fill_negatives(
             [label for label in given if label in allowed], allowed, self.frequency_K, least=self.settings.negatives,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.mask_tokens import embed_box_tokens
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.transformer import require_blocks
 from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.deformable.classes import count_boxes, present_classes, shuffled
@@ -19,7 +20,6 @@ from clipself.detection.detectors.promptovd.regions import fuse, most_likely
 from clipself.detection.detectors.promptovd.settings import PromptOvdSettings
 from clipself.detection.detectors.two_stage.pixels import change_pixels, pixels_of
 from clipself.detection.protocol import Found
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.losses.set_prediction import corners
 from clipself.ops.padding import pad_to_multiple
@@ -44,7 +44,7 @@ class PromptOvd(DeformableDetector):
     settings: PromptOvdSettings
     network: PromptedDetr
 
-    def __init__(self, clip: DenseCLIP, settings: PromptOvdSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: PromptOvdSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__(clip, settings, vocabulary)
         require_blocks(clip, "judging boxes by class tokens of their own")
         self.network = PromptedDetr(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.choices import pick
 from clipself.data.detection import CocoDetection
 from clipself.data.jitter import SquareCanvas
@@ -23,7 +24,6 @@ from clipself.detection.detectors.two_stage.model import draws
 from clipself.detection.detectors.two_stage.postprocess import select_detections
 from clipself.detection.detectors.two_stage.regions import RegionTargets, draw_regions, mask_loss
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.optim import decay_groups
 from clipself.engine.step import Step
 from clipself.layers.pyramid import PlainPyramid
@@ -55,7 +55,7 @@ class RoVit(nn.Module):
         ValueError: The canvas cuts a patch or a window, or a plain transformer is not as wide as the texts.
     """
 
-    def __init__(self, clip: DenseCLIP, settings: RoVitSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: RoVitSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.settings, self.vocabulary = settings, vocabulary
@@ -93,7 +93,7 @@ class RoVit(nn.Module):
         """Where the parameters live."""
         return self.temperature.device
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.device)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
+from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, save_detector
 from clipself.detection.detectors.rovit.model import LEVELS, RoVit
@@ -23,7 +24,6 @@ from clipself.detection.detectors.rovit.published_names import (
 )
 from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.table import build_detector
-from clipself.detection.vocabulary import make_vocabulary
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.data.jitter import Framing, SquareCanvas
 from clipself.detection.detectors.two_stage.fusion import cosine_logits
 from clipself.detection.protocol import Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.losses.captions import caption_loss
 from clipself.losses.image_labels import WeakRegions, image_label_loss
@@ -36,7 +36,7 @@ class ImageLabelTerms:
         caption_negatives: Weight of the others.
     """
 
-    vocabulary: Vocabulary
+    vocabulary: EmbeddedVocabulary
     rule: str = "max_size"
     weight: float = 0.1
     proposals: int = 128

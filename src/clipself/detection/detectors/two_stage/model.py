@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.trunk import ClipReading
 from clipself.data.detection import CocoDetection
 from clipself.data.jitter import SquareCanvas
@@ -28,7 +29,6 @@ from clipself.detection.detectors.two_stage.regions import (
 )
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
 from clipself.detection.protocol import Found, Proposals
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.optim import whole_group
 from clipself.engine.step import Step
 from clipself.layers.pyramid import FeaturePyramid, pyramid_of
@@ -81,7 +81,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
     needs_dense = False
     """Whether training needs the dense map."""
 
-    def __init__(self, clip: DenseCLIP, settings: TwoStageSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: TwoStageSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__()
         require_whole(settings.image_size, clip.patch_size, what="image_size")
         self.settings = settings
@@ -128,11 +128,11 @@ class TwoStage(ImageLabelLearner, nn.Module):
         """Where the parameters live."""
         return self.temperature.device
 
-    def use(self, vocabulary: Vocabulary) -> None:
+    def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.device)
 
-    def texts(self, vocabulary: Vocabulary | None = None) -> Tensor:
+    def texts(self, vocabulary: EmbeddedVocabulary | None = None) -> Tensor:
         """Unit embeddings (K, D) of the names, its own if none are given, and of the background."""
         if self.vocabulary.texts_KD.device != self.device:
             self.use(self.vocabulary)
@@ -268,7 +268,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
         """What is compared with the texts."""
         return embeddings_RD
 
-    def classify(self, embeddings_RD: Tensor, vocabulary: Vocabulary | None = None) -> Tensor:
+    def classify(self, embeddings_RD: Tensor, vocabulary: EmbeddedVocabulary | None = None) -> Tensor:
         """Logits (R, K) over the names, its own if none are given, and the background."""
         return cosine_logits(self.class_embeddings(embeddings_RD), self.texts(vocabulary), self.temperature)
 

@@ -10,13 +10,13 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import load_strictly
+from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
 from clipself.detection.checkpoint import load_learned, rename_released, save_detector
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
-from clipself.detection.vocabulary import make_vocabulary
 
 HEADS: Final[tuple[tuple[str, str], ...]] = (
     (r"backbone\.interpolate1\.(\d)\.", r"taps.four_times.\1."),

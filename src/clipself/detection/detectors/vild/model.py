@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.trunk import ClipReading
 from clipself.detection.detectors.two_stage.crops import CropTeacher, embed_boxes
 from clipself.detection.detectors.two_stage.fusion import cosine_logits
 from clipself.detection.detectors.two_stage.model import BINS, RegionPass, TwoStage
 from clipself.detection.detectors.two_stage.pixels import pixels_of
 from clipself.detection.detectors.vild.settings import ViLDSettings
-from clipself.detection.vocabulary import Vocabulary
 from clipself.engine.step import Step
 from clipself.layers.region_heads import EmbeddingHead
 
@@ -30,7 +30,7 @@ class ViLD(TwoStage):
     settings: ViLDSettings
     signed_embeddings = True
 
-    def __init__(self, clip: DenseCLIP, settings: ViLDSettings, vocabulary: Vocabulary) -> None:
+    def __init__(self, clip: DenseCLIP, settings: ViLDSettings, vocabulary: EmbeddedVocabulary) -> None:
         super().__init__(clip, settings, vocabulary)
         self.teacher = CropTeacher(clip, settings.crops_by)
         self.image_head = (
