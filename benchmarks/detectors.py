@@ -13,13 +13,13 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from clipself.detection.checkpoint import as_module, load_detector
+from clipself.detection.detector import change_settings
 from clipself.detection.evaluate import evaluate_detector
 from clipself.detection.recipes import DETECT_RECIPES
 from clipself.detection.train import train_detector
@@ -44,10 +44,10 @@ def row_of(recipe: str, backbone: str, model: str, options: argparse.Namespace) 
         return before
     begun = processor_minutes()
     annotations, novel = options.scenes / "annotations", (str(options.scenes / "novel.txt"),)
-    length = {} if options.steps is None else {"max_steps": options.steps}
+    length: dict[str, Any] = {} if options.steps is None else {"max_steps": options.steps}
     detector = DETECT_RECIPES[recipe]().detector
     if options.image_size and hasattr(detector, "image_size"):
-        length["detector"] = replace(detector, image_size=options.image_size)
+        length["detector"] = change_settings(detector, {"image_size": options.image_size})
     if (out / "training_state.pt").exists():
         result = train_detector(out=out, resume=True, **({} if options.steps is None else {"max_steps": options.steps}))
     else:
