@@ -28,6 +28,7 @@ from clipself.panoptic.imported import IMPORTS
 from clipself.panoptic.judge import WAYS
 from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.supervision import SUPERVISIONS
+from clipself.segmentation.catseg.appearance import APPEARANCES
 from clipself.segmentation.segmenters import SEGMENTERS
 
 TABLES: Final[Mapping[str, Collection[Any]]] = {
@@ -61,7 +62,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
 """Setting -> the table that it chooses from."""
 
 ALONE: Final[Mapping[str, Collection[Any]]] = {
-    "appearance": ["clip", "resnet101"],
+    "appearance": ["clip", *APPEARANCES],
     "background": ["text", "learned"],
     "class_loss": ["sigmoid", "softmax"],
     "colours": ["novel", "class"],

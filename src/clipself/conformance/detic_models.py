@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from clipself.backbones.fast_init import unfilled
+from clipself.backbones.swin import SWIN_B
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
@@ -15,7 +16,7 @@ from clipself.detection.detectors.detic.cascade_settings import CenterNetSetting
 from clipself.detection.detectors.detic.network import CascadeNetwork
 from clipself.detection.detectors.detic.published import fill_network, stored_texts
 from clipself.detection.detectors.detic.settings import DeticSettings
-from clipself.detection.detectors.swin import SWIN_B, SwinTrunk
+from clipself.detection.detectors.swin import SwinTrunk
 from clipself.detection.detectors.trunks import ResNet50
 from clipself.ops.padding import pad_to_multiple
 

@@ -83,7 +83,7 @@ def test_a_swin_transformer_starts_from_the_file_of_a_classifier(tmp_path: Path)
         trunk.start_from(None)
     trunk.start_from("random")
     torch.save({"patch_embed.proj.bias": torch.zeros(8)}, tmp_path / "half.pth")
-    with pytest.raises(ValueError, match="pass a released Swin classifier of these sizes"):
+    with pytest.raises(ValueError, match="pass the file of a released Swin classifier of these sizes"):
         trunk.start_from(str(tmp_path / "half.pth"))
     with pytest.raises(ValueError, match="of a Swin transformer are some of"):
         build_trunk("swin_b", tiny_openai_clip(), strides=(8, 64))

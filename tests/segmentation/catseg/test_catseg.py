@@ -1,6 +1,7 @@
 """CAT-Seg: published counts and names, what learns, windows, and memory over many classes."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +9,15 @@ import torch
 import torch.nn.functional as F
 from tests.support.segmentation import tiny_catseg
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.models import resnet101
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from clipself.backbones.loading import blank_clip
 from clipself.conformance.filling import fill
+from clipself.segmentation.catseg.appearance import ResNetGuidance, SwinGuidance
 from clipself.segmentation.catseg.inference import CatSegInference, score_picture
 from clipself.segmentation.catseg.model import CatSeg, catseg_settings, choose_learning, fitting_window
 from clipself.segmentation.catseg.published import published_names, read_catseg
@@ -59,11 +64,56 @@ def test_published_sizes_of_the_first_release() -> None:
     assert not hasattr(model, "upsample1")
 
 
-def test_the_first_release_is_guided_by_a_resnet() -> None:
-    from clipself.segmentation.catseg.appearance import ResNetGuidance
-
-    maps = ResNetGuidance(image_size=64)(torch.zeros(1, 3, 64, 64))
+def test_the_first_release_is_guided_by_a_resnet(tmp_path: Path) -> None:
+    """Of torchvision's file its last stage and its classes stay behind; its maps are torchvision's own."""
+    stock = resnet101().eval()
+    torch.save(stock.state_dict(), tmp_path / "resnet101.pth")
+    guidance = ResNetGuidance(grid=4)
+    guidance.start_from(tmp_path / "resnet101.pth")
+    images = torch.randn(1, 3, 64, 64)
+    maps = guidance.maps(images)
     assert [tuple(one.shape[1:]) for one in maps] == [(1024, 4, 4), (512, 8, 8), (256, 16, 16)]
+    nodes = {"layer3": "coarse", "layer2": "middle", "layer1": "fine"}
+    theirs = create_feature_extractor(stock, nodes)(images)
+    for ours, name in zip(maps, nodes.values(), strict=True):
+        torch.testing.assert_close(ours, theirs[name], rtol=1e-4, atol=1e-5)
+
+
+def test_larger_towers_are_guided_by_a_swin_transformer(tmp_path: Path) -> None:
+    """Against timm's own stages, from a file with the last stage and the classes of a classifier."""
+    sizes: dict[str, Any] = {"embed_dim": 8, "heads": (1, 2, 4), "window": 2, "depths": (2, 2, 2)}
+    stock = SwinTransformer(
+        img_size=64, num_classes=5, embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=2
+    ).eval()  # fmt: skip
+    merged = {name: value for name, value in stock.state_dict().items() if ".downsample." not in name}
+    for name, value in stock.state_dict().items():
+        if ".downsample." in name:  # timm merges ahead of a stage, the released files behind the one before
+            stage = int(name.split(".")[1])
+            merged[name.replace(f"layers.{stage}.", f"layers.{stage - 1}.")] = value
+    torch.save({"model": merged}, tmp_path / "swin.pth")
+    guidance = SwinGuidance(grid=4, sizes=sizes).eval()
+    guidance.start_from(tmp_path / "swin.pth")
+    images = torch.randn(1, 3, 64, 64)
+    maps, theirs = guidance.maps(images), stock.patch_embed(images)
+    for stage, ours in zip(list(stock.layers)[:3], reversed(maps), strict=True):
+        theirs = stage(theirs)
+        normed = F.layer_norm(theirs, theirs.shape[-1:]).permute(0, 3, 1, 2)
+        torch.testing.assert_close(ours, normed, rtol=1e-4, atol=1e-5)
+    assert [tuple(one.shape[1:]) for one in maps] == [(32, 4, 4), (16, 8, 8), (8, 16, 16)]
+    assert not guidance.learns
+
+
+def test_the_first_release_on_a_tower_of_patches_of_14_sees_24_of_16() -> None:
+    """L/14 at 336 px has 24 patches a side, and its second backbone sees 384 px."""
+    with torch.device("meta"):
+        clip = blank_clip("ViT-L-14")
+        settings = catseg_settings(clip, release=1)
+    assert (settings.appearance, settings.image_size) == ("swin_b", 336)
+    assert settings.aggregator is not None
+    assert (settings.aggregator.guidance_channels, settings.aggregator.decoder_guidance_channels) == (512, (256, 128))
+    with torch.device("meta"):
+        maps = SwinGuidance(grid=24)(torch.zeros(1, 3, 336, 336, device="meta"))
+    assert [tuple(one.shape[1:]) for one in maps] == [(512, 24, 24), (256, 48, 48), (128, 96, 96)]
 
 
 def published_state(model: CatSeg) -> dict[str, Tensor]:

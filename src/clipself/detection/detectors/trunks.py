@@ -11,9 +11,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.strict import check_fit
+from clipself.backbones.swin import SWIN_B
 from clipself.backbones.weights import read_state_dict
 from clipself.choices import pick
-from clipself.detection.detectors.swin import SWIN_B, SwinTrunk
+from clipself.detection.detectors.swin import SwinTrunk
 from clipself.detection.detectors.trunk import RANDOM, DetectorTrunk
 from clipself.detection.detectors.two_stage.features import FrozenClip
 from clipself.layers.pyramid import TapPyramid

@@ -19,13 +19,11 @@ from clipself.backbones.text import embed_sentences
 from clipself.backbones.trainable import freeze_idle, train_queries_and_values, train_visual_attention
 from clipself.backbones.transformer import require_blocks
 from clipself.backbones.trunk import ClipReading
-from clipself.backbones.weights import read_state_dict
 from clipself.ops.patches import require_whole
 from clipself.segmentation.catseg.aggregator import CostAggregator
-from clipself.segmentation.catseg.appearance import ResNetGuidance
+from clipself.segmentation.catseg.appearance import APPEARANCES, Guidance
 from clipself.segmentation.catseg.settings import AggregatorSettings, CatSegSettings, TrainClip
 from clipself.segmentation.learning import decay_apart, norms_of
-from clipself.segmentation.published_clip import load_all
 from clipself.segmentation.segmenter import SegmenterModel
 from clipself.text.templates import load_templates
 
@@ -169,7 +167,8 @@ def complete(settings: CatSegSettings, clip: DenseCLIP) -> CatSegSettings:
         settings: What is None is filled in.
         clip: The CLIP.
     """
-    depth, first = require_blocks(clip, "CAT-Seg").depth, settings.release == 1
+    trunk, first = require_blocks(clip, "CAT-Seg"), settings.release == 1
+    depth = trunk.depth
     side = settings.image_size or 24 * clip.patch_size
     settings = replace(
         settings,
@@ -178,21 +177,23 @@ def complete(settings: CatSegSettings, clip: DenseCLIP) -> CatSegSettings:
         readout=settings.readout or ("value" if first else "catseg"),
         templates=settings.templates or ("imagenet" if first else "scene"),
         synonyms=settings.synonyms or ("mean" if first else "first"),
-        appearance=settings.appearance or ("resnet101" if first else "clip"),
+        appearance=settings.appearance or (_beside(trunk.width) if first else "clip"),
     )
     sizes = settings.aggregator or _sizes(settings, clip, grid=side // clip.patch_size)
     return replace(settings, hidden=sizes.hidden, aggregator=sizes)
 
 
 def _sizes(settings: CatSegSettings, clip: DenseCLIP, *, grid: int) -> AggregatorSettings:
-    published, guided_by_clip = AggregatorSettings(), settings.appearance == "clip"
+    published = AggregatorSettings()
+    guided_by_clip = settings.appearance == "clip"
+    coarsest, *finer = (0, 0, 0) if guided_by_clip else APPEARANCES[str(settings.appearance)].channels
     hidden = settings.hidden or published.hidden
     coarse, fine = (max(8, round(width * hidden / published.hidden)) for width in published.decoder_channels)
     return replace(
         published,
         text_channels=clip.embed_dim,
-        guidance_channels=clip.embed_dim if guided_by_clip else 1024,
-        decoder_guidance_channels=published.decoder_guidance_channels if guided_by_clip else (512, 256),
+        guidance_channels=clip.embed_dim if guided_by_clip else coarsest,
+        decoder_guidance_channels=published.decoder_guidance_channels if guided_by_clip else (finer[0], finer[1]),
         prompts=len(_sentences(settings)),
         hidden=hidden,
         projected=hidden,
@@ -201,6 +202,11 @@ def _sizes(settings: CatSegSettings, clip: DenseCLIP, *, grid: int) -> Aggregato
         window=fitting_window(grid, published.window),
         pad_classes=0 if settings.release == 1 else published.pad_classes,
     )
+
+
+def _beside(width: int) -> Literal["resnet101", "swin_b"]:
+    """The first release puts a larger network beside towers that are wider than B."""
+    return "resnet101" if width <= 768 else "swin_b"
 
 
 def _sentences(settings: CatSegSettings) -> list[str]:
@@ -214,7 +220,7 @@ def catseg_settings(clip: DenseCLIP, *, image_size: int | None = None, release: 
     Args:
         clip: The CLIP.
         image_size: Another square than that of 24 x 24 patches, in pixels.
-        release: 2, or 1 with ResNet-101 beside CLIP.
+        release: 2, or 1 with a second backbone beside CLIP.
     """
     return complete(CatSegSettings(image_size=image_size, release=release), clip)
 
@@ -235,11 +241,10 @@ def build_catseg(clip: DenseCLIP, settings: CatSegSettings, *, crop: int) -> Cat
     del crop
     settings = complete(settings, clip)
     appearance = None
-    if settings.appearance == "resnet101":
-        appearance = ResNetGuidance(image_size=settings.image_size or 0)
+    if settings.appearance != "clip":
+        appearance = APPEARANCES[str(settings.appearance)](grid=(settings.image_size or 0) // clip.patch_size)
         if settings.appearance_weights is not None:
-            source = settings.appearance_weights
-            load_all(appearance.network, read_state_dict(source), source=str(source))
+            appearance.start_from(settings.appearance_weights)
     model = CatSeg(clip, replace(settings, appearance_weights=None), appearance=appearance)
     with torch.no_grad():
         model.aggregator.conv1.weight.mul_(settings.cost_gain)
@@ -272,7 +277,7 @@ def choose_learning(model: CatSeg, train_clip: TrainClip) -> tuple[list[nn.Param
     elif train_clip == "visual-attention":
         backbone = train_visual_attention(trunk, trunk.position_table)
     freeze_idle(trunk, trunk.tower.parameters(), readout=model.readout, taps=model.taps)
-    if model.appearance is not None and train_clip != "none":
+    if isinstance(model.appearance, Guidance) and model.appearance.learns and train_clip != "none":
         backbone += model.appearance.requires_grad_(True).parameters()
     return head, [parameter for parameter in backbone if parameter.requires_grad]
 

@@ -61,7 +61,7 @@ class CatSegSettings(SegmenterSettings):
 
     method: str = field(default="catseg", init=False)
     release: Literal[1, 2] = 2
-    """2 is guided by CLIP, 1 (which CLIPSelf used) by a ResNet-101 beside it; what is not given follows from it."""
+    """2 is guided by CLIP, 1 (which CLIPSelf used) by a network beside it; what is not given follows from it."""
     image_size: int | None = None
     """Side of the square that CLIP sees and images are squashed to, in pixels; 24 patches if not given."""
     taps: tuple[int, int] | None = None
@@ -73,10 +73,11 @@ class CatSegSettings(SegmenterSettings):
     """Sentences around the names: the one of release 2 is "scene", the 80 of release 1 "imagenet"."""
     synonyms: Synonyms | None = None
     """"first" uses a name up to its comma (release 2), "mean" averages all of them for each sentence (release 1)."""
-    appearance: Literal["clip", "resnet101"] | None = None
-    """What guides: CLIP's taps (release 2), or a backbone of its own (release 1)."""
+    appearance: Literal["clip", "resnet101", "swin_b"] | None = None
+    """What guides: CLIP's taps (release 2), or a network of its own (release 1): ResNet-101 beside towers up to B;
+    Swin-B, which stays frozen, beside larger ones."""
     appearance_weights: Path | None = None
-    """Weights of the ResNet-101, torchvision's names; random if not given."""
+    """A released classifier's file: torchvision's ResNet-101, or Swin-B of 384 px; random if not given."""
     hidden: int | None = None
     """Width of a cost embedding, the decoder in proportion; the published 128 if not given."""
     aggregator: AggregatorSettings | None = None
