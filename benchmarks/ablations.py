@@ -32,6 +32,7 @@ STUDIES: Final[Mapping[str, Mapping[str, dict[str, Any]]]] = {
     "grids": {f"up to {most} x {most}": {"max_split": most} for most in (2, 3, 6)},
     "readout": {name: {"readout": name} for name in ("value", "qk", "kk")},
     "size": {f"{side} px": {"image_size": side} for side in (96, 160, 224)},
+    "keep": {f"{weight:g}": {"keep_image": weight} for weight in (0.0, 1.0, 4.0)},
     "blocks": {str(count): {"trainable_blocks": count} for count in (1, 3, 6)},
 }
 """Study -> run -> what it changes of the base run."""
@@ -42,7 +43,7 @@ def base_config(work: Path, *, steps: int) -> DistillConfig:
     return distill_recipe(
         "modern", data=work / "scenes/train", out=work / "base", image_size=160, max_steps=steps, flip=0.0, workers=1,
         batch_size=4, max_split=3, lr=1e-3, trainable_blocks=6, teacher_cache=work / "teacher", overwrite=True,
-        save_every=0,
+        save_every=0, keep_image=0.0,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The table of all detectors: each small recipe on generated scenes, raw and refined backbone side by side.
 
     clipself scenes --out scenes --train 500 --val 100
-    clipself distill --data scenes/train --out refined --batch-size 8 --lr 1e-3 --max-split 4 --max-steps 500 --alpha 1
+    clipself distill --data scenes/train --out refined --batch-size 8 --lr 1e-3 --max-split 4 --max-steps 500
+        --alpha 1 --keep-image 0
     python benchmarks/detectors.py --scenes scenes --refined refined/blended --out runs/detectors
 
 Base boxes only are trained on; novel names are asked for at test. Every run lies in its own folder and is kept: a

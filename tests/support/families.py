@@ -249,7 +249,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "pretrain-rovit": _pretrain(contrast="focal", cropped_positions=True),
     "pretrain-cfm": _pretrain(hidden=0.75, position_drop=0.5, decoder_width=32),
     "distill-patches": Family(
-        **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4},
+        **_DISTILL, required={"data": "scenes/train"}, options={"image_size": 64, "max_regions": 4, "keep_image": 0.0},
+    ),
+    "distill-keep": Family(
+        **_DISTILL, required={"data": "scenes/train"},
+        options={"image_size": 64, "max_regions": 4, "keep_image": 2.0, "keep_crops": 0.5},
     ),
     "distill-proposals": Family(
         **_DISTILL, required={"data": "scenes/train"},

@@ -27,14 +27,23 @@ def train_last_blocks(trunk: Trunk, num_blocks: int, *, readout: str | Readout =
     Raises:
         ValueError: There are fewer blocks than asked for, or the readout is not one of this tower.
     """
+    train_last_parts(trunk, num_blocks)
+    freeze_idle(trunk, trunk.tower.parameters(), readout=readout)
+    return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]
+
+
+def train_last_parts(trunk: Trunk, num_blocks: int) -> None:
+    """Freezes the whole tower but for its last blocks; what no loss reads must be frozen too, see `freeze_unreached`.
+
+    Raises:
+        ValueError: There are fewer blocks than asked for.
+    """
     depth = len(trunk.parts)
     if not 0 <= num_blocks <= depth:
         raise ValueError(f"cannot train the last {num_blocks} blocks of a trunk of {depth}; choose 0 to {depth}")
     trunk.tower.requires_grad_(False)
     for part in list(trunk.parts)[depth - num_blocks :]:  # parts[-0:] would be every one
         part.requires_grad_(True)
-    freeze_idle(trunk, trunk.tower.parameters(), readout=readout)
-    return [parameter for parameter in trunk.tower.parameters() if parameter.requires_grad]
 
 
 def train_whole(module: nn.Module) -> list[nn.Parameter]:

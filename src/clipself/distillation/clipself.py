@@ -5,8 +5,11 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import check_relatives
-from clipself.backbones.trainable import train_last_blocks
+from clipself.backbones.trainable import freeze_unreached, train_last_parts
+from clipself.distillation.keep import KeepImages
+from clipself.distillation.student import Student, StudentReading
 from clipself.distillation.teacher_cache import TeacherCache
+from clipself.engine.step import Step
 from clipself.losses.cosine import cosine_loss
 from clipself.ops.pooling import pool_boxes
 from clipself.structures import DistillBatch
@@ -24,6 +27,7 @@ class ClipSelf:
         trainable_blocks: Last student blocks that learn; None for all.
         readout: How the student's last block becomes a dense map.
         cache: Disk cache of teacher embeddings.
+        keep: A term that keeps the student's embeddings of whole images; none if not given.
 
     Raises:
         ValueError: There are fewer blocks than asked for, the readout is none of this tower, or the student is of
@@ -38,30 +42,54 @@ class ClipSelf:
         trainable_blocks: int | None = None,
         readout: str = "value",
         cache: TeacherCache | None = None,
+        keep: KeepImages | None = None,
     ) -> None:
         self.teacher = original.eval().requires_grad_(False)
         if student is not None:
             check_relatives(student, original)
         self.student = student or original.copy()
         self.student.requires_grad_(False)
-        blocks = len(self.student.trunk.parts) if trainable_blocks is None else trainable_blocks
-        self.learning = train_last_blocks(self.student.trunk, blocks, readout=readout)
-        self.student.train()
-        self.readout, self.cache = readout, cache
+        self.readout, self.cache, self.keep = readout, cache, keep
+        self.model = Student(self.student, readout=readout, pooled=keep is not None)
+        parts = len(self.student.trunk.parts) if trainable_blocks is None else trainable_blocks
+        train_last_parts(self.student.trunk, parts)
+        freeze_unreached(self.model.seen(), self.model.parameters())
+        self.learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.model.train()
 
-    def loss_sum(self, model: nn.Module, batch: DistillBatch) -> Tensor:
-        """The sum of 1 - cos over all regions of a batch.
+    def counts(self, batch: DistillBatch) -> dict[str, float]:
+        """What the terms are means over."""
+        kept = {} if self.keep is None else {"kept": self.keep.count(batch)}
+        return {"regions": float(batch.num_regions), **kept}
+
+    def losses(self, model: nn.Module, batch: DistillBatch, step: Step) -> dict[str, Tensor]:
+        """This micro-batch's share of each term.
 
         Args:
-            model: The student, possibly wrapped for many processes: the wrapper's forward pass is the one called.
+            model: `self.model`, possibly wrapped for many processes: the wrapper's forward pass is the one called.
             batch: Images, regions and crops, on the student's device.
+            step: Its totals are those of `counts`.
         """
-        teacher_RD = self.embed_crops(batch)
-        dense_BDYX = model(batch.images_B3HW, readout=self.readout)
+        teacher_RD = self.embed_crops(batch).float()
+        crops = None if self.keep is None else batch.crops_R3hw[self.keep.places(batch)]
+        reading = model(batch.images_B3HW, crops)
+        terms = {"distance": self.distance(reading, batch, teacher_RD) / step.totals["regions"]}
+        if self.keep is not None:
+            terms["kept"] = self.keep.loss_sum(reading, batch, teacher_RD) / step.totals["kept"]
+        return terms
+
+    def distance(self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor) -> Tensor:
+        """The sum of 1 - cos of region and crop, over all regions of a batch."""
         # RoIAlign and the cosine stay in float32: a box edge in half precision is a cell off at large grids.
-        with torch.autocast(dense_BDYX.device.type, enabled=False):
-            student_RD = pool_boxes(dense_BDYX.float(), list(batch.boxes_norm))
-            return cosine_loss(student_RD, teacher_RD.float(), reduction="sum")
+        with torch.autocast(teacher_RD.device.type, enabled=False):
+            student_RD = pool_boxes(reading.dense_BDYX.float(), list(batch.boxes_norm))
+            return cosine_loss(student_RD, teacher_RD, reduction="sum")
+
+    def flush(self) -> None:
+        """Brings the teacher's embeddings to the disk."""
+        for cache in (self.cache, self.keep.cache if self.keep is not None else None):
+            if cache is not None:
+                cache.flush()
 
     @torch.no_grad()
     def embed_crops(self, batch: DistillBatch) -> Tensor:

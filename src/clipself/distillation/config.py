@@ -35,6 +35,10 @@ class DistillConfig(RunConfig):
     """How the last block becomes a dense map."""
     trainable_blocks: int | None = None
     """Last blocks of the student that learn; all of them if not given."""
+    keep_image: float = 0.0
+    """Weight of a term that keeps the student's embedding of the whole image at the original's; 0 for none."""
+    keep_crops: float = 0.0
+    """Share of the crops whose embeddings are kept beside those of whole images."""
     alpha: float = 0.7
     """Share of the student in the blended weights: alpha * student + (1 - alpha) * original."""
     grad_checkpointing: bool = False
@@ -54,9 +58,12 @@ class DistillConfig(RunConfig):
             raise ValueError(f"alpha={self.alpha} is not in [0, 1]; it is the share of the student in the blend")
         self.check_sizes("image_size", "crop_size")
         self.check_counts("max_split", "max_regions")
-        self.check_not_negative("trainable_blocks")
+        self.check_not_negative("trainable_blocks", "keep_image")
+        self.check_shares("keep_crops")
         self.check_positive("enlarge")
-        self.check_at_most(1e3, "enlarge")
+        self.check_at_most(1e3, "enlarge", "keep_image")
+        if self.keep_crops and not self.keep_image:
+            raise ValueError(f"keep_crops={self.keep_crops} keeps nothing while keep_image is 0; give it a weight")
         if self.regions == "proposals" and self.annotations is None:
             raise ValueError("proposals need annotations=, the COCO-style JSON that lists the images they belong to")
         self.check_evaluation_images()

@@ -15,12 +15,13 @@ from clipself.data.preprocess import Preprocess
 from clipself.data.sources import CocoImages, ImageFolder, ImageSource
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
+from clipself.distillation.keep import KeepImages
 from clipself.distillation.recipes import RECIPES
 from clipself.distillation.teacher_cache import TeacherCache
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
-from clipself.engine.result import TrainResult
+from clipself.engine.result import TrainResult, measure
 from clipself.engine.run import train
 from clipself.engine.step import Step
 from clipself.engine.task import Task
@@ -83,8 +84,9 @@ class DistillTask(Task[DistillBatch]):
             trainable_blocks=config.trainable_blocks,
             readout=config.readout,
             cache=_open_cache(config, original, self.dataset, world),
+            keep=_keep_images(config, original, self.dataset, world),
         )
-        self.model = self.method.student
+        self.model = self.method.model
         self.method.student.set_grad_checkpointing(config.grad_checkpointing)
 
     def data(self) -> TrainingData:
@@ -93,12 +95,12 @@ class DistillTask(Task[DistillBatch]):
         return TrainingData(dataset=self.dataset, collate=self.dataset.collate, names=names)
 
     def counts(self, batch: DistillBatch) -> dict[str, float]:
-        """Regions: the loss is their mean."""
-        return {"regions": float(batch.num_regions)}
+        """Regions, and images whose embedding is kept: the loss is made of means over them."""
+        return self.method.counts(batch)
 
     def losses(self, model: nn.Module, batch: DistillBatch, step: Step) -> dict[str, Tensor]:
-        """The distance of student and teacher regions."""
-        return {"distance": self.method.loss_sum(model, batch) / step.totals["regions"]}
+        """The distance of student and teacher regions, and what the method adds to it."""
+        return self.method.losses(model, batch, step)
 
     def identity(self) -> dict[str, Any]:
         """The weights that teach and those that learn."""
@@ -133,8 +135,7 @@ class DistillTask(Task[DistillBatch]):
 
     def flush(self) -> None:
         """The teacher's embeddings."""
-        if self.method.cache is not None:
-            self.method.cache.flush()
+        self.method.flush()
 
     def save(self, card: Mapping[str, Any]) -> dict[str, Path]:
         """The student alone, and its average with the original."""
@@ -154,9 +155,10 @@ class DistillTask(Task[DistillBatch]):
         blended = self.config.out / "blended"
         unread = self.dataset.unreadable
         told = (f"{unread} of {len(self.dataset)} images could not be read, others took their place",) if unread else ()
+        regions = measure(self.config.out, result.steps, term="distance")
         return (
             *told,
-            f"mean cosine {1 - result.first_loss:.4f} -> {1 - result.last_loss:.4f}",
+            f"mean cosine {1 - regions.first_loss:.4f} -> {1 - regions.last_loss:.4f}",
             f"next: clipself evaluate regions --model ORIGINAL {blended} --annotations FILE --images FOLDER",
             f"      clipself show kmeans PICTURE.jpg --refined {blended}",
         )
@@ -171,15 +173,24 @@ def open_source(config: DistillConfig) -> ImageSource:
     return CocoImages(config.annotations, config.data, needs_boxes=False)
 
 
-def _open_cache(
+def _keep_images(
     config: DistillConfig, original: DenseCLIP, dataset: DistillDataset, world: World
+) -> KeepImages | None:
+    if not config.keep_image:
+        return None
+    cache = _open_cache(config, original, dataset, world, of="whole images")
+    return KeepImages(original, weight=config.keep_image, crops=config.keep_crops, cache=cache)
+
+
+def _open_cache(
+    config: DistillConfig, original: DenseCLIP, dataset: DistillDataset, world: World, *, of: str = ""
 ) -> TeacherCache | None:
     if config.teacher_cache is None:
         return None
     if config.flip:
         raise ValueError("teacher_cache cannot hold mirrored images apart; leave flip at 0 or run without the cache")
     parts = [original.weights_hash("image"), str(dataset.crop_size), str(dataset.enlarge), str(dataset.student_size)]
-    parts += [config.precision, str(original.image_mean), str(original.image_std)]
+    parts += [config.precision, str(original.image_mean), str(original.image_std), *([of] if of else [])]
     return TeacherCache(config.teacher_cache, identity=" ".join(parts), width=original.embed_dim, rank=world.rank)
 
 

@@ -57,9 +57,9 @@ class TrainResult:
         return replace(self, advice=tuple(advice))
 
 
-def measure(out: Path, steps: int) -> TrainResult:
-    """The result of a run whose metrics lie in a folder; losses are NaN where there are none."""
-    losses = [record["loss"] for record in read_metrics(out)]
+def measure(out: Path, steps: int, *, term: str = "loss") -> TrainResult:
+    """The result of a run whose metrics lie in a folder, by the whole loss or one term; NaN where there is none."""
+    losses = [record[term] for record in read_metrics(out)]
     tenth = max(1, len(losses) // 10)
     first = sum(losses[:tenth]) / tenth if losses else float("nan")
     last = sum(losses[-tenth:]) / tenth if losses else float("nan")

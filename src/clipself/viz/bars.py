@@ -45,16 +45,17 @@ def draw_comparison(
     return _write(figure, path)
 
 
-def draw_loss(records: Sequence[Mapping[str, Any]], *, path: str | Path) -> Path:
+def draw_loss(records: Sequence[Mapping[str, Any]], *, path: str | Path, term: str = "loss") -> Path:
     """The loss of every step and its running mean.
 
     Args:
         records: The "train" records of a run.
         path: PNG to write.
+        term: One term of the loss, or "loss" for all of it.
     """
     figure, axes = _new_figure(width=6.5, height=3.0)
     steps = [record["step"] for record in records]
-    losses = [record["loss"] for record in records]
+    losses = [record[term] for record in records]
     window = max(1, len(losses) // 25)
     smooth = [sum(losses[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
     axes.plot(steps, losses, color="C0", alpha=0.25, linewidth=1)

@@ -142,7 +142,8 @@ def write_report(
     _add_scores(page, out, reports, minutes=minutes)
     page.heading("How the loss went")
     page.paragraph("1 - cosine between each region of the dense map and the teacher's embedding of its crop.")
-    page.picture(draw_loss(read_metrics(config.out), path=out / "loss.png"), caption="loss of every step")
+    curve = draw_loss(read_metrics(config.out), path=out / "loss.png", term="distance")
+    page.picture(curve, caption="distance in every step")
     page.heading("What belongs together")
     page.paragraph("K-means groups of the dense map; groups that overlap share a colour from column to column.")
     scenes = SceneMaker(seed="held out/pictures")
@@ -179,8 +180,8 @@ def _add_scores(page: ReportPage, out: Path, reports: Sequence[RegionReport], *,
     page.paragraph(
         f"Mean class accuracy in percent (top-1 / top-5) on {reports[0].images} held-out scenes with "
         f"{reports[0].settings['classes']} names; crops are the teacher's own view and the upper bound. "
-        "That the refined model names crops worse is no surprise: crops are read by the class token, which is nobody's "
-        "target here; its dense map is what was taught, and a lower share in the blend keeps more of both. "
+        "Crops are read by the class token; the loss teaches the dense map, and keeps what that token says of whole "
+        "pictures (--keep-image). A lower share of the student in the blend keeps more of it. "
         f"Everything on this page took {minutes:.1f} minutes."
     )
     page.table(["model", *(TITLES[mode] for mode in modes)], rows, best=len(rows) - 1)

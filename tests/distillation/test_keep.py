@@ -1,0 +1,156 @@
+"""The term that keeps what a student says of whole images: its value, what it reaches, and what it is good for."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.pictures import draw_pictures
+from tests.support.tiny import tiny_openai_clip
+
+from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import save_clip
+from clipself.backbones.loading import load_clip
+from clipself.distillation.clipself import ClipSelf
+from clipself.distillation.config import DistillConfig
+from clipself.distillation.keep import KeepImages
+from clipself.distillation.train import distill
+from clipself.engine.distributed import World
+from clipself.engine.log import read_metrics
+from clipself.engine.step import Step
+from clipself.ops.grids import grid_boxes
+from clipself.structures import DistillBatch
+
+
+def batch_of(*grids: tuple[int, int]) -> DistillBatch:
+    """Noise, with the cells of a grid of each image as its regions."""
+    generator, boxes = torch.Generator().manual_seed(0), tuple(grid_boxes(*grid) for grid in grids)
+    return DistillBatch(
+        images_B3HW=torch.randn(len(grids), 3, 32, 48, generator=generator),
+        boxes_norm=boxes,
+        crops_R3hw=torch.randn(sum(map(len, boxes)), 3, 32, 32, generator=generator),
+        names=tuple(str(place) for place in range(len(grids))),
+    )
+
+
+def step_of(method: ClipSelf, batch: DistillBatch) -> Step:
+    totals = {name: torch.tensor(count) for name, count in method.counts(batch).items()}
+    return Step(number=0, seed=0, totals=totals, world=World(rank=0, size=1, device=torch.device("cpu")))
+
+
+def method_of(*, weight: float = 2.0, crops: float = 0.0) -> ClipSelf:
+    """A student that has left its teacher."""
+    original = tiny_openai_clip(1)
+    method = ClipSelf(original, keep=KeepImages(original, weight=weight, crops=crops))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in method.learning:
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return method
+
+
+def cosine(one: list[float], two: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, two, strict=True)) / (math.hypot(*one) * math.hypot(*two))
+
+
+def stock(clip: DenseCLIP, images: torch.Tensor) -> list[list[float]]:
+    with torch.no_grad():
+        return [clip.encode_image(image[None])[0].tolist() for image in images]
+
+
+def test_the_term_is_the_mean_over_whole_images_and_chosen_crops() -> None:
+    method, batch = method_of(crops=0.5), batch_of((2, 2), (1, 3))
+    chosen = [1, 3, 4, 6]  # two of four, and two of three: round(1.5)
+    assert method.keep is not None
+    assert method.keep.places(batch) == chosen
+    pairs = list(zip(stock(method.student, batch.images_B3HW), stock(method.teacher, batch.images_B3HW), strict=True))
+    for place in chosen:
+        crop = batch.crops_R3hw[place : place + 1]
+        pairs += list(zip(stock(method.student, crop), stock(method.teacher, crop), strict=True))
+    expected = 2.0 * sum(1 - cosine(ours, theirs) for ours, theirs in pairs) / 6
+    terms = method.losses(method.model, batch, step_of(method, batch))
+    assert expected > 0.01
+    assert terms["kept"].item() == pytest.approx(expected, abs=1e-5)
+    plain = ClipSelf(method.teacher, student=method.student)
+    assert terms["distance"].item() == pytest.approx(
+        plain.losses(plain.model, batch, step_of(plain, batch))["distance"].item()
+    )
+
+
+@pytest.mark.parametrize(("share", "places"), [(0.0, []), (0.25, [2, 5]), (1.0, list(range(7)))])
+def test_kept_crops_are_spread_over_each_image(share: float, places: list[int]) -> None:
+    keep = KeepImages(tiny_openai_clip(), weight=1.0, crops=share)
+    assert keep.places(batch_of((2, 2), (1, 3))) == places
+
+
+def test_a_student_that_has_not_moved_has_nothing_to_keep() -> None:
+    original, batch = tiny_openai_clip(1), batch_of((1, 2))
+    method = ClipSelf(original, keep=KeepImages(original, weight=1.0))
+    terms = method.losses(method.model, batch, step_of(method, batch))
+    assert terms["kept"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_queries_and_keys_of_the_last_block_learn_for_the_class_token_alone() -> None:
+    kept, plain = method_of(), ClipSelf(tiny_openai_clip(1))
+    batch = batch_of((1, 2), (2, 2))
+    for method in (kept, plain):
+        terms = method.losses(method.model, batch, step_of(method, batch))
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        reached = {id(p) for p in method.model.parameters() if p.grad is not None}
+        assert reached == {id(p) for p in method.learning}
+    width = 64
+    for method, moved in ((kept, True), (plain, False)):
+        visual: Any = method.student.clip.visual
+        queries = visual.transformer.resblocks[-1].attn.in_proj_weight.grad[:width]
+        assert bool(queries.abs().sum() > 0) == moved
+
+
+def test_a_short_run_keeps_whole_images_with_the_term_and_not_without_it(tmp_path: Path) -> None:
+    model = save_clip(tiny_openai_clip(), tmp_path / "model")
+    settings: dict[str, Any] = {
+        "data": draw_pictures(tmp_path / "pictures", 8), "model": str(model), "image_size": 64, "max_steps": 25,
+        "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "max_regions": 6, "flip": 0.0,
+    }  # fmt: skip
+    original = load_clip(model)
+    images = torch.stack([original.preprocess(path, size=64) for path in sorted((tmp_path / "pictures").iterdir())])
+    lost, near = {}, {}
+    for weight in (0.0, 4.0):
+        run = distill(out=tmp_path / f"run-{weight}", keep_image=weight, keep_crops=0.5 * bool(weight), **settings)
+        with torch.no_grad():
+            ours, theirs = (clip.encode_image(images) for clip in (load_clip(run.student), original))
+        lost[weight] = float((1 - (ours * theirs).sum(-1)).mean())
+        distances = [record["distance"] for record in read_metrics(run.out)]
+        near[weight] = sum(distances[-5:]) / 5
+    assert lost[4.0] < 0.035
+    assert lost[0.0] > 3 * lost[4.0]
+    assert near[4.0] < 1.2 * near[0.0]  # regions are learnt all the same
+
+
+def test_whole_images_come_from_the_cache_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_clip(tiny_openai_clip(), tmp_path / "model")
+    settings: dict[str, Any] = {
+        "data": draw_pictures(tmp_path / "pictures", 4), "model": str(model), "image_size": 64, "max_steps": 4,
+        "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "max_split": 1, "flip": 0.0,
+        "keep_image": 1.0,
+    }  # fmt: skip
+    distill(out=tmp_path / "plain", **settings)
+    embedded, embed = list[int](), KeepImages._embed
+
+    def count(self: KeepImages, images_B3HW: torch.Tensor) -> torch.Tensor:
+        embedded.append(len(images_B3HW))
+        return embed(self, images_B3HW)
+
+    monkeypatch.setattr(KeepImages, "_embed", count)
+    distill(out=tmp_path / "cached", teacher_cache=tmp_path / "cache", **settings)
+    assert sum(embedded) == 4
+    plain, cached = ([record["kept"] for record in read_metrics(tmp_path / run)] for run in ("plain", "cached"))
+    assert cached == pytest.approx(plain, abs=1e-3)  # the store is float16
+
+
+def test_crops_are_not_kept_without_a_weight() -> None:
+    config = DistillConfig(data=Path("a"), out=Path("b"))
+    assert config.keep_image == 0
+    with pytest.raises(ValueError, match=r"keep_crops=0.5 keeps nothing while keep_image is 0; give it a weight"):
+        replace(config, keep_crops=0.5)
