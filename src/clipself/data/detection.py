@@ -62,7 +62,7 @@ class CocoDetection:
         masks: bool = False,
         keep_empty: bool = False,
     ) -> None:
-        self.table = read_instances(annotations, masks=masks or not train)
+        self.table = read_instances(annotations, masks=masks or not train, images=images)
         """All rows of the file, checked."""
         self.source, self.report = self.table.source, self.table.report.tell()
         self.classes = split_classes(

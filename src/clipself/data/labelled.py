@@ -124,7 +124,7 @@ class CocoInstances:
     """
 
     def __init__(self, annotations: str | Path | Opened, images: str | Path) -> None:
-        table = read_instances(annotations, masks=True)
+        table = read_instances(annotations, masks=True, images=images)
         assert table.segments is not None
         self.table, self.source, self.report = table, table.source, table.report.tell()
         self.class_ids = [one.id for one in table.categories]
@@ -170,7 +170,7 @@ class CocoInstances:
 
 def open_labelled(annotations: str | Path, images: str | Path) -> LabelledImages:
     """Opens a COCO file as panoptic or as instances, whichever it is."""
-    held = open_coco(annotations, hook=pack)
+    held = open_coco(annotations, hook=pack, images=images)
     if held.kind == "panoptic":
         return CocoPanoptic(held, images)
     return CocoInstances(held.require("instances", wanted="a COCO instances or panoptic file"), images)

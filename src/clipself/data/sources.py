@@ -82,7 +82,7 @@ class CocoImages:
         needs_boxes: bool = True,
     ) -> None:
         self.source = str(proposals or annotations)
-        held = open_coco(annotations, hook=drop)
+        held = open_coco(annotations, hook=drop, images=images)
         if proposals is None and needs_boxes:
             table = read_instances(held, classes=False)
             listed, place_N, boxes_N4, report = table.images, table.image_N, table.boxes_N4, table.report

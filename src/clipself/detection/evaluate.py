@@ -48,7 +48,7 @@ def evaluate_detector(config: DetectionEvaluateConfig | None = None, /, **option
     if changes:
         detector.change_scoring(**changes)
     told = config.split or config.base or config.novel
-    table = read_instances(config.annotations, masks=True)
+    table = read_instances(config.annotations, masks=True, images=config.images)
     data = CocoDetection(
         table, config.images, split=config.split, base=listed(config.base),
         novel=listed(config.novel) if told else unseen_names(table, detector.trained_names), train=False,

@@ -77,7 +77,7 @@ def write_pseudo_boxes(config: PseudoBoxesConfig | None = None, /, **options: An
     detector = open_detector(config.checkpoint, device=config.device)
     names = parse_names(config.names).names if config.names else tuple(detector.trained_names)
     tags = None if config.tags is None else read_tags(config.tags)
-    held = _beside(config.annotations) if config.annotations is not None else _of_folder(config.images)
+    held = _beside(config.annotations, config.images) if config.annotations is not None else _of_folder(config.images)
     report = PseudoBoxes(out=config.out, true=len(held.rows))
     for place, file in enumerate(tqdm(held.files, desc="pseudo boxes")):
         wanted = names if tags is None else tags.get(file, ())
@@ -151,9 +151,9 @@ def free_ids(rows: Sequence[Mapping[str, Any]]) -> Iterator[int]:
     return count(1 + max((row["id"] for row in rows if isinstance(row.get("id"), int)), default=0))
 
 
-def _beside(annotations: Path) -> _Growing:
+def _beside(annotations: Path, images: Path) -> _Growing:
     """The true boxes of a file."""
-    opened = open_coco(annotations)
+    opened = open_coco(annotations, images=images)
     table = read_instances(opened)
     rows = table.rows_by_image(table.fit_N & ~table.crowd_N)
     boxes = [xywh_to_xyxy(torch.from_numpy(table.boxes_N4[some])).float() for some in rows]

@@ -209,7 +209,7 @@ def test_boxes_that_lie_elsewhere_altogether_are_refused(tmp_path: Path) -> None
         ({"images": [], "annotations": [{"caption": "a cat", "image_id": 1}]}, "a captions file"),
         ({"images": [], "annotations": [{"segments_info": [], "image_id": 1}]}, "a panoptic file"),
         ({"images": []}, "a list of images without annotations"),
-        ({"shapes": [], "imagePath": "a.jpg"}, "a LabelMe file of one picture"),
+        ({"_via_img_metadata": {}}, "a VIA project"),
         ([{"image_id": 1, "bbox": [1, 1, 2, 2], "score": 1}], "a list of results or proposals"),
         ([{"segmentation": []}], "a list of masks"),
         ({"a": 1}, 'no COCO file of any kind; it lacks "images" and "annotations"'),

@@ -14,10 +14,11 @@ from clipself.data.sources import check_images_exist
 
 
 def check_file(file: str | Path, images: str | Path | None = None, *, segments: str | Path | None = None) -> ReadReport:
-    """Reads a COCO-like file of any kind, as data sets and evaluators do.
+    """Reads a COCO-like file of any kind, or labels of another tool, as data sets and evaluators do.
 
     Args:
-        file: Instances, LVIS, panoptic, captions, a list of images, results, proposals or masks.
+        file: Instances, LVIS, panoptic, captions, a list of images, results, proposals or masks; labels of YOLO,
+            labelme, Label Studio or CVAT.
         images: Folder of the pictures, to look whether they are there and of the listed sizes.
         segments: Folder of the PNGs of a panoptic file; the folder beside it with its name if not given.
 
@@ -26,7 +27,7 @@ def check_file(file: str | Path, images: str | Path | None = None, *, segments: 
         ValueError: The file is of no kind that is known, a row of it cannot be meant, or a picture has another size
             than is listed.
     """
-    opened = open_coco(file, hook=pack)
+    opened = open_coco(file, hook=pack, images=images)
     listed: tuple[CocoImage, ...] = ()
     if opened.kind == "instances":
         table = read_instances(opened, masks=True)

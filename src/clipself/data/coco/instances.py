@@ -80,13 +80,20 @@ class Instances:
         return [order[bounds[image] : bounds[image + 1]] for image in range(len(self.images))]
 
 
-def read_instances(source: str | Path | Opened | Instances, *, masks: bool = False, classes: bool = True) -> Instances:
-    """Reads and checks an instances file.
+def read_instances(
+    source: str | Path | Opened | Instances,
+    *,
+    masks: bool = False,
+    classes: bool = True,
+    images: str | Path | None = None,
+) -> Instances:
+    """Reads and checks an instances file, or labels of YOLO, labelme, Label Studio or CVAT.
 
     Args:
-        source: The file; what is read already stays as it is.
+        source: The file or folder; what is read already stays as it is.
         masks: Whether masks are read.
         classes: Whether rows must name a class; boxes to distil on need none.
+        images: Folder of the pictures; see `open_coco`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -94,16 +101,17 @@ def read_instances(source: str | Path | Opened | Instances, *, masks: bool = Fal
     """
     if isinstance(source, Instances):
         return source
-    opened = open_coco(source, hook=pack if masks else drop).require("instances", wanted=WANTED)
-    notes = Notes()
+    opened = open_coco(source, hook=pack if masks else drop, images=images).require("instances", wanted=WANTED)
+    notes = opened.notes.copy()
     rows = rows_of(opened, "annotations")
-    images = read_images(opened, notes)
+    pictures = read_images(opened, notes)
     categories = read_categories(opened, _used(rows), notes) if classes else ()
-    reader = _Reader(opened.source, images, categories, notes, masks=masks, classes=classes)
+    reader = _Reader(opened.source, pictures, categories, notes, masks=masks, classes=classes)
     with without_collection():
         for number, row in enumerate(rows):
             reader.add(number, row)
-    return reader.finish(listed=len(rows), classes=len(opened.value.get("categories") or ()) if classes else 0)
+    listed, count = opened.listed or len(rows), len(opened.value.get("categories") or ()) if classes else 0
+    return reader.finish(listed=listed, classes=count, form=opened.form)
 
 
 def _used(rows: list[Any]) -> set[Any]:
@@ -221,7 +229,7 @@ class _Reader:
             self.segments.forget()
         return box
 
-    def finish(self, *, listed: int, classes: int) -> Instances:
+    def finish(self, *, listed: int, classes: int, form: str = "") -> Instances:
         image_N = np.asarray(self.ids, dtype=np.int64)
         boxes_N4 = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4)
         numbers = np.asarray(self.numbers, dtype=np.int64)
@@ -235,7 +243,7 @@ class _Reader:
         segments = self.segments.build() if self.masks else None
         report = ReadReport(
             source=self.source,
-            kind="instances",
+            kind=f"instances, {form}" if form else "instances",
             listed={"pictures": len(self.images), "rows": listed, "classes": classes},
             read={"pictures": len(np.unique(image_N)), "rows": int(fit_N.sum()), "classes": len(np.unique(category_N))},
             remarks=self.notes.remarks(),

@@ -1,11 +1,13 @@
 """Which kind of COCO-like file it is, told by what its rows hold, and the sentence for the wrong one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from clipself.data.coco.report import Notes
+from clipself.data.labels.read import read_path, read_value
 from clipself.files import read_json
 from clipself.ops.run_lengths import shorten
 
@@ -20,7 +22,8 @@ KINDS: Final[Mapping[str, str]] = {
     "results": "a list of results or proposals",
     "masks": "a list of masks",
     "empty": "an empty list",
-    "labelme": "a LabelMe file of one picture",
+    "labelme": "a labelme file of one picture",
+    "label-studio": "tasks of Label Studio",
     "via": "a VIA project",
     "geojson": "a GeoJSON file",
     "unknown": "no COCO file of any kind",
@@ -39,11 +42,17 @@ class Opened:
         source: What messages call it.
         kind: Row of `KINDS`.
         value: What it holds.
+        form: Whose format it was converted from; empty where it is COCO's.
+        listed: Rows that it lists, where some were left out while it was converted.
+        notes: What was noticed on the way.
     """
 
     source: str
     kind: str
     value: Any
+    form: str = ""
+    listed: int | None = None
+    notes: Notes = field(default_factory=Notes)
 
     def require(self, *kinds: str, wanted: str) -> "Opened":
         """Refuses a file of another kind.
@@ -64,27 +73,47 @@ class Opened:
         raise ValueError(f"{self.source} is {KINDS[self.kind]}{lacking}; pass {wanted}")
 
 
-def open_coco(source: "str | Path | Opened", *, hook: Callable[[dict[str, Any]], Any] | None = None) -> Opened:
+def open_coco(
+    source: "str | Path | Opened",
+    *,
+    hook: Callable[[dict[str, Any]], Any] | None = None,
+    images: str | Path | None = None,
+) -> Opened:
     """Parses a file and tells its kind; what was opened before stays as it is.
 
+    Labels of YOLO, labelme, Label Studio and CVAT are read as instances files.
+
     Args:
-        source: The file.
+        source: The file, or a folder of labels.
         hook: Sees each object of the JSON as soon as it is parsed, to make it smaller.
+        images: Folder of the pictures, by which other tools' labels are found and their pictures called.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not JSON.
+        ValueError: It is not JSON, or labels of another tool cannot be meant.
     """
     if isinstance(source, Opened):
         return source
-    value = read_json(source, hook=hook)
-    return Opened(source=str(source), kind=kind_of(value), value=value)
+    path, pictures = Path(source), None if images is None else Path(images)
+    converted = read_path(path, pictures)
+    if converted is None:
+        value = read_json(source, hook=hook)
+        kind = kind_of(value)
+        converted = read_value(kind, path, pictures, value)
+        if converted is None:
+            return Opened(source=str(source), kind=kind, value=value)
+    return Opened(
+        source=str(source), kind="instances", value=converted.value, form=converted.form, listed=converted.listed,
+        notes=converted.notes,
+    )  # fmt: skip
 
 
 def kind_of(value: Any) -> str:
     """Row of `KINDS` for a parsed file."""
     if isinstance(value, list):
         held = _keys(value)
+        if held & {"data", "annotation_id", "lead_time"} and not held & {"bbox", "segmentation", "segments_info"}:
+            return "label-studio"
         for kind, keys in (("panoptic", {"segments_info"}), ("captions", {"caption"}), ("results", {"bbox"})):
             if held & keys:
                 return kind

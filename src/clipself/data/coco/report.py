@@ -102,6 +102,10 @@ class Notes:
         if self.counts[what] <= EXAMPLES:
             self.places.setdefault(what, []).append(place)
 
+    def copy(self) -> "Notes":
+        """The same so far, to go on with."""
+        return Notes(counts=dict(self.counts), places={what: list(some) for what, some in self.places.items()})
+
     def remarks(self) -> tuple[Remark, ...]:
         """All of them so far."""
         return tuple(

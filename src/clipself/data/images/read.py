@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from clipself.data.images.formats import ask_for_plugin, load_plugin
@@ -20,6 +20,9 @@ Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
 MOST_PIXELS: Final = 178_956_970
 """Larger pictures are refused ahead of decoding: Pillow's own bound, which keeps the RGB pixels below 540 MB."""
+
+SIDEWAYS: Final = (5, 6, 7, 8)
+"""Orientations of EXIF that exchange width and height."""
 
 
 def read_image(picture: Picture) -> Image.Image:
@@ -95,9 +98,17 @@ def open_file(name: str | os.PathLike[str], *, what: str = "image", decode: bool
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of a picture file as it is stored, without decoding it; errors as of `read_image`."""
+    """Height and width at which `read_image` gives a picture file, without decoding it; errors as of `read_image`."""
     with open_file(path, decode=False) as opened:
-        return opened.height, opened.width
+        lies = _orientation(opened) in SIDEWAYS
+        return (opened.width, opened.height) if lies else (opened.height, opened.width)
+
+
+def _orientation(opened: Image.Image) -> int:
+    try:
+        return int(opened.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged tag says nothing about the pixels
+        return 1
 
 
 def _opened(stream: Any, path: Path) -> Image.Image:

@@ -78,7 +78,7 @@ def relabel(config: RelabelConfig | None = None, /, **options: Any) -> RelabelRe
         FileNotFoundError: A file is missing.
     """
     config = resolve(RelabelConfig, None, config, **options)
-    held = open_coco(config.annotations)
+    held = open_coco(config.annotations, images=config.images)
     table = read_instances(held)
     data = CocoDetection(table, config.images, split=config.split, base=listed(config.base), novel=listed(config.novel))
     clip = load_clip(config.model, config.pretrained, text_from=config.text_from, device=pick_device(config.device))

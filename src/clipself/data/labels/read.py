@@ -1,0 +1,54 @@
+"""The door of `--annotations`: what of another tool lies at a path, read as a COCO instances file."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from clipself.data.labels.converted import Converted
+from clipself.data.labels.cvat import read_cvat
+from clipself.data.labels.label_studio import read_label_studio
+from clipself.data.labels.labelme import is_labelme, read_labelme
+from clipself.data.labels.yolo import is_yolo, read_yolo
+
+JSON_READERS: Final[Mapping[str, Callable[..., Converted]]] = {
+    "labelme": read_labelme,
+    "label-studio": read_label_studio,
+}
+"""Kind of a parsed JSON file -> (file, folder of pictures, value=) -> what it holds."""
+
+
+def read_path(source: Path, images: Path | None = None) -> Converted | None:
+    """What a path that is no JSON holds; None for a file of JSON.
+
+    Args:
+        source: A folder, XML or YAML.
+        images: Folder of the pictures.
+
+    Raises:
+        ValueError: It is a folder of no known kind, or something in it cannot be meant.
+        FileNotFoundError: Its pictures are missing.
+    """
+    if source.is_file() and source.suffix.lower() == ".xml":
+        return read_cvat(source, images)
+    if source.is_file() and is_yolo(source):
+        return read_yolo(source, images)
+    if not source.is_dir():
+        return None
+    if (source / "annotations.xml").is_file():
+        return read_cvat(source, images)
+    if is_yolo(source) and not is_labelme(source):
+        return read_yolo(source, images)
+    if is_labelme(source):
+        return read_labelme(source, images)
+    if (source / "labels").is_dir() and is_yolo(source / "labels"):
+        return read_yolo(source / "labels", images)
+    raise ValueError(
+        f"{source} is a folder of no kind that is known; pass a COCO JSON, YOLO's data.yaml or folder of label files, "
+        "a folder of labelme files, Label Studio's JSON, or CVAT's annotations.xml"
+    )
+
+
+def read_value(kind: str, source: Path, images: Path | None, value: Any) -> Converted | None:
+    """A parsed JSON file of another tool; None where its kind is none of theirs."""
+    reader = JSON_READERS.get(kind)
+    return None if reader is None else reader(source, images, value=value)
