@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.test_docs import command_of, known_flags
 from clipself.cli.main import main
 from clipself.data.photographs import PHOTOS
 from clipself.data.scenes.export import write_scenes
+from clipself.detection.recipes import detect_recipe
 
 NOT_HERE = re.compile(r"published|openai|hf:|\.pth|\.pt\b|DATA|ADEChallengeData|recipe ov-|fcclip")
 """Blocks and commands that need weights or archives of others."""
@@ -26,6 +28,9 @@ SMALL = {
     "evaluate-limit": "2",
     "image-size": "96",
     "detector.image-size": "96",
+    "detector.short-side": "96",
+    "detector.longest-side": "128",
+    "detector.short-sides": "96",
     "generator.image-size": "96",
     "judge.image-size": "96",
     "crop": "96",
@@ -63,6 +68,9 @@ def small(words: list[str]) -> list[str]:
     name = command_of(words)
     assert name is not None
     known = known_flags(name)
+    if "--recipe" in words and name == "detect train":  # each detector has settings of its own
+        own = fields(detect_recipe(words[words.index("--recipe") + 1]).detector)
+        known = {f for f in known if "." not in f} | {f"detector.{each.name.replace('_', '-')}" for each in own}
     more = [part for flag, value in SMALL.items() if flag in known for part in (f"--{flag}", *value.split())]
     if "resume" in known:
         more += ["--max-steps", "2"] if "--resume" in words else ["--overwrite"]
@@ -88,6 +96,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(labels / "panoptic_val", folder / "panoptic")
     shutil.copy(folder / "scenes/novel.txt", folder)
     shutil.copytree(folder / "photos", folder / "coco/train2017")
+    for name in ("cat", "umbrella"):
+        shutil.copytree(folder / "photos", folder / "pictures_by_class" / name)
     (folder / "tests").symlink_to(ROOT / "tests")
     (folder / "src").symlink_to(ROOT / "src")
     (folder / "sam_masks.json").write_text(

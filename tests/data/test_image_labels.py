@@ -100,6 +100,8 @@ def test_folders_are_told_apart_from_lists(tmp_path: Path, pictures: Path) -> No
         read_image_labels(pictures, known=KNOWN)
     with pytest.raises(ValueError, match="leave image_label_images out"):
         read_image_labels(pictures, pictures, known=KNOWN)
+    with pytest.raises(FileNotFoundError, match=r"no labels of pictures at .*nowhere; pass a folder with one folder a"):
+        read_image_labels(tmp_path / "nowhere", known=KNOWN)
     with pytest.raises(ValueError, match="pass the folder that they lie in as image_label_images"):
         read_image_labels(write(tmp_path / "x.json", {"images": IMAGES}), known=KNOWN)
     listed = [{"id": 1, "file_name": "none.png", "pos_category_ids": [1]}]

@@ -101,6 +101,10 @@ def read_image_labels(
     if path.is_dir():
         held = _read_folder(path, images)
     else:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no labels of pictures at {path}; pass a folder with one folder a class, or a JSON"
+            )
         if images is None:
             raise ValueError(f"{path} names pictures; pass the folder that they lie in as image_label_images")
         held = _read_file(open_coco(path, hook=drop), Path(images), words=only if only is not None else known)
