@@ -41,19 +41,16 @@ def split(*, annotations: Path, out: Path, part: str, split: str | None, base: A
 def import_detector(*, weights: Path, out: Path, recipe: str, pretrained: str | None, text_from: str | None) -> str:
     """Writes a released checkpoint as a folder and says what it knows."""
     from clipself.data.detection import ClassSplit
-    from clipself.detection.detectors.table import DETECTORS
     from clipself.detection.recipes import detect_recipe
+    from clipself.detection.released import import_released
     from clipself.text.vocabulary import load_vocabulary
 
     config = detect_recipe(recipe)
-    settings: Any = config.detector
     vocabulary = load_vocabulary("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
     is_base = tuple(not novel for novel in vocabulary.is_novel)
     classes = ClassSplit(ids=vocabulary.ids, names=vocabulary.names, is_base=is_base)
-    write = DETECTORS[settings.method].published
-    assert write is not None, f"{recipe} is offered, but nothing of {settings.method} is released"
-    folder = write(
-        weights, out, model=config.model, pretrained=pretrained or config.pretrained, settings=settings,
+    folder = import_released(
+        weights, out, model=config.model, pretrained=pretrained or config.pretrained, settings=config.detector,
         classes=classes, text_from=text_from,
     )  # fmt: skip
     return f"{folder}: {len(classes.base)} base and {len(classes.novel)} novel classes"

@@ -1,7 +1,6 @@
 """A trained detector on disk: a folder with its learned weights and what is needed to build the rest."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -85,38 +84,6 @@ def as_module(detector: DetectorModel) -> nn.Module:
     """A detector as the module that it is."""
     assert isinstance(detector, nn.Module)
     return detector
-
-
-def rename_released(
-    state: Mapping[str, Tensor],
-    table: Sequence[tuple[str, str]],
-    *,
-    system: str,
-    left_out: Callable[[str], bool] = lambda name: False,
-) -> dict[str, Tensor]:
-    """Gives the tensors of a released checkpoint our names.
-
-    Args:
-        state: By their names.
-        table: (pattern of the beginning of a name, what stands in its place); the first that matches counts, and what
-            follows stays.
-        system: Whose released detectors have such names, for the message.
-        left_out: Whether a name has no place here.
-
-    Raises:
-        ValueError: A name is not in the table.
-    """
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if left_out(name):
-            continue
-        ours = next((re.sub(rf"^{theirs}", our, name) for theirs, our in table if re.match(theirs, name)), None)
-        if ours is None:
-            raise ValueError(
-                f"{name} {tuple(tensor.shape)} is not a name of {system}; was the file made by another detector?"
-            )
-        renamed[ours] = tensor
-    return renamed
 
 
 def load_learned(detector: DetectorModel, state: Mapping[str, Tensor], *, source: str) -> None:

@@ -23,12 +23,12 @@ from clipself.detection.detectors.detic.c4_published import RELEASED, TEXTS
 from clipself.detection.detectors.detic.c4_trunk import C4Trunk, make_stage
 from clipself.detection.detectors.detic.c4_weights import start_trunk
 from clipself.detection.detectors.detic.classifier import ZeroShotClassifier, keep_best_class, with_background
-from clipself.detection.detectors.detic.imported import import_published
 from clipself.detection.detectors.detic.settings import C4Settings, DeticSettings
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.detectors.two_stage.image_labels import ImageLabelTerms
 from clipself.detection.evaluate import score_detector
 from clipself.detection.image_labels import with_labels
+from clipself.detection.released import import_released
 from clipself.detection.train import train_detector
 
 
@@ -122,7 +122,7 @@ def test_a_released_checkpoint_becomes_a_folder(tmp_path: Path, monkeypatch: pyt
     torch.save({"model": state}, tmp_path / "model.pth")
     classes = ClassSplit(ids=(1, 2, 3, 4), names=NAMES, is_base=(True, True, True, False))
     given: dict[str, Any] = {"model": model, "pretrained": None, "settings": c4_settings(), "classes": classes}
-    folder = import_published(tmp_path / "model.pth", tmp_path / "out", **given)
+    folder = import_released(tmp_path / "model.pth", tmp_path / "out", **given)
     write_blocks(tmp_path, 1)
     picture = tmp_path / "pictures" / "0.png"
     again = Detector.from_checkpoint(folder, device="cpu")
@@ -136,10 +136,10 @@ def test_a_released_checkpoint_becomes_a_folder(tmp_path: Path, monkeypatch: pyt
     state.pop("roi_heads.res5.0.conv1.weight")
     torch.save({"model": state}, tmp_path / "short.pth")
     with pytest.raises(ValueError, match=r"res5\.0\.conv1\.weight"):
-        import_published(tmp_path / "short.pth", tmp_path / "no", **given)
+        import_released(tmp_path / "short.pth", tmp_path / "no", **given)
     torch.save({"model": {**state, "roi_heads.other": torch.ones(1)}}, tmp_path / "strange.pth")
     with pytest.raises(ValueError, match=r"roi_heads\.other .* is not a name of Detic's released OV-COCO detectors"):
-        import_published(tmp_path / "strange.pth", tmp_path / "no", **given)
+        import_released(tmp_path / "strange.pth", tmp_path / "no", **given)
 
 
 @pytest.mark.slow

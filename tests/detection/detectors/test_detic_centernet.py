@@ -19,12 +19,13 @@ from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector, save_detector
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
-from clipself.detection.detectors.detic.published import import_published, load_published, stored_texts
+from clipself.detection.detectors.detic.published import load_published, stored_texts
 from clipself.detection.detectors.detic.settings import DeticSettings
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.detectors.two_stage.image_labels import ImageLabelTerms
 from clipself.detection.evaluate import score_detector
 from clipself.detection.recipes import detect_recipe
+from clipself.detection.released import import_released
 from clipself.detection.train import train_detector
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, sum_counts
@@ -282,7 +283,7 @@ def test_a_released_file_becomes_a_folder_that_finds_the_same(tmp_path: Path) ->
     settings = detector.settings
     assert isinstance(settings, DeticSettings)
     told: dict[str, Any] = {"settings": settings, "classes": classes}
-    import_published(tmp_path / "detic.pth", tmp_path / "run", model=str(tmp_path / "clip"), pretrained=None, **told)
+    import_released(tmp_path / "detic.pth", tmp_path / "run", model=str(tmp_path / "clip"), pretrained=None, **told)
     again = load_detector(tmp_path / "run")
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     (ours,), (theirs,) = (one.detect(images, [(64, 64)]) for one in (again, detector))

@@ -21,9 +21,10 @@ from clipself.detection.detectors.ovdetr.conditions import draw_conditions
 from clipself.detection.detectors.ovdetr.crops import CropRows, embed_crops
 from clipself.detection.detectors.ovdetr.loss import Asked
 from clipself.detection.detectors.ovdetr.model import OvDetrDetector
-from clipself.detection.detectors.ovdetr.published import TRUNK, import_published
+from clipself.detection.detectors.ovdetr.published import TRUNK
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.examples import embed_pictures
+from clipself.detection.released import import_released
 from clipself.detection.train import train_detector
 from clipself.engine.distributed import World
 from clipself.engine.step import Step, sum_counts
@@ -222,7 +223,7 @@ def test_a_released_file_is_read_whole_and_predicts_alike(tmp_path: Path, monkey
     model = save_clip(detector.clip, tmp_path / "model")
     classes = ClassSplit(ids=(1, 2, 3, 4), names=NAMES, is_base=(True, True, True, False))
     told: dict[str, Any] = {"model": str(model), "pretrained": None, "settings": detector.settings, "classes": classes}
-    import_published(file, tmp_path / "out", **told)
+    import_released(file, tmp_path / "out", **told)
     picture = Image.new("RGB", (90, 60), (30, 90, 160))
     (ours,) = Detector(detector).predict(picture)
     (theirs,) = Detector.from_checkpoint(tmp_path / "out", device="cpu").predict(picture)
@@ -231,13 +232,13 @@ def test_a_released_file_is_read_whole_and_predicts_alike(tmp_path: Path, monkey
     state["transformer.decoder.class_embed.0.bias"] += 1
     torch.save({"model": state}, file)
     with pytest.raises(ValueError, match=r"transformer\.decoder\.class_embed\.0\.bias should be class_embed\.0\.bias"):
-        import_published(file, tmp_path / "other", **told)
+        import_released(file, tmp_path / "other", **told)
     del state["transformer.decoder.class_embed.0.bias"], state["patch2query.bias"]
     torch.save({"model": state}, file)
     with pytest.raises(ValueError, match=r"patch2query\.bias"):
-        import_published(file, tmp_path / "other", **told)
+        import_released(file, tmp_path / "other", **told)
     with pytest.raises(ValueError, match="holds a ResNet-50; the detector's trunk is 'clip'"):
-        import_published(file, tmp_path / "other", **{**told, "settings": build().settings})
+        import_released(file, tmp_path / "other", **{**told, "settings": build().settings})
 
 
 def test_pictures_of_any_shape_are_learned_from_on_a_resnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,12 @@ from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.owl.heads import RARELY, cell_bias
-from clipself.detection.detectors.owl.imported import import_owl
 from clipself.detection.detectors.owl.model import Owl
 from clipself.detection.detectors.owl.settings import OwlSettings
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.evaluate import score_detector
 from clipself.detection.recipes import detect_recipe
+from clipself.detection.released import import_released
 from clipself.detection.train import train_detector
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch
@@ -69,7 +69,9 @@ def test_weights_of_transformers_are_read_strictly_and_agree(family: str, tmp_pa
     theirs.save_pretrained(tmp_path / "theirs")
     classes = ClassSplit(ids=(1, 2), names=("cat", "dog"), is_base=(True, True))
     settings = OwlSettings(templates="simple", gelu="exact", norm_eps=1e-5)
-    import_owl(tmp_path / "theirs", tmp_path / "ours", model="", pretrained=None, settings=settings, classes=classes)
+    import_released(
+        tmp_path / "theirs", tmp_path / "ours", model="", pretrained=None, settings=settings, classes=classes
+    )
     ours: Any = Detector.from_checkpoint(tmp_path / "ours", device="cpu").model
     assert ours.settings.objectness is (family == "Owlv2")
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -89,7 +91,7 @@ def test_other_checkpoints_are_refused_by_their_names(tmp_path: Path) -> None:
     torch.save({"backbone.weight": torch.zeros(2)}, tmp_path / "other.pt")
     classes = ClassSplit(ids=(1,), names=("cat",), is_base=(True,))
     with pytest.raises(ValueError, match=r"backbone\.weight are no OwlViTForObjectDetection"):
-        import_owl(
+        import_released(
             tmp_path / "other.pt", tmp_path, model="", pretrained=None, settings=OwlSettings(), classes=classes
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.layouts import to_official_eva
+from clipself.backbones.weights import read_state_dict
 from clipself.conformance.filling import fill
 from clipself.data.detection import ClassSplit
 from clipself.detection.detector import Detector
@@ -23,10 +24,10 @@ from clipself.detection.detectors.two_stage.published import (
     TEXTS,
     UNUSED,
     VISUAL,
-    import_published,
     load_published,
     to_our_names,
 )
+from clipself.detection.released import import_released
 
 CLASSES = ClassSplit(ids=(1, 2, 3), names=("cat", "dog", "bird"), is_base=(True, True, False))
 COUNTERS = "num_batches_tracked"
@@ -105,7 +106,9 @@ def test_a_file_of_that_form_loads_strictly(lvis: bool, tmp_path: Path) -> None:
     state = filled(shapes)
     path = tmp_path / "released.pth"
     torch.save({"state_dict": state, "meta": {"epoch": 3}}, path)
-    detector = load_published(path, clip, settings(mask_convs=4 if lvis else 0, rpn_norm=lvis), CLASSES)
+    detector = load_published(
+        read_state_dict(path), clip, settings(mask_convs=4 if lvis else 0, rpn_norm=lvis), CLASSES
+    )
     own = detector.state_dict()
     heads = {name: tensor for name, tensor in own.items() if not name.startswith("backbone.")}
     renamed = to_our_names(state)
@@ -139,9 +142,7 @@ def test_an_imported_file_is_a_detector_folder(tmp_path: Path, monkeypatch: pyte
     torch.save(state, tmp_path / "released.pth")
     save_clip(clip, tmp_path / "model")
     given: dict[str, Any] = {"model": str(tmp_path / "model"), "pretrained": None}
-    folder = import_published(
-        tmp_path / "released.pth", tmp_path / "out", settings=settings(), classes=CLASSES, **given
-    )
+    folder = import_released(tmp_path / "released.pth", tmp_path / "out", settings=settings(), classes=CLASSES, **given)
     detector = Detector.from_checkpoint(folder, device="cpu")
     assert detector.trained_names == ["cat", "dog"]
     visual = f"{VISUAL}blocks.0.attn.q_bias"

@@ -17,11 +17,12 @@ from clipself.data.detection import ClassSplit, CocoDetection
 from clipself.detection.checkpoint import load_detector
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.rovit.model import RoVit
-from clipself.detection.detectors.rovit.published import import_published, parts_of
+from clipself.detection.detectors.rovit.published import parts_of
 from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.rovit.trunks import ClipTrunk, run_blocks
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.detection.evaluate import score_detector
+from clipself.detection.released import import_released
 from clipself.detection.train import train_detector
 
 TINY: dict[str, Any] = {
@@ -166,7 +167,7 @@ def test_a_released_tree_becomes_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     clip = save_clip(detector.clip, tmp_path / "clip")
     classes = ClassSplit(ids=(1, 2, 3, 4), names=NAMES, is_base=tuple(name in BASE for name in NAMES))
     settings = RoVitSettings(**{**TINY, **PLAIN})
-    folder = import_published(
+    folder = import_released(
         tmp_path / "tree.npz", tmp_path / "out", model=str(clip), pretrained=None, settings=settings, classes=classes
     )
     read: Any = load_detector(folder)
@@ -180,12 +181,12 @@ def test_a_released_tree_becomes_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     torch.testing.assert_close(found.boxes, wanted.boxes)
     np.savez(tmp_path / "short.npz", **{name: value for name, value in tree.items() if "conv1/bias" not in name})
     with pytest.raises(ValueError, match=r"1 missing: vit\.vit\.conv1\.bias"):
-        import_published(
+        import_released(
             tmp_path / "short.npz", tmp_path / "no", model=str(clip), pretrained=None, settings=settings,
             classes=classes,
         )  # fmt: skip
     with pytest.raises(ValueError, match="released files hold a plain transformer"):
-        import_published(
+        import_released(
             tmp_path / "tree.npz", tmp_path / "no", model=str(clip), pretrained=None, settings=RoVitSettings(),
             classes=classes,
         )  # fmt: skip

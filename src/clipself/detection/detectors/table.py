@@ -32,13 +32,14 @@ class DetectorType:
     Attributes:
         settings: Class of its settings.
         build: (clip, settings, vocabulary) -> the detector with fresh heads.
-        published: (weights, out, model=, pretrained=, settings=, classes=, text_from=) -> the folder that a released
-            checkpoint is written to; None where nothing was released.
+        published: `Release` -> the detector of a released checkpoint; None where nothing was released.
+        holds_clip: Whether released checkpoints hold the CLIP as well.
     """
 
     settings: type[MethodSettings]
     build: Callable[..., Any]
     published: Callable[..., Any] | None = None
+    holds_clip: bool = False
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
@@ -54,7 +55,8 @@ DETECTORS: Final[dict[str, DetectorType]] = {
     "fvit": DetectorType(
         settings=FViTSettings,
         build=_later("two_stage.model", "TwoStage"),
-        published=_later("two_stage.published", "import_published"),
+        published=_later("two_stage.published", "read_published"),
+        holds_clip=True,
     ),
     "fvlm": DetectorType(settings=FvlmSettings, build=_later("two_stage.model", "TwoStage")),
     "vild": DetectorType(settings=ViLDSettings, build=_later("vild.model", "ViLD")),
@@ -62,26 +64,30 @@ DETECTORS: Final[dict[str, DetectorType]] = {
     "cora": DetectorType(
         settings=CoraSettings,
         build=_later("cora.model", "Cora"),
-        published=_later("cora.published", "import_published"),
+        published=_later("cora.published", "read_published"),
+        holds_clip=True,
     ),
     "owl": DetectorType(
-        settings=OwlSettings, build=_later("owl.model", "Owl"), published=_later("owl.imported", "import_owl")
+        settings=OwlSettings,
+        build=_later("owl.model", "Owl"),
+        published=_later("owl.imported", "read_published"),
+        holds_clip=True,
     ),
     "rovit": DetectorType(
         settings=RoVitSettings,
         build=_later("rovit.model", "RoVit"),
-        published=_later("rovit.published", "import_published"),
+        published=_later("rovit.published", "read_published"),
     ),
     "ovdetr": DetectorType(
         settings=OvDetrSettings,
         build=_later("ovdetr.model", "OvDetrDetector"),
-        published=_later("ovdetr.published", "import_published"),
+        published=_later("ovdetr.published", "read_published"),
     ),
     "promptovd": DetectorType(settings=PromptOvdSettings, build=_later("promptovd.model", "PromptOvd")),
     "detic": DetectorType(
         settings=DeticSettings,
         build=_later("detic.heads", "build_detic"),
-        published=_later("detic.imported", "import_published"),
+        published=_later("detic.imported", "read_published"),
     ),
 }
 """`MethodSettings.method` -> the detector."""

@@ -15,9 +15,10 @@ from clipself.data.detection import ClassSplit
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.cora import published
 from clipself.detection.detectors.cora.model import Cora
-from clipself.detection.detectors.cora.published import import_published, without_twins
+from clipself.detection.detectors.cora.published import without_twins
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.table import build_detector
+from clipself.detection.released import import_released
 
 SETTINGS = CoraSettings(
     templates="simple", short_side=64, longest_side=96, width=32, hidden=32, heads=4, encoder_layers=1,
@@ -67,7 +68,7 @@ def test_the_averaged_weights_come_back(detector: Cora, tmp_path: Path, monkeypa
         return clip
 
     monkeypatch.setattr(published, "clip_from_state_dict", same_architecture)
-    folder = import_published(file, tmp_path / "out", model="tiny", pretrained=None, settings=SETTINGS, classes=CLASSES)
+    folder = import_released(file, tmp_path / "out", model="tiny", pretrained=None, settings=SETTINGS, classes=CLASSES)
     again = Detector.from_checkpoint(folder, device="cpu").model
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     (one,), (two,) = (some.detect(images, [(64, 64)]) for some in (detector, again))

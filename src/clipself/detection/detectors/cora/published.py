@@ -1,22 +1,19 @@
 """The released CORA files by their names: detectors, region branches, prompts."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.export import save_clip
 from clipself.backbones.loading import clip_from_state_dict
 from clipself.backbones.strict import check_fit
 from clipself.backbones.text import make_vocabulary
-from clipself.backbones.weights import read_state_dict
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import save_detector
 from clipself.detection.detectors.cora.model import Cora
 from clipself.detection.detectors.cora.settings import CoraSettings
+from clipself.detection.released import Release
 
 TOWER: Final[Mapping[str, str]] = {
     "backbone.0.attnpool.": "visual.attnpool.",
@@ -126,27 +123,12 @@ def read_detector(
     return detector.eval()
 
 
-def import_published(
-    weights: str | Path,
-    out: str | Path,
-    *,
-    model: str,
-    pretrained: str | None,
-    settings: CoraSettings,
-    classes: ClassSplit,
-    text_from: str | None = None,
-) -> Path:
-    """Writes a released detector as a folder that `Detector.from_checkpoint` reads, its CLIP beside it.
+def read_published(release: Release) -> Cora:
+    """A released detector on the CLIP of its file, text tower and region prompt included.
 
-    The averaged weights are taken, by which it was judged, and the CLIP of the file, text tower and region prompt
-    included: `pretrained` and `text_from` are not asked.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file does not fit.
+    The averaged weights are taken, by which it was judged.
     """
-    del pretrained, text_from
-    state = read_state_dict(weights, prefer=AVERAGED)
-    detector = read_detector(state, model=model, settings=settings, classes=classes, source=str(weights))
-    folder = save_clip(detector.clip, Path(out) / "backbone", card={"from": str(weights)})
-    return save_detector(detector, out, model=str(folder), card={"from": str(weights)})
+    state = release.read_state(prefer=AVERAGED)
+    return read_detector(
+        state, model=release.model, settings=release.settings, classes=release.classes, source=release.source
+    )

@@ -2,19 +2,14 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from torch import Tensor
 
-from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.loading import load_clip
-from clipself.backbones.text import EmbeddedVocabulary, make_vocabulary
-from clipself.backbones.weights import read_state_dict, weights_in
-from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import load_learned, rename_released, save_detector
+from clipself.backbones.text import EmbeddedVocabulary
+from clipself.detection.checkpoint import load_learned
 from clipself.detection.detectors.detic.c4 import C4Detector
-from clipself.detection.detectors.detic.settings import DeticSettings
+from clipself.detection.released import Release, rename_released
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +49,11 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def load_c4(
-    source: str | Path | Mapping[str, Tensor], clip: DenseCLIP, settings: DeticSettings, classes: ClassSplit
-) -> C4Detector:
+def read_c4(release: Release) -> C4Detector:
     """Builds a detector from a released checkpoint, every tensor strictly.
 
-    The CLIP says the names anew, since nothing but the texts knows of classes; those in the file are compared with
-    what it says.
-
-    Args:
-        source: The file, or its tensors.
-        clip: Whose text tower speaks: that of ViT-B/32 by OpenAI.
-        settings: Those of the recipe that the file belongs to.
-        classes: Names that it was trained with.
+    The CLIP, ViT-B/32 by OpenAI, says the names anew, since nothing but the texts knows of classes; those in the file
+    are compared with what it says.
 
     Returns:
         The detector in evaluation mode.
@@ -74,12 +61,11 @@ def load_c4(
     Raises:
         ValueError: A tensor is missing, left over or of another shape.
     """
-    state = dict(source) if isinstance(source, Mapping) else read_state_dict(source)
-    where = "the released checkpoint" if isinstance(source, Mapping) else str(source)
-    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, **settings.spoken)
-    detector = C4Detector(clip, settings, vocabulary).to(clip.device)
-    load_learned(detector, to_our_names(state), source=where)
-    _compare_texts(state, vocabulary, source=where)
+    clip, state = release.load_clip(), release.read_state()
+    vocabulary = release.speak(clip)
+    detector = C4Detector(clip, release.settings, vocabulary).to(clip.device)
+    load_learned(detector, to_our_names(state), source=release.source)
+    _compare_texts(state, vocabulary, source=release.source)
     return detector.eval()
 
 
@@ -101,36 +87,3 @@ def _compare_texts(state: Mapping[str, Tensor], vocabulary: EmbeddedVocabulary, 
             "%s holds no text like this CLIP's of %d classes, such as %s; was it trained with another text tower?",
             source, len(strange), strange[0],
         )  # fmt: skip
-
-
-def import_c4(
-    weights: str | Path,
-    out: str | Path,
-    *,
-    model: str,
-    pretrained: str | None,
-    settings: DeticSettings,
-    classes: ClassSplit,
-    text_from: str | None = None,
-) -> Path:
-    """Writes a released OV-COCO checkpoint as a folder that `Detector.from_checkpoint` reads.
-
-    Args:
-        weights: The released file.
-        out: Folder to write.
-        model: open_clip name of the CLIP whose text tower speaks.
-        pretrained: Its tag or file.
-        settings: Those of the recipe that the file belongs to.
-        classes: Names that it was trained with.
-        text_from: Release of the text tower, where `pretrained` holds none.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file does not fit, or there is no text tower.
-    """
-    weights = weights_in(weights)  # a missing file is told ahead of a download
-    clip = load_clip(model, pretrained, text_from=text_from)
-    detector = load_c4(weights, clip, settings, classes)
-    return save_detector(
-        detector, out, model=model, pretrained=pretrained, text_from=text_from, card={"from": Path(weights).name}
-    )

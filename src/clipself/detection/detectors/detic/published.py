@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -10,15 +9,13 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.fast_init import unfilled
-from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import check_fit
 from clipself.backbones.text import make_vocabulary
-from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import rename_released, save_detector
 from clipself.detection.detectors.detic.cascade_detector import CenterNetDetector
 from clipself.detection.detectors.detic.network import CascadeNetwork
 from clipself.detection.detectors.detic.settings import DeticSettings
+from clipself.detection.released import Release, rename_released
 
 NAMES: Final[tuple[tuple[str, str], ...]] = (
     *((rf"backbone\.fpn_(lateral|output){level}\.", rf"pyramid.levels.\1.{level - 3}.conv.") for level in (3, 4, 5)),
@@ -100,15 +97,21 @@ def fill_network(network: CascadeNetwork, state: Mapping[str, Tensor], *, source
 
 
 def load_published(
-    source: str | Path | Mapping[str, Tensor], clip: DenseCLIP, settings: DeticSettings, classes: ClassSplit
+    state: Mapping[str, Tensor],
+    clip: DenseCLIP,
+    settings: DeticSettings,
+    classes: ClassSplit,
+    *,
+    source: str = "the released checkpoint",
 ) -> CenterNetDetector:
     """Builds a detector from a released checkpoint, every tensor strictly.
 
     Args:
-        source: The file, or its tensors.
+        state: Tensors by their names.
         clip: Whose text tower speaks other names than those of the file.
         settings: Those of the recipe that the file belongs to.
         classes: Names in the released order: ascending ids.
+        source: The file, for messages.
 
     Returns:
         The detector in evaluation mode, with the file's own texts.
@@ -116,49 +119,20 @@ def load_published(
     Raises:
         ValueError: A tensor is missing, left over or of another shape, or the classes are others.
     """
-    state = dict(source) if isinstance(source, Mapping) else read_state_dict(source)
-    where = "the released checkpoint" if isinstance(source, Mapping) else str(source)
-    texts_SKD = stored_texts(state, source=where)
+    texts_SKD = stored_texts(state, source=source)
     if texts_SKD.shape[1:] != (len(classes.names) + 1, clip.embed_dim):
         raise ValueError(
-            f"{where} knows {texts_SKD.shape[1] - 1} classes by texts of width {texts_SKD.shape[2]}; the recipe names "
+            f"{source} knows {texts_SKD.shape[1] - 1} classes by texts of width {texts_SKD.shape[2]}; the recipe names "
             f"{len(classes.names)}, and the CLIP's texts are {clip.embed_dim} wide"
         )
     vocabulary = make_vocabulary(clip, classes.names, base=classes.base, texts_KD=texts_SKD[0])
     with unfilled():
         detector = CenterNetDetector(clip, settings, vocabulary)
-    fill_network(detector, state, source=where)
+    fill_network(detector, state, source=source)
     return detector.to(clip.device).eval()
 
 
-def import_published(
-    weights: str | Path,
-    out: str | Path,
-    *,
-    model: str,
-    pretrained: str | None,
-    settings: DeticSettings,
-    classes: ClassSplit,
-    text_from: str | None = None,
-) -> Path:
-    """Writes a released checkpoint as a folder that `Detector.from_checkpoint` reads.
-
-    Args:
-        weights: The released file.
-        out: Folder to write.
-        model: open_clip name of the CLIP whose text tower made the texts: ViT-B-32 of OpenAI.
-        pretrained: Its tag or file.
-        settings: Those of the recipe that the file belongs to.
-        classes: Names that it was trained with.
-        text_from: Release of the text tower, where `pretrained` holds none.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file does not fit, or there is no text tower.
-    """
-    weights = weights_in(weights)  # a missing file is told ahead of a download
-    clip = load_clip(model, pretrained, text_from=text_from)
-    detector = load_published(weights, clip, settings, classes)
-    return save_detector(
-        detector, out, model=model, pretrained=pretrained, text_from=text_from, card={"from": str(weights)}
-    )
+def read_published(release: Release) -> CenterNetDetector:
+    """A released checkpoint, with the CLIP whose text tower made its texts: ViT-B-32 of OpenAI."""
+    clip = release.load_clip()
+    return load_published(release.read_state(), clip, release.settings, release.classes, source=release.source)

@@ -2,22 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import check_fit
-from clipself.backbones.text import make_vocabulary
-from clipself.backbones.weights import read_state_dict, weights_in
-from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import save_detector
 from clipself.detection.detectors.ovdetr.model import OvDetrDetector
-from clipself.detection.detectors.ovdetr.settings import OvDetrSettings
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.trunks import ResNet50
+from clipself.detection.released import Release
 
 TRUNK: Final = "backbone.0.body."
 ALIAS: Final = re.compile(r"^transformer\.decoder\.(?=(?:bbox|class)_embed\.)")
@@ -87,39 +81,10 @@ def load_released(detector: OvDetrDetector, state: Mapping[str, Tensor], *, sour
     detector.network.load_state_dict(network, strict=True)
 
 
-def import_published(
-    weights: str | Path,
-    out: str | Path,
-    *,
-    model: str,
-    pretrained: str | None,
-    settings: OvDetrSettings,
-    classes: ClassSplit,
-    text_from: str | None = None,
-) -> Path:
-    """Writes a released checkpoint as a folder that `Detector.from_checkpoint` reads.
-
-    It holds no embeddings of names: they are made by the CLIP that it was trained with.
-
-    Args:
-        weights: The released file.
-        out: Folder to write.
-        model: open_clip name of that CLIP.
-        pretrained: Its tag or file.
-        settings: Those of the recipe that the file belongs to.
-        classes: Names that it was trained with.
-        text_from: Release of the text tower, where `pretrained` holds none.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file does not fit.
-    """
-    weights = weights_in(weights)  # a missing file is told ahead of a download
-    clip = load_clip(model, pretrained, text_from=text_from)
-    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, **settings.spoken)
-    detector = build_detector(clip, settings, vocabulary)
+def read_published(release: Release) -> OvDetrDetector:
+    """A released checkpoint, which holds no embeddings of names: the CLIP that it was trained with makes them."""
+    clip = release.load_clip()
+    detector = build_detector(clip, release.settings, release.speak(clip))
     assert isinstance(detector, OvDetrDetector)
-    load_released(detector, read_state_dict(weights), source=str(weights))
-    return save_detector(
-        detector, out, model=model, pretrained=pretrained, text_from=text_from, card={"from": weights.name}
-    )
+    load_released(detector, release.read_state(), source=release.source)
+    return detector

@@ -1,16 +1,11 @@
-"""DITO's released detectors as folders of ours."""
+"""DITO's released detectors."""
 
 import logging
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from torch import Tensor
 
-from clipself.backbones.export import save_clip
-from clipself.backbones.loading import load_clip
-from clipself.backbones.text import make_vocabulary
-from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import load_learned, save_detector
+from clipself.detection.checkpoint import load_learned
 from clipself.detection.detectors.rovit.model import LEVELS, RoVit
 from clipself.detection.detectors.rovit.published_names import (
     MASKS,
@@ -24,6 +19,7 @@ from clipself.detection.detectors.rovit.published_names import (
 )
 from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.table import build_detector
+from clipself.detection.released import Release
 
 log = logging.getLogger(__name__)
 
@@ -40,43 +36,25 @@ def parts_of(settings: RoVitSettings) -> dict[str, dict[str, str]]:
     }
 
 
-def import_published(
-    weights: str | Path,
-    out: str | Path,
-    *,
-    model: str,
-    pretrained: str | None,
-    settings: Any,
-    classes: ClassSplit,
-    text_from: str | None = None,
-) -> Path:
-    """Writes a parameter tree of DITO's detector as a folder, every tensor strictly.
+def read_published(release: Release) -> RoVit:
+    """A parameter tree of DITO's detector, every tensor strictly; see `read_tree`.
 
     A frozen twin is no part of the tree: it is the transformer that the training began with, which is not in the file,
-    so that the trained one stands in for it. Mask heads are left out, their layers are not described anywhere.
-
-    Args:
-        weights: See `read_tree`.
-        out: Folder to write.
-        model: CLIP that lends its texts.
-        pretrained: Its tag or file.
-        settings: Those of the recipe that the file belongs to.
-        classes: Names that it was trained with.
-        text_from: Release of the text tower, where `pretrained` holds none.
+    so that the trained one stands in for it. Mask heads are left out, their layers are not described anywhere. The CLIP
+    lends its texts.
 
     Raises:
-        FileNotFoundError: There is no such file.
         ValueError: A tensor is missing, left over or of another shape, or the texts are of another width.
     """
+    settings, source = release.settings, release.source
     if settings.vit != "plain":
         raise ValueError("released files hold a plain transformer; choose a recipe with vit='plain', ov-coco-dito-l16")
-    tree = read_tree(Path(weights))
+    tree = read_tree(release.weights)
     masks = [name for name in tree if name.startswith(MASKS)]
     if masks:
-        log.warning("%s: %d tensors of a mask head are left out, such as %s", weights, len(masks), masks[0])
-    clip = load_clip(model, pretrained, text_from=text_from)
-    vocabulary = make_vocabulary(clip, classes.names, base=classes.base, templates=settings.templates)
-    detector = build_detector(clip, settings, vocabulary)
+        log.warning("%s: %d tensors of a mask head are left out, such as %s", source, len(masks), masks[0])
+    clip = release.load_clip()
+    detector = build_detector(clip, settings, release.speak(clip))
     assert isinstance(detector, RoVit)
     state: dict[str, Tensor] = {}
     known = {TEMPERATURE, *masks}
@@ -90,6 +68,5 @@ def import_published(
         state |= {
             name.replace("vit.vit.", "vit.twin.", 1): value for name, value in state.items() if name.startswith("vit.")
         }
-    load_learned(detector, state, source=str(weights))
-    folder = save_clip(clip, Path(out) / "backbone", card={"from": model})
-    return save_detector(detector, out, model=str(folder), card={"from": str(weights)})
+    load_learned(detector, state, source=source)
+    return detector

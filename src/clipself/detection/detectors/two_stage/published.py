@@ -1,22 +1,19 @@
 """The released F-ViT checkpoints (MMDetection 2.28) by their names, mapped to ours one by one."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.export import save_clip
-from clipself.backbones.loading import load_clip
 from clipself.backbones.strict import load_strictly
 from clipself.backbones.text import make_vocabulary
-from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import ClassSplit
-from clipself.detection.checkpoint import load_learned, rename_released, save_detector
+from clipself.detection.checkpoint import load_learned
 from clipself.detection.detectors.table import build_detector
 from clipself.detection.detectors.two_stage.model import TwoStage
 from clipself.detection.detectors.two_stage.settings import TwoStageSettings
+from clipself.detection.released import Release, rename_released
 
 HEADS: Final[tuple[tuple[str, str], ...]] = (
     (r"backbone\.interpolate1\.(\d)\.", r"taps.four_times.\1."),
@@ -73,21 +70,23 @@ def to_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_published(
-    source: str | Path | Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
     clip: DenseCLIP,
     settings: TwoStageSettings,
     classes: ClassSplit,
     *,
     take_tower: bool = True,
+    source: str = "the released checkpoint",
 ) -> TwoStage:
     """Builds a detector from a released checkpoint, every tensor strictly.
 
     Args:
-        source: The file, or its tensors.
+        state: Tensors by their names.
         clip: Backbone of the same architecture; its image tower is overwritten by the file's.
         settings: Those of the recipe that the file belongs to.
         classes: Names in the released order: ascending ids.
         take_tower: Whether the file's image tower is taken; else the clip's stays, whatever it is.
+        source: The file, for messages.
 
     Returns:
         The detector in evaluation mode, with the file's own text embeddings.
@@ -95,16 +94,14 @@ def load_published(
     Raises:
         ValueError: A tensor is missing, left over or of another shape.
     """
-    state = dict(source) if isinstance(source, Mapping) else read_state_dict(source)
-    where = "the released checkpoint" if isinstance(source, Mapping) else str(source)
     if take_tower:
         tower = {
             f"visual.{name.removeprefix(VISUAL)}": value for name, value in state.items() if name.startswith(VISUAL)
         }
-        load_strictly(clip.clip, tower, source=f"{where} ({VISUAL}*)")
+        load_strictly(clip.clip, tower, source=f"{source} ({VISUAL}*)")
     if TEXTS not in state or state[TEXTS].shape[1] != len(classes.names) + 1:
         raise ValueError(
-            f"{where} needs {TEXTS} with {len(classes.names)} classes and the background, has "
+            f"{source} needs {TEXTS} with {len(classes.names)} classes and the background, has "
             f"{tuple(state[TEXTS].shape) if TEXTS in state else 'none'}; pass the split that it was trained on"
         )
     vocabulary = make_vocabulary(clip, classes.names, base=classes.base, texts_KD=state[TEXTS].float().mT.contiguous())
@@ -114,39 +111,11 @@ def load_published(
     own = detector.state_dict()
     # RegionPass counters of the batch norms are bookkeeping that some releases of the norm layer do not keep.
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and "backbone" not in name}
-    load_learned(detector, {**counters, **heads}, source=where)
+    load_learned(detector, {**counters, **heads}, source=source)
     return detector.eval()
 
 
-def import_published(
-    weights: str | Path,
-    out: str | Path,
-    *,
-    model: str,
-    pretrained: str | None,
-    settings: TwoStageSettings,
-    classes: ClassSplit,
-    text_from: str | None = None,
-) -> Path:
-    """Writes a released checkpoint as a folder that `Detector.from_checkpoint` reads, its backbone beside it.
-
-    Args:
-        weights: The released file.
-        out: Folder to write.
-        model: open_clip name of the backbone's architecture.
-        pretrained: Tag or file that holds a text tower, by which names are embedded from now on.
-        settings: Those of the recipe that the file belongs to.
-        classes: Names that it was trained with.
-        text_from: Release of the text tower, where `pretrained` holds none.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file does not fit, or there is no text tower.
-    """
-    weights = weights_in(weights)  # a missing file is told ahead of a download
-    clip = load_clip(model, pretrained, text_from=text_from)
-    if clip.identity.text is None:
-        raise ValueError("a detector of names needs a text tower; name its release with text_from (--text-from)")
-    detector = load_published(weights, clip, settings, classes)
-    backbone = save_clip(clip, Path(out) / "backbone", card={"from": str(weights)})
-    return save_detector(detector, out, model=str(backbone), card={"from": str(weights)})
+def read_published(release: Release) -> TwoStage:
+    """A released checkpoint, its image tower beside the text tower that is named."""
+    clip = release.load_clip()
+    return load_published(release.read_state(), clip, release.settings, release.classes, source=release.source)
