@@ -16,6 +16,8 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import Tensor, nn
 
 from clipself.backbones.eva import EvaTrunk
+from clipself.backbones.guides import Guide
+from clipself.backbones.reading import read_images
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.strict import digest_tensors
@@ -134,7 +136,8 @@ class DenseCLIP(nn.Module):
         dense: bool = False,
         pooled: bool = False,
         readout: str | Readout = "value",
-        guide: Tensor | None = None,
+        guide: Tensor | Guide | str | None = None,
+        regions: Tensor | None = None,
         normalize: bool = True,
     ) -> ClipReading:
         """One pass of the image tower that gives all that is asked for; what is shared is computed once.
@@ -149,8 +152,9 @@ class DenseCLIP(nn.Module):
             pooled: Whether to embed whole images, as the stock model does, at any size.
             readout: A row of `READOUTS`, with options after a colon ("naclip:std=3"), or a `Readout`; "qk" is the
                 ordinary attention.
-            guide: Features (B, C, y, x) of another model, for readouts that are guided by one; None takes the tower's
-                own, ahead of its last block.
+            guide: For readouts that are guided: another model, by a name that `find_guide` knows or as it gives it, or
+                its features (B, C, y, x) of these images; the readout's own if not given.
+            regions: Number of the region of every pixel (B, H, W), -1 outside all, for readouts that keep to regions.
             normalize: Whether dense map and image embeddings are unit vectors.
 
         Raises:
@@ -163,9 +167,10 @@ class DenseCLIP(nn.Module):
             raise ValueError(f"taps {list(wanted)} must ascend within 0..{last}, the stages of this trunk")
         if not (wanted or dense or pooled):
             raise ValueError("nothing was asked for; pass taps=, dense=True or pooled=True")
-        read = trunk.read(
-            images_B3HW, taps=wanted, dense=dense, pooled=pooled, readout=find_readout(readout), guide=guide
-        )
+        read = read_images(
+            self, images_B3HW, taps=wanted, dense=dense, pooled=pooled, readout=find_readout(readout), guide=guide,
+            regions_BHW=regions,
+        )  # fmt: skip
         if not normalize:
             return read
         return replace(
@@ -185,14 +190,17 @@ class DenseCLIP(nn.Module):
         images_B3HW: Tensor,
         *,
         readout: str | Readout = "value",
-        guide: Tensor | None = None,
+        guide: Tensor | Guide | str | None = None,
+        regions: Tensor | None = None,
         normalize: bool = True,
     ) -> Tensor:
-        """Dense map (B, D, Y, X) with Y = H / patch, X = W / patch; see `read`.
+        """Dense map (B, D, Y, X), Y = H / patch, X = W / patch; on the guide's grid where there is one; see `read`.
 
         Without a gradient unless parameters learn or the images ask for one, so that `.numpy()` works.
         """
-        dense = self.read(images_B3HW, dense=True, readout=readout, guide=guide, normalize=normalize).dense
+        dense = self.read(
+            images_B3HW, dense=True, readout=readout, guide=guide, regions=regions, normalize=normalize
+        ).dense
         assert dense is not None
         return dense
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
-from clipself.segmentation.training_free.segmenter import TrainingFree
+from clipself.segmentation.training_free.segmenter import TrainingFree, region_map
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 
 SMALL = TrainingFreeSettings(templates="simple", shortest=48, window=32, stride=16)
@@ -111,3 +111,60 @@ def test_a_strip_costs_no_more_than_another_picture() -> None:
     reading = segmenter.read(Image.new("RGB", (20_000, 1), (10, 90, 30)))
     assert max(reading.size) <= 2560
     assert segmenter.label(Image.new("RGB", (2000, 1), (10, 90, 30))).shape == (1, 2000)
+
+
+@torch.no_grad()
+def test_a_readout_with_windows_takes_the_place_of_the_protocol_s() -> None:
+    clip, image = tiny_openai_clip(), picture()
+    named = "value:window=32,stride=16"
+    segmenter = TrainingFree(clip, NAMES, replace(SMALL, readout=named))
+    dense = clip.dense_map(clip.preprocess(image, size=(48, 64))[None], readout=named)
+    cosine = torch.einsum("bdyx,kd->bkyx", dense, segmenter.texts_SD)
+    whole = F.interpolate(cosine, size=(48, 64), mode="bilinear")
+    expected = 40 * F.interpolate(whole, size=(60, 80), mode="bilinear")[0]
+    torch.testing.assert_close(torch.cat(list(segmenter.score(image))), expected)
+
+
+def halves(image: Image.Image) -> torch.Tensor:
+    """The left half is a region, the top of the right half another, the rest is of none."""
+    regions = torch.full((image.height, image.width), -1)
+    regions[:, : image.width // 2] = 4
+    regions[: image.height // 2, image.width // 2 :] = 9
+    return regions
+
+
+@torch.no_grad()
+def test_a_region_takes_the_class_of_most_of_its_pixels() -> None:
+    clip, image = tiny_openai_clip(), picture()
+    plain = TrainingFree(clip, NAMES, SMALL).label(image)
+    found = TrainingFree(clip, NAMES, SMALL, regions=halves).label(image)
+    expected = plain.clone()
+    for rows, cols in ((slice(0, 60), slice(0, 40)), (slice(0, 30), slice(40, 80))):
+        votes = [sum(int(label == k) for row in plain[rows, cols].tolist() for label in row) for k in range(len(NAMES))]
+        expected[rows, cols] = votes.index(max(votes))
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, plain)
+    kept = TrainingFree(clip, NAMES, replace(SMALL, by_region=False), regions=halves)
+    assert torch.equal(kept.label(image), plain)
+
+
+@torch.no_grad()
+def test_corrclip_is_given_the_regions_of_each_window() -> None:
+    clip, image = tiny_openai_clip(), picture()
+    settings = replace(SMALL, readout="corrclip:merge=1.1", by_region=False)
+    segmenter = TrainingFree(clip, NAMES, settings, regions=halves)
+    reading = segmenter.read(image)
+    pixels = clip.preprocess(image, size=(48, 64))[None]
+    columns = torch.arange(64) < 32
+    regions = torch.where(columns, 4, torch.where(torch.arange(48)[:, None] < 24, 9, -1))[None]
+    for place, (top, left) in enumerate([(0, 0), (0, 16), (0, 32), (16, 0), (16, 16), (16, 32)]):
+        cut = (slice(None), slice(top, top + 32), slice(left, left + 32))
+        alone = clip.dense_map(pixels[(slice(None), *cut)], readout="corrclip:merge=1.1", regions=regions[cut])
+        torch.testing.assert_close(reading.dense_VDyx[place], alone[0])
+
+
+def test_masks_as_regions() -> None:
+    masks = torch.zeros(3, 2, 4, dtype=torch.bool)
+    masks[0, :, :3] = True  # six pixels
+    masks[1, 0, 1:3] = True  # two pixels within them
+    assert region_map(masks).tolist() == [[0, 1, 1, -1], [0, 0, 0, -1]]

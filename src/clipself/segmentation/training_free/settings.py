@@ -10,7 +10,7 @@ class TrainingFreeSettings:
     """The protocol; the defaults are the published ones.
 
     Attributes:
-        readout: How the last block becomes a dense map.
+        readout: How the last block becomes a dense map; one with windows of its own takes the place of those below.
         templates: Sentences around the names.
         shortest: Shortest side that pictures are brought to, in pixels; the aspect is kept.
         window: Side of a window.
@@ -19,6 +19,7 @@ class TrainingFreeSettings:
         threshold: Pixels whose best probability is below become background; 0 where there is no background.
         background: Name of the background class, whose own score takes part too.
         classes_at_once: Scores in one pass; bounds memory.
+        by_region: Whether a region takes the class of most of its pixels, where regions are given.
     """
 
     readout: str = "value"
@@ -30,6 +31,7 @@ class TrainingFreeSettings:
     threshold: float = 0.0
     background: str = "background"
     classes_at_once: int = 64
+    by_region: bool = True
 
     def __post_init__(self) -> None:
         find_readout(self.readout)
