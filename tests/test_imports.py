@@ -20,7 +20,7 @@ LAYERS = (
     ("structures",),
     ("ops",),
     ("cards",),
-    ("files", "choices", "renamed"),
+    ("files", "choices", "renamed", "threads"),
 )
 """From the top down; rooms of one row never import each other."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from clipself.cli.commands import COMMANDS, Command, find
 from clipself.cli.terminal import log_to_terminal
 from clipself.text.printable import printable
+from clipself.threads import share_cores
 
 FAULTS: Final = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 """What users can cause and mend; anything else is a defect of this package and keeps its traceback."""
@@ -177,4 +178,5 @@ def _report_defect() -> int:
 
 def run() -> None:
     """Entry point of the installed command."""
+    share_cores()
     sys.exit(main())
