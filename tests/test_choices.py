@@ -8,6 +8,7 @@ import pytest
 
 from clipself.cli.commands import COMMANDS, find
 from clipself.data.coco.splits import SPLITS
+from clipself.data.labels.formats import LABEL_FORMATS
 from clipself.detection.detectors.detic.c4_trunk import BLOCKS
 from clipself.detection.detectors.detic.heads import HEADS
 from clipself.detection.detectors.owl.heads import BOX_BIASES, GELUS, MERGES
@@ -30,6 +31,7 @@ from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.supervision import SUPERVISIONS
 from clipself.segmentation.catseg.appearance import APPEARANCES
 from clipself.segmentation.segmenters import SEGMENTERS
+from clipself.workflows.labelling.labellers import LABELLERS
 
 TABLES: Final[Mapping[str, Collection[Any]]] = {
     "contrast": CONTRASTS,
@@ -41,6 +43,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "gelu": GELUS,
     "merge": MERGES,
     "heads": HEADS,
+    "formats": LABEL_FORMATS,
     "image_label_loss": [name for name, rule in IMAGE_LABEL_RULES.items() if rule is not None],  # what needs no branch
     "method": [name for name, row in SEGMENTERS.items() if row.read is not None],  # what can be imported
     "norm": NORMS,
@@ -57,6 +60,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "trunk": TRUNKS,
     "vit": VITS,
     "supervision": SUPERVISIONS,
+    "task": ["auto", *LABELLERS],
     "system": IMPORTS,
 }
 """Setting -> the table that it chooses from."""

@@ -19,6 +19,7 @@ from .segmentation.predict import open_segmenter as open_segmenter
 from .segmentation.predict import predict_segments as predict_segments
 from .segmentation.train import train_segmenter as train_segmenter
 from .segmentation.training_free import TrainingFree as TrainingFree
+from .workflows.labelling.run import label as label
 from .workflows.quickstart import quickstart as quickstart
 from .workflows.show import show_kmeans as show_kmeans
 from .workflows.show import show_query as show_query
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate_panoptic",
     "evaluate_regions",
     "evaluate_segmenters",
+    "label",
     "load_clip",
     "load_segmenter",
     "open_segmenter",

@@ -74,6 +74,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="cli.options:QueryOptions",
         run="workflows.show:show_query",
     ),
+    "label": Command(
+        does="label pictures by names: COCO, YOLO, Label Studio, labelme, CVAT, and a page to look through",
+        settings="workflows.labelling.config:LabelConfig",
+        run="workflows.labelling.run:label",
+        about="Labels pictures: clipself label photos/ --names cat dog --formats coco yolo. The same command "
+        "again goes on where it was stopped.",
+    ),
     "blend": Command(
         does="average refined and original weights, one alpha or a sweep",
         settings="cli.options:BlendOptions",

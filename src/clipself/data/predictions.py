@@ -102,14 +102,10 @@ class PredictionFolder:
 
         Everything else is passed on: a full disk, or a defect.
         """
-        try:
+        with leaving_out(
+            picture.path, lambda reason: self.left_out.append({"image": str(picture.path), "reason": reason})
+        ):
             yield
-        except (ValueError, FileNotFoundError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
-                raise
-            reason = _reason(error, picture.path)
-            log.warning("%s; it is left out", reason)
-            self.left_out.append({"image": str(picture.path), "reason": reason})
         if time.monotonic() >= self._due:
             self.write()
 
@@ -175,6 +171,24 @@ class PredictionFolder:
         count = f"{len(self.rows)} of {len(self.listed)}" if self.left_out else str(len(self.listed))
         bad = f", {len(self.left_out)} left out (see {self.results.name})" if self.left_out else ""
         return f"{count} pictures{bad}: {self.out / 'pictures'}, {self.results}, {self.coco}"
+
+
+@contextmanager
+def leaving_out(path: Path, take: Callable[[str], object]) -> Iterator[None]:
+    """Leaves a picture out where what is tried fails for it: it is damaged, does not fit, or needs too much memory.
+
+    Args:
+        path: Its file, for the warning.
+        take: Is given the reason.
+    """
+    try:
+        yield
+    except (ValueError, FileNotFoundError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        reason = _reason(error, path)
+        log.warning("%s; it is left out", reason)
+        take(reason)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -95,11 +95,11 @@ def test_our_reader_gives_the_same_boxes_and_masks(name: str, masks: bool, photo
     if masks and name in POLYGONS:
         for row in range(len(table)):
             image = table.images[int(table.image_N[row])]
-            (one,) = [one for one in given if one.file == image.file]
+            (picture,) = [picture for picture in given if picture.file == image.file]
             place = row - int(np.searchsorted(table.image_N, table.image_N[row]))
             assert image.size is not None
             decoded = table.segments.decode(row, image.size).numpy()
-            np.testing.assert_array_equal(decoded, one.objects[place].decode())
+            np.testing.assert_array_equal(decoded, picture.objects[place].decode())
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1.0])

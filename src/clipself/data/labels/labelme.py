@@ -92,7 +92,9 @@ def read_labelme(source: Path, images: Path | None = None, *, value: Any = None)
     files = (
         [path for path in sorted(root.rglob("*.json")) if not path.name.startswith(".")] if root == source else [source]
     )
-    held = {path: value if value is not None else read_json(path, hook=without_pictures) for path in files}
+    held: dict[Path, Any] = {
+        path: value if value is not None else read_json(path, hook=without_pictures) for path in files
+    }
     collector = Collector(source=source, form="labelme", names=_classes(root, held))
     for path, one in held.items():
         if not isinstance(one, Mapping) or not isinstance(one.get("shapes"), list):
