@@ -64,6 +64,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         show="regions.report:compare_reports",
         about="Classifies labelled regions by the dense map; the paper's Table 2.",
     ),
+    "compare": Command(
+        does="one table of models and readouts: regions, mIoU, PQ, crops, time and memory",
+        settings="workflows.compare_settings:CompareConfig",
+        run="workflows.side_by_side:compare",
+        about="Measures every readout on every model; a comparison that was stopped goes on where it was.",
+    ),
     "show kmeans": Command(
         does="draw the groups of a dense map, original beside refined",
         settings="cli.options:KmeansOptions",

@@ -26,6 +26,7 @@ from clipself.engine.resolve import resolve
 from clipself.metrics.accuracy import MeanClassAccuracy
 from clipself.ops.patches import require_whole
 from clipself.ops.pooling import pool_boxes, pool_masks
+from clipself.ops.windows import resize_map
 from clipself.regions.config import MODES, RegionsEvaluateConfig
 from clipself.regions.report import ModeScore, RegionReport
 from clipself.structures import RegionSample
@@ -162,7 +163,9 @@ def _score_image(
             by_box = F.normalize(pool_boxes(dense, [sample.boxes_norm.to(clip.device)]), dim=-1)
             meters["boxes"].update((by_box @ text_KD.T)[thing.to(clip.device)], sample.labels_R[thing])
         if sample.masks_RYX is not None:
-            by_mask = pool_masks(dense, [sample.masks_RYX.to(clip.device)]) @ text_KD.T
+            grid = sample.masks_RYX.shape[-2:]
+            on_grid = resize_map(dense[0], (grid[0], grid[1]))[None]  # a guided readout has its guide's grid
+            by_mask = pool_masks(on_grid, [sample.masks_RYX.to(clip.device)]) @ text_KD.T
             for mode, chosen in (("thing_masks", thing), ("stuff_masks", ~thing)):
                 if mode in meters:
                     meters[mode].update(by_mask[chosen.to(clip.device)], sample.labels_R[chosen])

@@ -2,6 +2,7 @@ from .bars import draw_comparison as draw_comparison
 from .bars import draw_loss as draw_loss
 from .boxes import DrawnBox as DrawnBox
 from .boxes import draw_boxes as draw_boxes
+from .dots import draw_dots as draw_dots
 from .heatmap import draw_query as draw_query
 from .kmeans import draw_kmeans as draw_kmeans
 from .panels import lay_out as lay_out
@@ -15,6 +16,7 @@ __all__ = [
     "ReportPage",
     "draw_boxes",
     "draw_comparison",
+    "draw_dots",
     "draw_kmeans",
     "draw_loss",
     "draw_panels",
