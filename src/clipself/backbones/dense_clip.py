@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
+from timm.models.fastvit import FastVit
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from clipself.backbones.reading import read_images
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.strict import digest_tensors
+from clipself.backbones.timm_conv import ConvNeXtTrunk, FastVitTrunk
 from clipself.backbones.timm_vit import TimmVitTrunk
 from clipself.backbones.tokens import cut_sentences
 from clipself.backbones.trunk import ClipReading, Trunk
@@ -38,6 +41,8 @@ TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
     Eva: EvaTrunk,
     TimmVisionTransformer: TimmVitTrunk,
     ModifiedResNet: ResNetTrunk,
+    ConvNeXt: ConvNeXtTrunk,
+    FastVit: FastVitTrunk,
 }
 """Stock tower class -> the view of it; a new family is one line here and one file."""
 
@@ -259,7 +264,7 @@ class DenseCLIP(nn.Module):
         tokens = self.tokenizer(list(texts)).to(self.device)
         if longest is not None:
             tokens = cut_sentences(tokens, longest)
-        embeddings: Tensor = self.clip.encode_text(tokens)  # type: ignore[operator]
+        embeddings: Tensor = self.clip.encode_text(tokens, normalize=False)  # type: ignore[operator]
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def train(self, mode: bool = True) -> "DenseCLIP":

@@ -1,50 +1,38 @@
-"""EVA-02 CLIP vision transformers (timm's `Eva` inside open_clip's `TimmModel`)."""
+"""EVA-CLIP and Perception Encoder vision transformers (timm's `Eva` inside open_clip's `TimmModel`)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat, build_rotary_pos_embed
+from timm.layers import AttentionRope, RotaryEmbeddingCat, apply_rot_embed_cat, build_rotary_pos_embed
 from timm.models.eva import EvaAttention, EvaBlockPostNorm
 from torch import Tensor, nn
 
+from clipself.backbones.timm_tower import TimmTower
 from clipself.backbones.tokens import Tokens, split_heads
-from clipself.backbones.transformer import TransformerTrunk
-from clipself.backbones.trunk import Stage
 
 
-class EvaTrunk(TransformerTrunk):
+class EvaTrunk(TimmTower):
     """EVA-02: separate q/k/v, rotary positions on the patches, an inner norm, SwiGLU, a biased linear head.
 
     EVA-01 fuses q, k and v into one matrix and has neither rotary positions nor inner norms; the largest EVA-02 fuses
-    them too and normalises behind attention and MLP instead of ahead of them.
+    them too and normalises behind attention and MLP instead of ahead of them. The Perception Encoder fuses them with
+    a bias for each, normalises ahead of the first block, and pools by attention with or without a class token.
     """
 
     def __init__(self, visual: Any) -> None:
-        super().__init__()
         check_family(visual.trunk)
-        self.visual = self.tower = visual
-        trunk = self.trunk = visual.trunk
-        self.blocks = trunk.blocks
-        self.patch_size = int(trunk.patch_embed.patch_size[0])
-        self.native_grid = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
-        self.stages = (Stage(width=int(trunk.embed_dim), stride=self.patch_size),) * len(self.blocks)
-        self.embed_dim = int(trunk.head.out_features if hasattr(trunk.head, "out_features") else trunk.embed_dim)
-        self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
-        self.head_dim = self.width // self.num_heads
+        super().__init__(visual)
 
     def embed(self, images_B3HW: Tensor, positions: Tensor | None = None) -> Tokens:
-        """Convolution with bias, class token in front, absolute positions; rotary table for the blocks.
+        """As every timm tower; then the rotary table for the blocks.
 
         The rotary positions are stretched to the pre-training grid along each axis by itself: t / length * 16.
         On square images this is the published rule; on others each axis keeps the range that it was trained on.
         """
-        grid = self.grid_of(images_B3HW)
-        patches = self.trunk.patch_embed.proj(images_B3HW).flatten(2).mT
-        class_token = self.trunk.cls_token.to(patches.dtype).expand(patches.shape[0], -1, -1)
-        table = self.positions(self.trunk.pos_embed[0], grid) if positions is None else positions
-        tokens = torch.cat([class_token, patches], dim=1) + table.to(patches.dtype)
-        return Tokens(tokens=tokens, grid=grid, rope=self._rotary_table(grid))
+        tokens = super().embed(images_B3HW, positions)
+        return replace(tokens, rope=self._rotary_table(tokens.grid))
 
     def _rotary_table(self, grid: tuple[int, int]) -> Tensor | None:
         rope = self.trunk.rope
@@ -56,7 +44,9 @@ class EvaTrunk(TransformerTrunk):
             temperature=rope.temperature,
             in_pixels=False,
             ref_feat_shape=rope.ref_feat_shape,
-            device=self.trunk.cls_token.device,
+            grid_offset=rope.grid_offset,
+            grid_indexing=rope.grid_indexing,
+            device=next(self.trunk.parameters()).device,
         )
         return torch.cat(sin_cos, dim=-1)
 
@@ -71,20 +61,22 @@ class EvaTrunk(TransformerTrunk):
         return normed
 
     def project(self, block: Any, normed_BNC: Tensor, part: str) -> Tensor:
-        """`q_proj`, `k_proj` (no bias) or `v_proj`, or that third of the fused matrix."""
-        attention = block.attn
+        """`q_proj`, `k_proj` or `v_proj`, or that third of the fused matrix; of EVA keys have no bias."""
+        attention, third = block.attn, "qkv".index(part)
         if attention.qkv is None:
             projection = {"q": attention.q_proj, "k": attention.k_proj, "v": attention.v_proj}[part]
             return split_heads(projection(normed_BNC), self.num_heads)
-        weight = attention.qkv.weight.chunk(3)["qkv".index(part)]
-        bias = {"q": attention.q_bias, "k": None, "v": attention.v_bias}[part]
-        return split_heads(F.linear(normed_BNC, weight, bias), self.num_heads)
+        if isinstance(attention, AttentionRope):
+            bias = None if attention.qkv.bias is None else attention.qkv.bias.chunk(3)[third]
+        else:
+            bias = {"q": attention.q_bias, "k": None, "v": attention.v_bias}[part]
+        return split_heads(F.linear(normed_BNC, attention.qkv.weight.chunk(3)[third], bias), self.num_heads)
 
     def rotate(self, heads_BhND: Tensor, tokens: Tokens) -> Tensor:
         """Patches rotate, the class token stays."""
-        if tokens.rope is None or heads_BhND.shape[2] == 1:
+        if tokens.rope is None or heads_BhND.shape[2] == tokens.prefix:
             return heads_BhND
-        class_token, patches = heads_BhND[:, :, :1], heads_BhND[:, :, 1:]
+        class_token, patches = heads_BhND[:, :, : tokens.prefix], heads_BhND[:, :, tokens.prefix :]
         return torch.cat([class_token, apply_rot_embed_cat(patches, tokens.rope)], dim=2).type_as(heads_BhND)
 
     def merge_heads(self, block: Any, mixed_BNC: Tensor) -> Tensor:
@@ -103,22 +95,6 @@ class EvaTrunk(TransformerTrunk):
         out: Tensor = block.mlp(block.norm2(tokens_BNC))
         return out if block.gamma_2 is None else block.gamma_2 * out
 
-    def final_norm(self, tokens_BNC: Tensor) -> Tensor:
-        """The one of the two norms that there is."""
-        normed: Tensor = self.trunk.fc_norm(self.trunk.norm(tokens_BNC))
-        return normed
-
-    def head(self, tokens_BNC: Tensor) -> Tensor:
-        """Final norm and the biased linear head."""
-        projected: Tensor = self.visual.head(self.trunk.head(self.final_norm(tokens_BNC)))
-        return projected
-
-    @property
-    def position_table(self) -> nn.Parameter:
-        """The tower's own table."""
-        table: nn.Parameter = self.trunk.pos_embed
-        return table
-
 
 def check_family(trunk: Any) -> None:
     """Refuses relatives of EVA in timm's class whose parts are not read here.
@@ -126,16 +102,14 @@ def check_family(trunk: Any) -> None:
     Raises:
         ValueError: The tower differs from EVA; the message says in what.
     """
-    first = trunk.blocks[0]
+    attention = trunk.blocks[0].attn
+    stock = isinstance(attention, EvaAttention | AttentionRope)
     differences = {
-        "pools its tokens by attention, so that a patch has no way of its own into the joint space": trunk.attn_pool
-        is not None,
-        "has no class token": trunk.cls_token is None,
-        "averages its patches instead of reading the class token": trunk.attn_pool is None
-        and trunk.global_pool != "token",
         "has register tokens beside the class token": trunk.reg_token is not None,
-        "normalises its tokens ahead of the first block": not isinstance(trunk.norm_pre, nn.Identity),
-        "has another attention": not isinstance(first.attn, EvaAttention) or first.attn.gate is not None,
+        "has another attention": not stock or attention.gate is not None,
+        "shares keys and values among heads": getattr(attention, "num_kv_groups", 1) != 1,
+        "normalises queries and keys": stock and not isinstance(attention.q_norm, nn.Identity),
+        "rotates halves of its heads": stock and attention.rotate_half,
         "rotates its positions in another way": not isinstance(trunk.rope, RotaryEmbeddingCat | None),
     }
     found = [difference for difference, holds in differences.items() if holds]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.hub_text import save_hub_text
 from clipself.backbones.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from clipself.files import write_bytes, write_json
 
@@ -26,7 +27,8 @@ def save_clip(
     Args:
         clip: The model.
         folder: Made when missing; three files are written, each atomically: `open_clip_config.json`,
-            `open_clip_model.safetensors`, `model_card.json`. A tokenizer's merges file is copied along.
+            `open_clip_model.safetensors`, `model_card.json`. A tokenizer's merges file is copied along, and so is what
+            transformers' tokenizers and text towers need.
         card: What the reader should know (recipe, data, licence, scores); added to the card.
         dtype: Storage type of floating-point tensors; None keeps theirs.
 
@@ -40,11 +42,12 @@ def save_clip(
     tensors = {
         name: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).detach().cpu().clone()
         for name, value in clip.clip.state_dict().items()
-        if clip.identity.text is not None or name.startswith("visual.") or name == "logit_scale"
+        if clip.identity.text is not None or name.startswith("visual.") or name in ("logit_scale", "logit_bias")
     }
     write_bytes(folder / WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
     preprocess = {"mean": list(clip.image_mean), "std": list(clip.image_std)}
     write_json(folder / CONFIG_NAME, {"model_cfg": _portable(clip, folder), "preprocess_cfg": preprocess})
+    save_hub_text(clip, folder)
     write_json(folder / CARD_NAME, {**_facts(clip), **(card or {})})
     return folder
 

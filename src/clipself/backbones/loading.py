@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.coca_model import CoCa
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from clipself.backbones.activation import decide_quick_gelu
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.backbones.devices import pick_device
 from clipself.backbones.fast_init import unfilled
+from clipself.backbones.hub_text import buildable_text
 from clipself.backbones.layouts import without_wrappers
 from clipself.backbones.model_config import (
     PACKAGED,
@@ -26,6 +27,7 @@ from clipself.backbones.model_config import (
     check_towers,
     merges_of,
     named_config,
+    named_normalisation,
     open_clip_name,
 )
 from clipself.backbones.model_folder import CONFIG_NAME, HUB_CONFIG, is_model_folder, read_model_folder
@@ -158,8 +160,8 @@ def build_clip(
     model_cfg: Mapping[str, Any],
     *,
     identity: TowerIdentity,
-    mean: tuple[float, float, float] = OPENAI_DATASET_MEAN,
-    std: tuple[float, float, float] = OPENAI_DATASET_STD,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
     folder: Path | None = None,
     random: bool = False,
 ) -> DenseCLIP:
@@ -169,8 +171,8 @@ def build_clip(
         name: What it is called from now on.
         model_cfg: open_clip's configuration.
         identity: Where the weights come from.
-        mean: Of the input normalisation.
-        std: Of the input normalisation.
+        mean: Of the input normalisation; what the releases of this name ask for if not given.
+        std: Likewise.
         folder: Where the tokenizer's own files lie.
         random: Whether weights are drawn; otherwise they mean nothing until a checkpoint fills them.
 
@@ -179,22 +181,26 @@ def build_clip(
     """
     kept = deepcopy(dict(model_cfg))
     arguments = deepcopy(kept)
+    usual = named_normalisation(name)
     if arguments["vision_cfg"].get("timm_model_name") == "clipself_mini_hybrid":
         import clipself.backbones.mini_tower  # noqa: F401  registers the tower with timm
-    custom_text = arguments.pop("custom_text", False)
-    if "timm_model_name" in arguments["vision_cfg"]:
-        arguments["vision_cfg"]["timm_model_pretrained"] = False
     check_towers(name, arguments)
+    arguments["text_cfg"] = buildable_text(arguments["text_cfg"], folder=folder)
+    custom_text = arguments.pop("custom_text", False) or bool(arguments["text_cfg"].get("hf_model_name"))
+    if "timm_model_name" in arguments["vision_cfg"]:
+        # Blocks that are dropped at random would draw from no generator of a step, in the student alone.
+        arguments["vision_cfg"].update(timm_model_pretrained=False, timm_drop=0.0, timm_drop_path=None)
+    family = CoCa if "multimodal_cfg" in arguments else CustomTextCLIP if custom_text else CLIP
     with nullcontext() if random else unfilled():
-        stock: nn.Module = (CustomTextCLIP if custom_text else CLIP)(**arguments)
+        stock: nn.Module = family(**arguments)
     return DenseCLIP(
         stock,
         name=name,
         model_cfg=kept,
         tokenizer=build_tokenizer(kept["text_cfg"], folder=folder),
         identity=identity,
-        image_mean=mean,
-        image_std=std,
+        image_mean=mean or usual[0],
+        image_std=std or usual[1],
         merges_file=merges_of(kept["text_cfg"], folder=folder),
     )
 
@@ -228,6 +234,7 @@ def _load_folder(folder: Path, *, name: str, ignore: Collection[str], quick_gelu
     found = read_model_folder(folder, name=name)
     if quick_gelu is not None:
         found = replace(found, model_cfg={**found.model_cfg, "quick_gelu": quick_gelu})
+    buildable_text(found.model_cfg["text_cfg"], folder=folder)  # says in words what the folder lacks
     try:
         with within_budget(found.state, spare=SPARE_TEXT):
             clip = build_clip(
@@ -289,8 +296,8 @@ def _load_tag(name: str, tag: str, *, ignore: Collection[str], quick_gelu: bool 
         name,
         config,
         identity=TowerIdentity(image=release, text=release),
-        mean=tuple(published.get("mean") or OPENAI_DATASET_MEAN),
-        std=tuple(published.get("std") or OPENAI_DATASET_STD),
+        mean=published.get("mean") and tuple(published["mean"]),
+        std=published.get("std") and tuple(published["std"]),
     )
     _fill(clip, read_state_dict(path), source=release, ignore=ignore)
     return clip

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import open_clip
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.tokenizer import SimpleTokenizer
+
+from clipself.backbones.hub_text import HubTokenizer, is_hub_text
 
 PACKAGED: Final[Mapping[str, Path]] = {"clipself-mini": Path(__file__).parent / "mini"}
 """Models that ship with the package -> their export folder."""
@@ -20,6 +24,10 @@ ALIASES: Final[Mapping[str, str]] = {
     "EVA02-CLIP-L-14-336": "EVA02-L-14-336",
 }
 """Name in the EVA-CLIP and CLIPSelf releases -> open_clip's."""
+
+
+LARGEST_VOCABULARY: Final = 10**7
+"""Beyond any; a whole text tower of transformers says itself how many tokens it embeds."""
 
 
 def open_clip_name(name: str) -> str:
@@ -41,36 +49,32 @@ def named_config(name: str) -> dict[str, Any]:
     return dict(deepcopy(config))
 
 
+def named_normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """RGB mean and deviation that all releases of a name ask for; CLIP's own where they differ or there are none."""
+    stated = {
+        (tuple(found.get("mean") or OPENAI_DATASET_MEAN), tuple(found.get("std") or OPENAI_DATASET_STD))
+        for found in (get_pretrained_cfg(name, tag) for tag in list_pretrained_tags_by_model(name))
+    }
+    return stated.pop() if len(stated) == 1 else (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+
+
 def is_known_name(name: str) -> bool:
     """Whether a name is a packaged model's, one of EVA-CLIP's or one of open_clip's, "ViT-B/16" included."""
     return name in PACKAGED or open_clip.get_model_config(open_clip_name(name)) is not None
 
 
 def check_towers(name: str, model_cfg: Mapping[str, Any]) -> None:
-    """Refuses configurations of other families, each with its reason.
+    """Refuses configurations whose tower would be fetched from elsewhere.
 
     Raises:
-        ValueError: It is none of a CLIP with a dense readout, or would be fetched from elsewhere.
+        ValueError: What it names is no plain name of timm's.
     """
-    vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
-    tower = vision.get("timm_model_name")
+    tower = model_cfg["vision_cfg"].get("timm_model_name")
     if tower is not None and (not isinstance(tower, str) or not re.fullmatch(r"[\w.]+", tower)):
         raise ValueError(
             f"{name}: timm_model_name is {tower!r}; only the plain name of one of timm's models is taken, nothing is "
             "fetched from a hub or built from a folder that a configuration names"
         )
-    if "multimodal_cfg" in model_cfg or vision.get("attentional_pool"):
-        reason = (
-            "it is a CoCa, whose image tower pools all patches by attention and serves a text decoder, so that a patch "
-            "has no way of its own into the joint space"
-        )
-    elif text.get("hf_model_name"):
-        reason = "its text tower belongs to transformers, and open_clip would fetch it from the hub"
-    elif text.get("hf_tokenizer_name"):
-        reason = "its texts go through another tokenizer than CLIP's byte pairs, which would come from the hub"
-    else:
-        return
-    raise ValueError(f"{name} has no dense readout here: {reason}")
 
 
 def merges_of(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Path | None:
@@ -87,18 +91,25 @@ def merges_of(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Path | Non
     return (folder or Path()) / named
 
 
-def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> SimpleTokenizer:
-    """open_clip's byte-pair tokenizer; a merges file named by the configuration lies in the model's folder.
+def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> SimpleTokenizer | HubTokenizer:
+    """open_clip's byte-pair tokenizer, or transformers' where the configuration names one.
+
+    A merges file named by the configuration lies in the model's folder, and so do the files of transformers'.
 
     Raises:
         ValueError: The merges are damaged, or other tokens come out of them than the text tower embeds.
     """
     options = dict(text_cfg.get("tokenizer_kwargs") or {})
+    length = text_cfg.get("context_length", 77)
+    if is_hub_text(text_cfg):
+        name = str(text_cfg.get("hf_tokenizer_name") or text_cfg["hf_model_name"])
+        embedded = LARGEST_VOCABULARY if text_cfg.get("hf_model_name") else text_cfg.get("vocab_size", 49408)
+        return HubTokenizer(name, folder=folder, embedded=embedded, context_length=length, options=options)
     merges = merges_of(text_cfg, folder=folder)
     if merges is not None:
         options["bpe_path"] = str(merges)
     try:
-        tokenizer = SimpleTokenizer(context_length=text_cfg.get("context_length", 77), **options)
+        tokenizer = SimpleTokenizer(context_length=length, **options)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(f"{merges} is no list of byte pairs ({error}); copy it again") from error
     embedded = text_cfg.get("vocab_size", tokenizer.vocab_size)

@@ -118,6 +118,8 @@ def _checked(model_cfg: Any, path: Path) -> dict[str, Any]:
         for key, value in where.items():
             if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST):
                 raise ValueError(f"{path}: {key} is {value}, far beyond any model")
+            if key == "patch_size" and value is None and isinstance(where.get("layers"), list):
+                continue  # open_clip's own configurations of ResNets
             counts = value if isinstance(value, list) else [value]
             if key in COUNTS and not all(type(count) is int and count > 0 for count in counts):
                 raise ValueError(f"{path}: {key} is {repr(value)[:60]}, expected a whole number above 0")

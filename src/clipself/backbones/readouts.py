@@ -86,6 +86,11 @@ class Readout:
         """Whether the mix keeps to regions that it is given."""
         return "regions_BHW" in inspect.signature(self.function).parameters
 
+    @property
+    def is_value(self) -> bool:
+        """Whether every token keeps its own value and nothing of the block is left out: MaskCLIP and CLIPSelf."""
+        return self.function is own_value and self.residual is True and self.feed_forward
+
 
 READOUTS: Final[Mapping[str, Readout]] = {
     **{name: Readout(mix=name) for name in MIXES},

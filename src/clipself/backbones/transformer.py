@@ -12,12 +12,16 @@ from torch.utils.checkpoint import checkpoint
 
 from clipself.backbones.readouts import Readout, ReadoutContext, read_last_block
 from clipself.backbones.tokens import Tokens, join_heads, to_map
-from clipself.backbones.trunk import ClipReading, Trunk
+from clipself.backbones.trunk import ClipReading, PoolsBy, Trunk
 from clipself.ops.positions import resize_position_table
 
 
 class TransformerTrunk(Trunk):
     """A vision transformer, block by block, with queries, keys and values apart.
+
+    A tower that pools by attention has its last attention in the pool. The dense map takes that by values, patch by
+    patch, whatever the readout, which mixes the last block; so that "value", the last attention by values, leaves that
+    block as it was trained. Source: MaskCLIP (arXiv:2112.01071), which does so with CLIP's ResNets.
 
     Attributes:
         blocks: The stock blocks.
@@ -28,7 +32,7 @@ class TransformerTrunk(Trunk):
     """
 
     has_class_token = True
-    pools_by = "class token"
+    pools_by: PoolsBy = "class token"
     first_tap = -1
     blocks: nn.ModuleList
     num_heads: int
@@ -79,6 +83,15 @@ class TransformerTrunk(Trunk):
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """Final norm and projection to the joint space, for every token."""
 
+    def pool_tokens(self, tokens_BNC: Tensor, *, prefix: int) -> Tensor:
+        """What leaves the last block -> embeddings (B, D), by a tower's own attention or mean; with the final norm.
+
+        Args:
+            tokens_BNC: Tokens.
+            prefix: How many of them stand ahead of the patches.
+        """
+        raise NotImplementedError
+
     @property
     @abstractmethod
     def position_table(self) -> nn.Parameter:
@@ -128,7 +141,10 @@ class TransformerTrunk(Trunk):
                 images_B3HW=images_B3HW,
                 guide_BCyx=tokens.to_map() if guide is None else guide,
             )
-            read = read_last_block(context, readout)
+            if self.pools_by == "attention" and readout.is_value:
+                read = tokens.with_tokens(self.forward_block(self.blocks[-1], tokens))
+            else:
+                read = read_last_block(context, readout)
             maps[last] = read.to_map()
             embedded = to_map(self.head(read.tokens[:, read.prefix :]), read.grid) if dense else None
         return ClipReading(
@@ -142,12 +158,19 @@ class TransformerTrunk(Trunk):
         """Final norm and projection of the last tap."""
         return to_map(self.head(tap_BCYX.flatten(2).mT), (tap_BCYX.shape[2], tap_BCYX.shape[3]))
 
-    def positions(self, table_NC: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The tower's position table (1 + P, C) on another grid."""
+    def pool_map(self, map_BCYX: Tensor) -> Tensor:
+        """The tower's attention or mean over any map of the last tap -> (B, D)."""
+        if self.pools_by == "class token":
+            return super().pool_map(map_BCYX)
+        return self.pool_tokens(map_BCYX.flatten(2).mT, prefix=0)
+
+    def positions(self, table_NC: Tensor, grid: tuple[int, int], *, prefix: int = 1) -> Tensor:
+        """The tower's position table (prefix + P, C) on another grid."""
         return resize_position_table(
             table_NC,
             native_grid=self.native_grid,
             grid=grid,
+            prefix=prefix,
             by=self.resize_positions_by,
             offset=self.position_offset,
         )
@@ -168,12 +191,16 @@ class TransformerTrunk(Trunk):
     def pool(self, entered: Tokens) -> Tensor:
         """The last block and the head for the class token alone: every other query would be thrown away.
 
+        Towers that pool by attention or mean need all of the last block.
+
         Args:
             entered: What enters the last block.
 
         Returns:
             Embeddings (B, D), not normalised; equal to the stock tower's up to rounding.
         """
+        if self.pools_by != "class token":
+            return self.pool_tokens(self.forward_block(self.blocks[-1], entered), prefix=entered.prefix)
         block, tokens = self.blocks[-1], entered.tokens
         normed = self.norm_attention(block, tokens)
         query = self.rotate(self.project(block, normed[:, :1], "q"), entered)
@@ -225,14 +252,14 @@ def require_blocks(clip: HasTrunk, purpose: str) -> TransformerTrunk:
     """The trunk of a CLIP, for what runs blocks and class token by itself.
 
     Raises:
-        ValueError: The trunk has no blocks of tokens with a class token.
+        ValueError: The trunk has no blocks of tokens whose class token becomes the image embedding.
     """
     trunk = clip.trunk
-    if not isinstance(trunk, TransformerTrunk) or not trunk.has_class_token:
-        has = "no class token" if isinstance(trunk, TransformerTrunk) else (
-            f"stages of strides {', '.join(str(stage.stride) for stage in trunk.stages)} and pools by {trunk.pools_by}"
-        )  # fmt: skip
+    if not isinstance(trunk, TransformerTrunk) or trunk.pools_by != "class token":
+        strides = ", ".join(str(stage.stride) for stage in trunk.stages)
+        has = "blocks" if isinstance(trunk, TransformerTrunk) else f"stages of strides {strides}"
         raise ValueError(
-            f"{purpose} needs a trunk of transformer blocks with a class token, such as ViT-B-16; {clip.name} has {has}"
+            f"{purpose} needs a trunk of transformer blocks with a class token that is the image embedding, such as "
+            f"ViT-B-16; {clip.name} has {has} and pools by {trunk.pools_by}"
         )
     return trunk

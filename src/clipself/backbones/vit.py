@@ -1,4 +1,4 @@
-"""OpenAI and open_clip vision transformers (`open_clip.transformer.VisionTransformer`)."""
+"""OpenAI's and open_clip's vision transformers (`open_clip.transformer.VisionTransformer`): CLIP, CLIPA, CoCa."""
 
 from typing import Any
 
@@ -8,26 +8,28 @@ from torch import Tensor, nn
 
 from clipself.backbones.tokens import Tokens, join_heads, split_heads
 from clipself.backbones.transformer import TransformerTrunk
-from clipself.backbones.trunk import Stage
+from clipself.backbones.trunk import PoolsBy, Stage
 
 
 class OpenClipTrunk(TransformerTrunk):
-    """Reads the stock tower: convolution, class token, positions, pre-norm, blocks, `ln_post`, `proj`."""
+    """Reads the stock tower: convolution, class token, positions, pre-norm, blocks, `ln_post`, `proj`.
+
+    CLIPA takes the mean of the patches; of CoCa the first of many learnt queries asks class token and patches.
+    """
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
-        if visual.attn_pool is not None or visual.pool_type != "tok":
-            raise ValueError(
-                f"this tower pools by {visual.pool_type if visual.attn_pool is None else 'attention'}; dense readouts "
-                "need a class-token tower such as ViT-B-16"
-            )
         self.visual = self.tower = visual
+        self.pools_by = _pooling_of(visual)
         self.blocks = visual.transformer.resblocks
+        first: Any = self.blocks[0]
+        if not isinstance(first.attn, nn.MultiheadAttention):
+            raise ValueError(f"no dense readout for blocks whose attention is another one ({type(first).__name__})")
         self.patch_size = int(visual.patch_size[0])
         self.native_grid = (int(visual.grid_size[0]), int(visual.grid_size[1]))
         self.embed_dim = int(visual.output_dim)
         self.stages = (Stage(width=int(visual.conv1.out_channels), stride=self.patch_size),) * len(self.blocks)
-        self.num_heads = int(self.blocks[0].attn.num_heads)  # type: ignore[union-attr, arg-type]
+        self.num_heads = int(first.attn.num_heads)
         self.head_dim = self.width // self.num_heads
 
     def embed(self, images_B3HW: Tensor, positions: Tensor | None = None) -> Tokens:
@@ -75,13 +77,26 @@ class OpenClipTrunk(TransformerTrunk):
         return out
 
     def final_norm(self, tokens_BNC: Tensor) -> Tensor:
-        """`ln_post`."""
-        normed: Tensor = self.visual.ln_post(tokens_BNC)
+        """`ln_post`, which of CoCa stands behind the pool."""
+        normed: Tensor = tokens_BNC if self.pools_by == "attention" else self.visual.ln_post(tokens_BNC)
         return normed
 
     def head(self, tokens_BNC: Tensor) -> Tensor:
-        """`ln_post` and the bias-free projection."""
+        """`ln_post` and the bias-free projection; of CoCa each token's value in the pool first."""
+        if self.pools_by == "attention":
+            tokens_BNC = self.visual.ln_post(_value_of_pooler(self.visual.attn_pool, tokens_BNC))
         projected: Tensor = self.final_norm(tokens_BNC) @ self.visual.proj
+        return projected
+
+    def pool_tokens(self, tokens_BNC: Tensor, *, prefix: int) -> Tensor:
+        """The mean of the patches with `ln_post` on the stock tower's side of it, or CoCa's first query; `proj`."""
+        if self.pools_by == "attention":
+            pooled = self.visual.ln_post(self.visual.attn_pool(tokens_BNC)[:, 0])
+        elif self.visual.final_ln_after_pool:
+            pooled = self.visual.ln_post(tokens_BNC[:, prefix:].mean(1))
+        else:
+            pooled = self.visual.ln_post(tokens_BNC[:, prefix:]).mean(1)
+        projected: Tensor = pooled @ self.visual.proj
         return projected
 
     @property
@@ -89,3 +104,26 @@ class OpenClipTrunk(TransformerTrunk):
         """The tower's own table."""
         table: nn.Parameter = self.visual.positional_embedding
         return table
+
+
+def _pooling_of(visual: Any) -> PoolsBy:
+    """What makes the image embedding.
+
+    Raises:
+        ValueError: A way that is not read here.
+    """
+    if visual.attn_pool is None and visual.pool_type in ("tok", "avg"):
+        return "class token" if visual.pool_type == "tok" else "mean"
+    if visual.attn_pool is not None and visual.attn_pool_contrastive is None and visual.pool_type == "tok":
+        return "attention"
+    kind = f"{visual.attn_pool_type} attention" if visual.attn_pool is not None else visual.pool_type
+    raise ValueError(f"no dense readout for a tower that pools by {kind}; class token, mean and CoCa's pool are read")
+
+
+def _value_of_pooler(pooler: Any, tokens_BNC: Tensor) -> Tensor:
+    """What CoCa's pool would make of each token if it were alone: norm, value and output projection (B, N, D)."""
+    attention = pooler.attn
+    weight = attention.v_proj_weight if attention.in_proj_weight is None else attention.in_proj_weight.chunk(3)[2]
+    value = F.linear(pooler.ln_k(tokens_BNC), weight, attention.in_proj_bias.chunk(3)[2])
+    out: Tensor = attention.out_proj(value)
+    return out

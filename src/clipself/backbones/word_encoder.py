@@ -23,7 +23,8 @@ class WordEncoder(nn.Module):
         if clip.identity.text is None:
             raise ValueError("the checkpoint held no text tower, and pseudo words need one; load it with text_from=...")
         tower: Any = getattr(clip.clip, "text", clip.clip)
-        if getattr(tower, "attn_mask", None) is None or getattr(tower, "cls_emb", None) is not None:
+        ends = getattr(tower, "pool_type", "argmax") == "argmax"  # the embedding is read where the text ends
+        if getattr(tower, "attn_mask", None) is None or getattr(tower, "cls_emb", None) is not None or not ends:
             raise ValueError(f"pseudo words need open_clip's causal text transformer, this is {type(tower).__name__}")
         self._tower = [tower]  # not a submodule: it belongs to the clip
         self.width = int(tower.token_embedding.weight.shape[1])

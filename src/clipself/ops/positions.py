@@ -15,6 +15,7 @@ def resize_position_table(
     *,
     native_grid: tuple[int, int],
     grid: tuple[int, int],
+    prefix: int = 1,
     by: Literal["size", "scale_factor"] = "size",
     offset: float = 0.1,
 ) -> Tensor:
@@ -27,25 +28,27 @@ def resize_position_table(
         table_NC: Table (1 + P, C), class token first.
         native_grid: Rows and columns of the table's own grid, P = rows * columns.
         grid: Rows and columns wanted.
+        prefix: Rows ahead of the grid's: 1 for the class token's, 0 where there is none.
         by: "size" asks for the target size; "scale_factor" passes (grid + offset) / native to the sampler, as the
             training-free projects do, which shifts the sample points slightly.
         offset: Of "scale_factor", in patches.
 
     Returns:
-        Table (1 + rows * columns, C) in the dtype of the input.
+        Table (prefix + rows * columns, C) in the dtype of the input.
 
     Raises:
         ValueError: The table does not fill the native grid.
     """
     rows, cols = native_grid
-    if table_NC.shape[0] != 1 + rows * cols:
+    if table_NC.shape[0] != prefix + rows * cols:
+        ahead = "a class token and " if prefix else ""
         raise ValueError(
-            f"a position table of {table_NC.shape[0]} rows does not hold a class token and a {rows} x {cols} grid "
-            f"({1 + rows * cols} rows); pass the grid of the images that the tower was trained on"
+            f"a position table of {table_NC.shape[0]} rows does not hold {ahead}a {rows} x {cols} grid "
+            f"({prefix + rows * cols} rows); pass the grid of the images that the tower was trained on"
         )
     if grid == native_grid:
         return table_NC
-    class_row, patches = table_NC[:1], table_NC[1:]
+    class_row, patches = table_NC[:prefix], table_NC[prefix:]
     map_1CYX = patches.float().reshape(1, rows, cols, -1).permute(0, 3, 1, 2)
     if by == "size":
         resized = F.interpolate(map_1CYX, size=grid, mode="bicubic", align_corners=False, antialias=False)

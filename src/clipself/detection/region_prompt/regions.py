@@ -220,8 +220,8 @@ class DenseRegions(ClipRegions):
 
 
 def clip_regions(clip: DenseCLIP, *, readout: str = "value") -> ClipRegions:
-    """The view of boxes that fits a CLIP: through its attention pool where it has one."""
-    return ResNetRegions(clip) if clip.trunk.pools_by == "attention" else DenseRegions(clip, readout=readout)
+    """The view of boxes that fits a CLIP: through its attention pool where that is a ResNet's, with positions."""
+    return ResNetRegions(clip) if isinstance(clip.trunk, ResNetTrunk) else DenseRegions(clip, readout=readout)
 
 
 def shrink_padding(padding_BHW: Tensor, like_BCYX: Tensor) -> Tensor:
