@@ -163,8 +163,10 @@ def open_index(shard: str) -> Any:
                 np.save(stream, rows)
 
         write_atomically(path, write)
-    held = np.load(path)  # an empty file cannot be mapped
-    return np.load(path, mmap_mode="r") if len(held) else held
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:  # older NumPy maps no array without rows
+        return np.load(path)
 
 
 def index_of(shard: Path) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.layers.deformable_attention import DeformableAttention, Grid
-from clipself.layers.pixel_decoder import DeformableLayer, cell_centres
+from clipself.layers.pixel_decoder import DeformableLayer, FeedForward, cell_centres
 from clipself.layers.sine_positions import padded_sine_positions, sine_waves
 from clipself.ops.boxes import inverse_sigmoid
 
@@ -67,7 +67,7 @@ class Decoded:
     boxes_BQ4: Tensor
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(FeedForward):
     """Self-attention, deformable attention, feed-forward, norms after each; norms are numbered by their origin.
 
     Args:
@@ -117,10 +117,7 @@ class DecoderLayer(nn.Module):
         read = self.cross_attn(
             queries_BQC + positions_BQC, references_BQL, memory.tokens_BSC, memory.grids, padding_BS=memory.padding_BS
         )
-        queries_BQC = self.norm1(queries_BQC + self.dropout(read))
-        inside = self.dropout(F.relu(self.linear1(queries_BQC)))
-        fed: Tensor = self.norm3(queries_BQC + self.dropout(self.linear2(inside)))
-        return fed
+        return self.feed(self.norm1(queries_BQC + self.dropout(read)), self.norm3)
 
 
 def attend(

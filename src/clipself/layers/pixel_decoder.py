@@ -27,7 +27,21 @@ class PixelFeatures:
     levels: tuple[Tensor, ...]
 
 
-class DeformableLayer(nn.Module):
+class FeedForward(nn.Module):
+    """What the layers here and in `deformable_transformer` share: two linear maps, dropout, a residual."""
+
+    dropout: nn.Dropout
+    linear1: nn.Linear
+    linear2: nn.Linear
+
+    def feed(self, tokens_BNC: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Tokens with what the maps make of them, normalised."""
+        inside = self.dropout(F.relu(self.linear1(tokens_BNC)))
+        fed: Tensor = norm(tokens_BNC + self.dropout(self.linear2(inside)))
+        return fed
+
+
+class DeformableLayer(FeedForward):
     """Deformable self-attention and feed-forward, norms after each.
 
     Args:
@@ -61,10 +75,7 @@ class DeformableLayer(nn.Module):
     ) -> Tensor:
         """One layer; positions steer where tokens look, values are free of them; see `DeformableAttention.forward`."""
         mixed = self.self_attn(tokens_BSC + positions_BSC, centres, tokens_BSC, grids, padding_BS=padding_BS)
-        tokens_BSC = self.norm1(tokens_BSC + self.dropout(mixed))
-        inside = self.dropout(F.relu(self.linear1(tokens_BSC)))
-        fed: Tensor = self.norm2(tokens_BSC + self.dropout(self.linear2(inside)))
-        return fed
+        return self.feed(self.norm1(tokens_BSC + self.dropout(mixed)), self.norm2)
 
 
 class DeformableStack(nn.Module):

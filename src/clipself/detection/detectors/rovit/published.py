@@ -1,7 +1,6 @@
 """DITO's released detectors."""
 
 import logging
-from typing import Final
 
 from torch import Tensor
 
@@ -22,8 +21,6 @@ from clipself.detection.detectors.table import build_detector
 from clipself.detection.released import Release
 
 log = logging.getLogger(__name__)
-
-ADVICE: Final = "use the settings that it was trained with: width, layers, heads, patch, table, channels, convolutions"
 
 
 def parts_of(settings: RoVitSettings) -> dict[str, dict[str, str]]:
