@@ -414,3 +414,12 @@ def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> N
     with pytest.raises(ValueError, match=message):
         train_toy(data="d", out="nowhere", **changes)
     assert not Path("nowhere").exists()
+
+
+def test_a_run_in_which_nothing_learns_is_refused(tmp_path: Path) -> None:
+    class Still(ToyTask):
+        def parameter_groups(self) -> list[dict[str, Any]]:
+            return [{"params": []}]
+
+    with pytest.raises(ValueError, match="no weight learns with these settings; let at least one block"):
+        train_toy(data="d", out=tmp_path / "run", task=Still)

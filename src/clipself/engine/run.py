@@ -66,6 +66,10 @@ def own_chance(seed: int, world: World) -> Iterator[None]:
 def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) -> TrainResult:
     data = task.data()
     groups: Any = task.parameter_groups()
+    if not any(group["params"] for group in groups):
+        raise ValueError(
+            "no weight learns with these settings; let at least one block, tower or head of the model learn"
+        )
     optimizer = pick(OPTIMIZERS, config.optimizer, what="optimizer")(groups, config)
     learning = learning_of(task.model, groups)
     average = MovingAverage(learning, config.ema)
