@@ -17,6 +17,7 @@ from clipself.detection.detectors.table import DETECTORS
 from clipself.detection.detectors.trunks import TRUNKS
 from clipself.detection.detectors.two_stage.fusion import FUSIONS
 from clipself.detection.recipes import DETECT_RECIPES
+from clipself.distillation.methods import METHODS
 from clipself.engine.fields import kinds_of
 from clipself.engine.optim import OPTIMIZERS, SCHEDULES
 from clipself.engine.precision import DTYPES
@@ -92,7 +93,7 @@ def settings_of_everything() -> list[type]:
     found: list[type] = []
     waiting = [find(command.settings) for command in COMMANDS.values()]
     waiting += [row.settings for row in DETECTORS.values()] + [row.settings for row in SEGMENTERS.values()]
-    waiting += [row.settings for row in LEARNED.values()]
+    waiting += [row.settings for row in LEARNED.values()] + [row.settings for row in METHODS.values()]
     while waiting:
         kind = waiting.pop()
         if kind not in found:

@@ -62,6 +62,7 @@ def known_flags(name: str) -> set[str]:
     for table in (
         "detection.detectors.table:DETECTORS",
         "segmentation.segmenters:SEGMENTERS",
+        "distillation.methods:METHODS",
         "panoptic.generators.learned:LEARNED",
     ):
         find(table)  # its settings are classes by now

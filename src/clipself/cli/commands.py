@@ -48,7 +48,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="distillation.config:DistillConfig",
         recipes="distillation.recipes:RECIPES",
         run="distillation.train:distill",
-        about="Refines a CLIP's dense map on images without labels.",
+        about="Refines a CLIP's dense map on images without labels. --method NAME chooses how the student learns.",
+        more="distillation.methods:list_methods",
     ),
     "pretrain": Command(
         does="pre-train a CLIP on pictures with captions: plain, as RO-ViT, as CFM-ViT",

@@ -156,8 +156,10 @@ def _adjusted(words: list[str], base: C) -> tuple[list[str], C]:
     given = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
     if "epochs" in given and "max_steps" not in given:
         base = changed(base, {"max_steps": None})
-    for flag in sorted(flag for flag in given if flag.endswith(".method")):
-        outer = flag.removesuffix(".method")
+    for flag in sorted(
+        flag for flag in given if flag.endswith(".method") or hasattr(getattr(base, flag, 0), "changed")
+    ):
+        outer = flag.removesuffix(".method")  # a name alone stands for nested settings too
         words, method = take_option(words, f"--{flag}")
         base = changed(base, {outer: {"method": method}})
     return words, base

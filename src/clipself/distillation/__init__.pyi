@@ -1,5 +1,8 @@
 from .clipself import ClipSelf as ClipSelf
 from .config import DistillConfig as DistillConfig
+from .keep import KeepImages as KeepImages
+from .methods import METHODS as METHODS
+from .methods import make_settings as make_settings
 from .recipes import RECIPES as RECIPES
 from .recipes import distill_recipe as distill_recipe
 from .recipes import modern as modern
@@ -11,12 +14,15 @@ from .teacher_cache import TeacherCache as TeacherCache
 from .train import distill as distill
 
 __all__ = [
+    "METHODS",
     "RECIPES",
     "ClipSelf",
     "DistillConfig",
+    "KeepImages",
     "TeacherCache",
     "distill",
     "distill_recipe",
+    "make_settings",
     "modern",
     "published",
     "published_eva_l14",

@@ -1,5 +1,8 @@
 """CLIPSelf: the frozen CLIP's image embedding of a crop teaches the same region of the dense map."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +10,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import check_relatives
 from clipself.backbones.trainable import freeze_unreached, train_last_parts
 from clipself.distillation.keep import KeepImages
+from clipself.distillation.settings import ClipSelfSettings, MethodSettings
 from clipself.distillation.student import Student, StudentReading
 from clipself.distillation.teacher_cache import TeacherCache
 from clipself.engine.step import Step
@@ -23,6 +27,7 @@ class ClipSelf:
 
     Args:
         original: The CLIP to refine; it becomes the teacher, frozen, in evaluation mode.
+        settings: Of the method; this one has none.
         student: Where the student starts, an earlier refinement of the same CLIP; None starts at the teacher.
         trainable_blocks: Last student blocks that learn; None for all.
         readout: How the student's last block becomes a dense map.
@@ -38,6 +43,7 @@ class ClipSelf:
         self,
         original: DenseCLIP,
         *,
+        settings: MethodSettings | None = None,
         student: DenseCLIP | None = None,
         trainable_blocks: int | None = None,
         readout: str = "value",
@@ -49,13 +55,18 @@ class ClipSelf:
             check_relatives(student, original)
         self.student = student or original.copy()
         self.student.requires_grad_(False)
+        self.settings = settings or ClipSelfSettings()
         self.readout, self.cache, self.keep = readout, cache, keep
-        self.model = Student(self.student, readout=readout, pooled=keep is not None)
+        self.model = self.make_model()
         parts = len(self.student.trunk.parts) if trainable_blocks is None else trainable_blocks
         train_last_parts(self.student.trunk, parts)
         freeze_unreached(self.model.seen(), self.model.parameters())
         self.learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.model.train()
+
+    def make_model(self) -> Student:
+        """What learns, as the loss sees it; here `learning` is not yet known."""
+        return Student(self.student, readout=self.readout, pooled=self.keep is not None)
 
     def counts(self, batch: DistillBatch) -> dict[str, float]:
         """What the terms are means over."""
@@ -73,10 +84,15 @@ class ClipSelf:
         teacher_RD = self.embed_crops(batch).float()
         crops = None if self.keep is None else batch.crops_R3hw[self.keep.places(batch)]
         reading = model(batch.images_B3HW, crops)
-        terms = {"distance": self.distance(reading, batch, teacher_RD) / step.totals["regions"]}
+        return {name: total / step.totals[by] for name, total, by in self.terms(reading, batch, teacher_RD)}
+
+    def terms(
+        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor
+    ) -> Iterator[tuple[str, Tensor, str]]:
+        """Each term: its name, its sum over this batch, and the count that it is a mean over."""
+        yield "distance", self.distance(reading, batch, teacher_RD), "regions"
         if self.keep is not None:
-            terms["kept"] = self.keep.loss_sum(reading, batch, teacher_RD) / step.totals["kept"]
-        return terms
+            yield "kept", self.keep.loss_sum(reading, batch, teacher_RD), "kept"
 
     def distance(self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor) -> Tensor:
         """The sum of 1 - cos of region and crop, over all regions of a batch."""
@@ -84,6 +100,10 @@ class ClipSelf:
         with torch.autocast(teacher_RD.device.type, enabled=False):
             student_RD = pool_boxes(reading.dense_BDYX.float(), list(batch.boxes_norm))
             return cosine_loss(student_RD, teacher_RD, reduction="sum")
+
+    def identity(self) -> dict[str, Any]:
+        """Facts that a continuation must share, beside the weights of teacher and student."""
+        return {}
 
     def flush(self) -> None:
         """Brings the teacher's embeddings to the disk."""

@@ -1,20 +1,24 @@
 """Settings of self-distillation; free of heavy imports so that `--help` is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from clipself.distillation.methods import make_settings
+from clipself.distillation.settings import MethodSettings
 from clipself.engine.config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillConfig(RunConfig):
-    """One CLIPSelf run (arXiv:2310.01403): a CLIP teaches its own dense map what its crops mean."""
+    """One run of self-distillation: a CLIP teaches its own dense map what its crops mean."""
 
     data: Path
     """Folder of images (any nesting); for proposals the folder that the annotation's file names are relative to."""
     student: Path | None = None
     """Export folder that the student starts from, the student of an earlier run; the model itself if not given."""
+    method: MethodSettings = field(default_factory=make_settings)
+    """How the student learns, and the settings of that method."""
     regions: Literal["patches", "proposals"] = "patches"
     """Random m x n grids of image patches (no annotation), or the boxes of `annotations` or `proposals`."""
     annotations: Path | None = None

@@ -13,9 +13,9 @@ from clipself.backbones.loading import load_clip
 from clipself.data.distill import DistillDataset
 from clipself.data.preprocess import Preprocess
 from clipself.data.sources import CocoImages, ImageFolder, ImageSource
-from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.keep import KeepImages
+from clipself.distillation.methods import METHODS, build_method
 from clipself.distillation.recipes import RECIPES
 from clipself.distillation.teacher_cache import TeacherCache
 from clipself.engine.distributed import World
@@ -57,7 +57,7 @@ def distill(
 
 
 class DistillTask(Task[DistillBatch]):
-    """CLIPSelf on the engine: see `ClipSelf` for the method."""
+    """Self-distillation on the engine: see `METHODS` for the ways to learn."""
 
     writes = ("student", "blended")
 
@@ -78,8 +78,9 @@ class DistillTask(Task[DistillBatch]):
             seed=config.seed,
             skip_unreadable=config.skip_unreadable,
         )
-        self.method = ClipSelf(
+        self.method = build_method(
             original,
+            config.method,
             student=None if config.student is None else load_clip(str(config.student), device=world.device),
             trainable_blocks=config.trainable_blocks,
             readout=config.readout,
@@ -105,14 +106,15 @@ class DistillTask(Task[DistillBatch]):
     def identity(self) -> dict[str, Any]:
         """The weights that teach and those that learn."""
         student = None if self.config.student is None else self.method.student.weights_hash()
-        return {"teacher's weights": self.method.teacher.weights_hash(), "student's first weights": student}
+        weights = {"teacher's weights": self.method.teacher.weights_hash(), "student's first weights": student}
+        return {**weights, **self.method.identity()}
 
     def describe(self, images: int, steps: int) -> str:
         """One line that says what will train on what."""
         millions = sum(parameter.numel() for parameter in self.method.learning) / 1e6
         return (
             f"{self.config.model}: {millions:.1f} M parameters learn on {images} images at "
-            f"{self.config.image_size} px, {self.config.regions}, {steps} steps"
+            f"{self.config.image_size} px by {self.config.method.method}, {self.config.regions}, {steps} steps"
         )
 
     def evaluate(self) -> Mapping[str, Any]:
@@ -141,7 +143,7 @@ class DistillTask(Task[DistillBatch]):
         """The student alone, and its average with the original."""
         teacher, alpha, out = self.method.teacher, self.config.alpha, self.config.out
         more = {
-            "refined_by": "CLIPSelf (arXiv:2310.01403)",
+            "refined_by": METHODS[self.config.method.method].source,
             "refined_from": teacher.identity.image,
             "original_weights_hash": teacher.weights_hash(),
             **card,

@@ -112,9 +112,11 @@ def fit(value: Any, kind: Any, name: str) -> Any:
         return _fit_tuple(value, (*inner, ...), name)
     if isinstance(origin, type) and issubclass(origin, Mapping) and not isinstance(value, Mapping):
         raise ValueError(f"{name}={value!r} is {_article(value)}, expected a table")
+    maker: Any = getattr(kind, "from_table", None)  # of settings whose class depends on what they hold
+    if maker and isinstance(value, Mapping | str):  # a name alone stands for a method with its defaults
+        return maker({"method": value} if isinstance(value, str) else value)
     if is_dataclass(kind) and isinstance(value, Mapping):
-        maker: Any = getattr(kind, "from_table", None)  # of settings whose class depends on what they hold
-        return maker(value) if maker else build(kind, value, name=name)
+        return build(kind, value, name=name)
     if kind in PLAIN:
         return PLAIN[kind](value, name)
     if isinstance(kind, type) and not isinstance(value, kind):

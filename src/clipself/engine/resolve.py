@@ -85,8 +85,8 @@ def changed(config: C, options: Mapping[str, Any]) -> C:
         values["max_steps"] = None
     for name, value in values.items():
         held = getattr(config, name)
-        if isinstance(value, Mapping) and hasattr(held, "changed"):
-            values[name] = held.changed(value)
+        if isinstance(value, Mapping | str) and hasattr(held, "changed"):
+            values[name] = held.changed({"method": value} if isinstance(value, str) else value)
         elif isinstance(value, Mapping) and is_dataclass(held):
             values[name] = _changed_or_other(held, value, kinds[name], name)
     return replace(config, **values)  # type: ignore[type-var]
@@ -111,6 +111,8 @@ def merged(held: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any
         joined.pop("max_steps", None)
     for name, value in options.items():
         inner = joined.get(name)
+        if isinstance(inner, str) and isinstance(value, Mapping):
+            inner = {"method": inner}
         joined[name] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return joined
 
