@@ -73,6 +73,7 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "colours": ["novel", "class"],
     "features": ["tokens", "dense"],
     "conditions": ["image", "step"],
+    "context": ["queries", "queries+keys"],
     "ignored": ["masked", "negative"],
     "metric": ["auto", "coco", "lvis"],
     "mode": ["sliding", "whole"],

@@ -49,7 +49,10 @@ SMALL = {
 }
 """What is put behind the options of a command that knows it."""
 
-LIGHT = ("clipself.md", "data.md", "labelling.md", "pictures.md", "readouts.md", "scenes.md", "weights.md")
+LIGHT = (
+    "clipself.md", "data.md", "declip.md", "denserc.md", "labelling.md", "pictures.md", "readouts.md", "scenes.md",
+    "weights.md",
+)  # fmt: skip
 """Pages that take seconds; the others take minutes, but Python of the README is run each time."""
 
 CASES = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.distill import batch_of, learning, losses_of, moved, reached
 from tests.support.pictures import draw_pictures
 from tests.support.tiny import tiny_openai_clip
 
@@ -17,37 +18,14 @@ from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.keep import KeepImages
 from clipself.distillation.train import distill
-from clipself.engine.distributed import World
 from clipself.engine.log import read_metrics
-from clipself.engine.step import Step
-from clipself.ops.grids import grid_boxes
-from clipself.structures import DistillBatch
-
-
-def batch_of(*grids: tuple[int, int]) -> DistillBatch:
-    """Noise, with the cells of a grid of each image as its regions."""
-    generator, boxes = torch.Generator().manual_seed(0), tuple(grid_boxes(*grid) for grid in grids)
-    return DistillBatch(
-        images_B3HW=torch.randn(len(grids), 3, 32, 48, generator=generator),
-        boxes_norm=boxes,
-        crops_R3hw=torch.randn(sum(map(len, boxes)), 3, 32, 32, generator=generator),
-        names=tuple(str(place) for place in range(len(grids))),
-    )
-
-
-def step_of(method: ClipSelf, batch: DistillBatch) -> Step:
-    totals = {name: torch.tensor(count) for name, count in method.counts(batch).items()}
-    return Step(number=0, seed=0, totals=totals, world=World(rank=0, size=1, device=torch.device("cpu")))
 
 
 def method_of(*, weight: float = 2.0, crops: float = 0.0) -> ClipSelf:
     """A student that has left its teacher."""
     original = tiny_openai_clip(1)
     method = ClipSelf(original, keep=KeepImages(original, weight=weight, crops=crops))
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in method.learning:
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    moved(method)
     return method
 
 
@@ -70,13 +48,11 @@ def test_the_term_is_the_mean_over_whole_images_and_chosen_crops() -> None:
         crop = batch.crops_R3hw[place : place + 1]
         pairs += list(zip(stock(method.student, crop), stock(method.teacher, crop), strict=True))
     expected = 2.0 * sum(1 - cosine(ours, theirs) for ours, theirs in pairs) / 6
-    terms = method.losses(method.model, batch, step_of(method, batch))
+    terms = losses_of(method, batch)
     assert expected > 0.01
     assert terms["kept"].item() == pytest.approx(expected, abs=1e-5)
     plain = ClipSelf(method.teacher, student=method.student)
-    assert terms["distance"].item() == pytest.approx(
-        plain.losses(plain.model, batch, step_of(plain, batch))["distance"].item()
-    )
+    assert terms["distance"].item() == pytest.approx(losses_of(plain, batch)["distance"].item())
 
 
 @pytest.mark.parametrize(("share", "places"), [(0.0, []), (0.25, [2, 5]), (1.0, list(range(7)))])
@@ -88,7 +64,7 @@ def test_kept_crops_are_spread_over_each_image(share: float, places: list[int]) 
 def test_a_student_that_has_not_moved_has_nothing_to_keep() -> None:
     original, batch = tiny_openai_clip(1), batch_of((1, 2))
     method = ClipSelf(original, keep=KeepImages(original, weight=1.0))
-    terms = method.losses(method.model, batch, step_of(method, batch))
+    terms = losses_of(method, batch)
     assert terms["kept"].item() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -96,15 +72,12 @@ def test_queries_and_keys_of_the_last_block_learn_for_the_class_token_alone() ->
     kept, plain = method_of(), ClipSelf(tiny_openai_clip(1))
     batch = batch_of((1, 2), (2, 2))
     for method in (kept, plain):
-        terms = method.losses(method.model, batch, step_of(method, batch))
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        reached = {id(p) for p in method.model.parameters() if p.grad is not None}
-        assert reached == {id(p) for p in method.learning}
+        assert reached(method, batch) == learning(method)
     width = 64
-    for method, moved in ((kept, True), (plain, False)):
+    for method, learnt in ((kept, True), (plain, False)):
         visual: Any = method.student.clip.visual
         queries = visual.transformer.resblocks[-1].attn.in_proj_weight.grad[:width]
-        assert bool(queries.abs().sum() > 0) == moved
+        assert bool(queries.abs().sum() > 0) == learnt
 
 
 def test_a_short_run_keeps_whole_images_with_the_term_and_not_without_it(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import timm
 import torch
 from safetensors.torch import load_file
 from tests.support.diffusion import write_tiny_diffusion
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 from tests.support.toys.detr import ToyDetr, ToyDetrSettings
+from timm.models import save_for_hf
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
@@ -79,13 +81,22 @@ class Family:
         return {f"{file}/{name}": value for file in self.weights for name, value in load_file(out / file).items()}
 
 
+def write_guide(folder: Path) -> None:
+    """A vision transformer of timm's, as timm saves it, for what is guided by another model."""
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        save_for_hf(timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes), folder, model_args=sizes)
+
+
 def write_place(folder: Path) -> Path:
     """Scenes and a tiny CLIP of four blocks, in a folder where all families train."""
     write_scenes(folder / "scenes", train=8, val=2, size=(64, 64))
     save_clip(tiny_openai_clip(layers=4), folder / "clip")
     if find_spec("diffusers") is not None:
         write_tiny_diffusion(folder / "clip" / "diffusion")  # what moves with the CLIP moves with it
-    save_clip(tiny_resnet_clip(), folder / "clip" / "resnet")  # so does this
+    save_clip(tiny_resnet_clip(), folder / "clip" / "resnet")  # so do these
+    write_guide(folder / "clip" / "guide")
     return folder
 
 
@@ -143,6 +154,12 @@ _DISTILL: Final[Mapping[str, Any]] = {
     "weights": ("student/open_clip_model.safetensors", "blended/open_clip_model.safetensors"),
     "labels": (PANOPTIC.format("val"), "scenes/val"), "read": _read_student,
 }  # fmt: skip
+
+
+def _distill(method: Mapping[str, Any], **options: Any) -> Family:
+    options = {"image_size": 64, "max_regions": 4, "method": method, "keep_image": 0.0, **options}
+    return Family(**_DISTILL, required={"data": "scenes/train"}, options=options)
+
 
 _SEGMENT: Final[Mapping[str, Any]] = {
     "module": "clipself.segmentation.train", "function": "train_segmenter", "command": "segment train",
@@ -258,6 +275,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "distill-proposals": Family(
         **_DISTILL, required={"data": "scenes/train"},
         options={"image_size": 64, "max_regions": 4, "regions": "proposals", "annotations": INSTANCES.format("train")},
+    ),
+    "distill-declip": _distill({"method": "declip", "context": "queries+keys"}),
+    "distill-declip-guide": _distill(
+        {"method": "declip", "guide": "clip/guide", "context_weight": 0.5}, keep_image=1.0, readout="qq"
     ),
     "catseg": Family(
         **_SEGMENT, recipe="small-catseg",

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from clipself.choices import pick
+from clipself.distillation.declip.settings import DeclipSettings
 from clipself.distillation.settings import ClipSelfSettings, MethodSettings
 from clipself.engine.fields import build
 
@@ -42,6 +43,9 @@ def _later(module: str, name: str) -> Callable[..., Any]:
 METHODS: Final[dict[str, MethodType]] = {
     "clipself": MethodType(
         settings=ClipSelfSettings, build=_later("clipself", "ClipSelf"), source="CLIPSelf (arXiv:2310.01403)"
+    ),
+    "declip": MethodType(
+        settings=DeclipSettings, build=_later("declip.model", "DeClip"), source="DeCLIP (arXiv:2505.04410)"
     ),
 }
 """`MethodSettings.method` -> how the student learns."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from clipself.distillation.config import DistillConfig
+from clipself.distillation.declip.settings import DeclipSettings
 from clipself.engine.fields import UNSET
 from clipself.engine.resolve import recipe
 
@@ -52,12 +53,22 @@ def published_openai_l14() -> DistillConfig:
     )  # fmt: skip
 
 
+def published_declip_eva_b16() -> DistillConfig:
+    """DeCLIP on EVA-02 CLIP B/16 at 560 px, guided by DINOv2 B/14; weights 1 and 0.1, all else as in CLIPSelf's.
+
+    Source: DeCLIP (arXiv:2505.04410); its release, too, never synchronised its processes of two images.
+    """
+    guide = "timm:vit_base_patch14_dinov2.lvd142m"
+    return replace(published(), image_size=560, method=DeclipSettings(guide=guide, context_weight=0.1))
+
+
 RECIPES: Final[Mapping[str, Callable[[], DistillConfig]]] = {
     "modern": modern,
     "published": published,
     "published-eva-l14": published_eva_l14,
     "published-openai-b16": published_openai_b16,
     "published-openai-l14": published_openai_l14,
+    "published-declip-eva-b16": published_declip_eva_b16,
 }
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.trunk import ClipReading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,11 +18,13 @@ class StudentReading:
         dense_BDYX: Dense map, unit vectors.
         pooled_BD: Embeddings of the whole images.
         crops_RD: Embeddings of the crops that were handed in.
+        context_KBPC: What the last block compares patches by: queries, and keys.
     """
 
     dense_BDYX: Tensor
     pooled_BD: Tensor | None = None
     crops_RD: Tensor | None = None
+    context_KBPC: Tensor | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
         return (value for field in fields(self) if (value := getattr(self, field.name)) is not None)
@@ -45,7 +48,12 @@ class Student(nn.Module):
         read = self.clip.read(images_B3HW, dense=True, pooled=self.pooled, readout=self.readout)
         assert read.dense is not None
         crops_RD = None if crops_R3hw is None or not len(crops_R3hw) else self.clip.encode_image(crops_R3hw)
-        return StudentReading(dense_BDYX=read.dense, pooled_BD=read.pooled, crops_RD=crops_RD)
+        return StudentReading(dense_BDYX=read.dense, pooled_BD=read.pooled, crops_RD=crops_RD, **self.more(read))
+
+    def more(self, read: ClipReading) -> dict[str, Tensor]:
+        """What a method reads of the same pass beyond that, by its field of `StudentReading`."""
+        del read
+        return {}
 
     def seen(self) -> Tensor:
         """A number that depends on all that a pass gives, for finding the parameters that no gradient reaches."""

@@ -1,6 +1,7 @@
 """Settings that all trainings share; free of heavy imports so that `--help` is quick."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,9 @@ FREE: Final = frozenset(
 
 LARGEST: Final = 2**14
 """Largest side of a picture in pixels, and width or depth of a network, that is not taken for a slip."""
+
+_ABSOLUTE: Final = re.compile(r"((?:[^/]*[:@])?)(/.*)")
+"""A path, by itself or behind what it is: "/a/b", "diffusion:/a/b", "timm:name@/a/b"."""
 
 _unchecked: ContextVar[bool] = ContextVar("unchecked", default=False)
 
@@ -310,9 +314,8 @@ def shareable(config: Any) -> dict[str, Any]:
             values[field.name] = shareable(value)
         elif isinstance(value, Path):
             values[field.name] = value.name
-        elif isinstance(value, str) and Path(value.rpartition(":")[2]).is_absolute():  # "/a/b", "diffusion:/a/b"
-            kind, colon, path = value.rpartition(":")
-            values[field.name] = f"{kind}{colon}{Path(path).name}"
+        elif isinstance(value, str) and (found := _ABSOLUTE.match(value)):
+            values[field.name] = f"{found[1]}{Path(found[2]).name}"
     return values
 
 

@@ -1,5 +1,7 @@
 from .captions import caption_loss as caption_loss
 from .class_maps import class_map_loss as class_map_loss
+from .context import context_loss as context_loss
+from .context import patch_cosines as patch_cosines
 from .cosine import cosine_loss as cosine_loss
 from .federated import federated_columns as federated_columns
 from .image_labels import IMAGE_LABEL_RULES as IMAGE_LABEL_RULES
@@ -21,11 +23,13 @@ __all__ = [
     "WeakRegions",
     "caption_loss",
     "class_map_loss",
+    "context_loss",
     "cosine_loss",
     "federated_columns",
     "image_label_loss",
     "info_nce",
     "masked_cross_entropy",
+    "patch_cosines",
     "sigmoid_class_loss",
     "softmax_class_loss",
 ]

@@ -34,7 +34,7 @@ class ToyMethod(ClipSelf):
         yield from super().terms(reading, batch, teacher_RD)
         assert isinstance(self.settings, ToySettings)
         sizes = [len(boxes) for boxes in batch.boxes_norm]
-        ours = F.normalize(pool_boxes(reading.dense_BDYX.float(), list(batch.boxes_norm)), dim=-1).split(sizes)
-        theirs = teacher_RD.split(sizes)
-        apart = [(one @ one.T - two @ two.T).square().mean(1).sum() for one, two in zip(ours, theirs, strict=True)]
+        ours = F.normalize(pool_boxes(reading.dense_BDYX.float(), list(batch.boxes_norm)), dim=-1)
+        pairs = zip(torch.split(ours, sizes), torch.split(teacher_RD, sizes), strict=True)
+        apart = [(one @ one.T - two @ two.T).square().mean(1).sum() for one, two in pairs]
         yield "alike", self.settings.weight * torch.stack(apart).sum(), "regions"
