@@ -41,11 +41,11 @@ def read_images(
         ValueError: The readout has no use for regions, or a window does not fit the patches or the tower.
     """
     trunk, readout = clip.trunk, with_regions(readout, regions_BHW)
-    size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
-    if not readout.window or max(size) <= readout.window:
+    if not readout.window or max(images_B3HW.shape[-2:]) <= readout.window:
         found = _guide_map(clip, images_B3HW, readout, guide)
         return trunk.read(images_B3HW, taps=taps, dense=dense, pooled=pooled, readout=readout, guide=found)
     trunk.grid_of(images_B3HW)
+    size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
     whole = trunk.read(images_B3HW, taps=(), dense=False, pooled=True, readout=readout).pooled if pooled else None
     if not (dense or taps):
         return ClipReading(pooled=whole)
