@@ -13,9 +13,17 @@ from tests.support.panoptic import write_world
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.loading import load_clip
+from clipself.data.panoptic import PanopticFile
+from clipself.data.semantic import open_semantic
 from clipself.panoptic.evaluate import evaluate_panoptic
 from clipself.panoptic.settings import JudgeSettings
 from clipself.regions.evaluate import evaluate_regions
+from clipself.segmentation.evaluate import score_segmenter
+from clipself.segmentation.training_free.bank import build_bank
+from clipself.segmentation.training_free.regions import region_map
+from clipself.segmentation.training_free.segmenter import TrainingFree
+from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.segmentation.training_free.table import training_free_table
 from clipself.workflows import compare
 from clipself.workflows.compare_settings import COMPARED, MEASURED, CompareConfig
@@ -152,3 +160,29 @@ def test_the_most_memory_of_a_piece_of_work() -> None:
     if quiet.mib is not None:
         assert busy.mib is not None
         assert 200 < busy.mib - quiet.mib < 400
+
+
+def test_corrclip_by_stored_masks_and_a_bank(world: dict[str, Any]) -> None:
+    """The true masks as regions, and three pictures without labels as a bank: the same as by hand."""
+    world |= {
+        "model": world["model"][:1], "measures": ("miou",), "readouts": ("corrclip",), "masks": world["annotations"],
+        "bank": world["images"],
+    }  # fmt: skip
+    (row,) = compare(**world).rows
+    clip, data = load_clip(world["model"][0]), PanopticFile(world["annotations"], world["images"])
+    regions = {}
+    for index in range(len(data)):
+        truth = data.read(index)
+        masks = torch.stack([torch.from_numpy(truth.ids_HW == segment.id) for segment in truth.segments])
+        regions[truth.image.tobytes()] = region_map(masks)
+    settings = TrainingFreeSettings(readout="corrclip", templates="simple", shortest=64, window=64, stride=32)
+
+    def by_pixels(picture: Image.Image) -> torch.Tensor:
+        return regions[picture.tobytes()]
+
+    bank = build_bank(clip, sorted(world["images"].iterdir()), readout="corrclip", regions=by_pixels, shortest=64)
+    segmenter = TrainingFree(clip, data.class_names, settings, regions=by_pixels, bank=bank)
+    expected = score_segmenter(segmenter, open_semantic(world["annotations"], images=world["images"])).scores.miou
+    assert row.scores == {"miou": pytest.approx(expected)}
+    with pytest.raises(ValueError, match="masks come from one of them"):
+        compare(**world, checkpoint="clipself-mini-masks")

@@ -64,7 +64,7 @@ def within_regions(
     if regions_BHW is None:
         regions_BP = torch.stack([grow_regions(one, grid, join=join) for one in cosine])
     else:
-        regions_BP = F.interpolate(regions_BHW[:, None].double(), size=grid, mode="nearest-exact").flatten(1).long()
+        regions_BP = F.interpolate(regions_BHW[:, None].float(), size=grid, mode="nearest-exact").flatten(1).long()
     unit_BPC = F.normalize(guide.flatten(2).mT, dim=-1)
     merged = [merge_regions(*each, least=merge) for each in zip(unit_BPC, regions_BP.to(guide.device), strict=True)]
     scope_BPP = torch.stack(merged)[:, :, None] == torch.stack(merged)[:, None]

@@ -32,8 +32,11 @@ from .segmenters import SEGMENTERS as SEGMENTERS
 from .settings import SegmenterSettings as SegmenterSettings
 from .streamed_argmax import streamed_argmax as streamed_argmax
 from .train import train_segmenter as train_segmenter
+from .training_free import RegionBank as RegionBank
 from .training_free import TrainingFree as TrainingFree
 from .training_free import TrainingFreeSettings as TrainingFreeSettings
+from .training_free import build_bank as build_bank
+from .training_free import region_map as region_map
 from .training_free import training_free_table as training_free_table
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "CatSegSegmenter",
     "CatSegSettings",
     "CostAggregator",
+    "RegionBank",
     "San",
     "SanSegmenter",
     "SanSettings",
@@ -59,6 +63,7 @@ __all__ = [
     "SideSettings",
     "TrainingFree",
     "TrainingFreeSettings",
+    "build_bank",
     "catseg_settings",
     "evaluate_segmenters",
     "load_segmenter",
@@ -66,6 +71,7 @@ __all__ = [
     "predict_segments",
     "read_catseg",
     "read_san",
+    "region_map",
     "san_settings",
     "save_segmenter",
     "score_picture",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from clipself.engine.config import Settings
+from clipself.panoptic.settings import check_sources
 
 COMPARED: Final = (
     "value", "qk", "sclip", "clearclip", "naclip", "vv-bare", "self-self-bare", "surgery", "gem", "proxyclip",
@@ -37,6 +38,10 @@ class CompareConfig(Settings):
     checkpoint: str | None = None
     """Mask generator whose masks are CorrCLIP's regions in segmentation: a folder that `panoptic train` wrote, or
     "hf:NAME" for a checkpoint of transformers; the packaged one if not given."""
+    masks: Path | None = None
+    """JSON or folder of stored masks, in place of the generator."""
+    bank: Path | None = None
+    """Folder of pictures without labels, whose regions support CorrCLIP's in segmentation (CorrCLIPv2)."""
     image_size: int | None = None
     """Side at which regions and masks are seen, in pixels; a multiple of the patch. If not given, each model is read
     at the size it was refined at, which its card says, else at the published 1024 (small models at twice their own)."""
@@ -63,6 +68,7 @@ class CompareConfig(Settings):
         """
         self.check_counts("limit")
         self.check_sizes("image_size", "shortest", "window", "stride")
+        check_sources(self.checkpoint, self.masks)
         unknown = sorted(set(self.measures) - set(MEASURED))
         if unknown or not self.measures:
             raise ValueError(f"unknown measure {unknown[0] if unknown else ''!r}, expected some of {list(MEASURED)}")

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,21 +24,24 @@ from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.refinement import dense_side, refinement_of
+from clipself.data.images import find_pictures
 from clipself.data.labelled import LabelledImages, open_labelled
 from clipself.data.panoptic import PanopticFile
-from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic
+from clipself.data.semantic import PanopticMaps, SemanticImage, SemanticImages, names_to_segment
 from clipself.engine.fields import plain_values
 from clipself.engine.resolve import resolve
 from clipself.files import read_json, without_nan, write_json
 from clipself.panoptic.evaluate import score_panoptic
 from clipself.panoptic.generators.files import FileMasks
 from clipself.panoptic.generators.mask_set import MaskGenerator
-from clipself.panoptic.generators.table import generator_of
+from clipself.panoptic.generators.table import generator_of, tell_files
 from clipself.panoptic.judge import ClipJudge
 from clipself.panoptic.to_maps import resize_masks
 from clipself.regions.evaluate import score_regions
 from clipself.segmentation.evaluate import score_segmenter
-from clipself.segmentation.training_free.segmenter import TrainingFree, region_map
+from clipself.segmentation.training_free.bank import RegionBank, build_bank
+from clipself.segmentation.training_free.regions import region_map
+from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.workflows.compare_settings import CompareConfig
 from clipself.workflows.comparison import ComparedRow, Comparison, short_titles
@@ -71,7 +74,7 @@ class Ground:
     """What all rows are measured on; opened when it is first asked for."""
 
     def __init__(self, config: CompareConfig) -> None:
-        self.config = config
+        self.config, self.file = config, ""
 
     @cached_property
     def regions(self) -> LabelledImages:
@@ -81,7 +84,7 @@ class Ground:
     @cached_property
     def semantic(self) -> SemanticImages:
         """A class for every pixel."""
-        return open_semantic(self.config.annotations, images=self.config.images)
+        return WatchedMaps(self)
 
     @cached_property
     def panoptic(self) -> PanopticFile:
@@ -96,13 +99,44 @@ class Ground:
     @cached_property
     def generator(self) -> MaskGenerator:
         """Where regions of pictures come from."""
-        return generator_of(self.config.checkpoint, None, device=pick_device(self.config.device))
+        config = self.config
+        generator = generator_of(config.checkpoint, config.masks, device=pick_device(config.device))
+        tell_files(generator, list(map(str, self.panoptic.paths[: config.limit])))
+        return generator
+
+    def bank_of(self, subject: Subject) -> RegionBank | None:
+        """Regions of the pictures without labels, as this model reads them by this readout."""
+        if self.config.bank is None:
+            return None
+        return build_bank(
+            subject.clip, self._unlabelled(), readout=subject.readout, regions=self.regions_of,
+            shortest=self.config.shortest,
+        )  # fmt: skip
+
+    def _unlabelled(self) -> Iterator[Path]:
+        assert self.config.bank is not None
+        for path in find_pictures(self.config.bank).paths:
+            self.file = str(path)
+            yield path
 
     def regions_of(self, picture: Image.Image) -> Tensor:
         """Numbers of the masks that the generator finds, void ones left out."""
-        found = self.generator(picture, file="", names=())
+        found = self.generator(picture, file=self.file, names=())
         masks = resize_masks(found.masks_QYX, (picture.height, picture.width)) > 0
         return region_map(masks[found.void_Q < 0.5].cpu())
+
+
+class WatchedMaps(PanopticMaps):
+    """Tells which picture was read last, since stored masks are found by its file."""
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground.config.annotations, ground.config.images)
+        self.ground = ground
+
+    def read(self, index: int) -> SemanticImage:
+        """See `PanopticMaps.read`."""
+        self.ground.file = str(self.held.paths[index])
+        return super().read(index)
 
 
 def compare(config: CompareConfig | Mapping[str, Any] | str | Path | None = None, /, **options: Any) -> Comparison:
@@ -233,11 +267,13 @@ def segmentation_score(subject: Subject, ground: Ground) -> dict[str, float | No
         readout=subject.readout, templates=config.templates, shortest=config.shortest, window=config.window,
         stride=config.stride,
     )  # fmt: skip
+    by_region = find_readout(subject.readout).takes_regions
     segmenter = TrainingFree(
         subject.clip,
         names_to_segment(ground.semantic),
         settings,
-        regions=ground.regions_of if find_readout(subject.readout).takes_regions else None,
+        regions=ground.regions_of if by_region else None,
+        bank=ground.bank_of(subject) if by_region else None,
     )
     return {"miou": score_segmenter(segmenter, ground.semantic, limit=config.limit).scores.miou}
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from PIL import Image
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
-from clipself.segmentation.training_free.segmenter import TrainingFree, region_map
+from clipself.segmentation.training_free.regions import region_map
+from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 
 SMALL = TrainingFreeSettings(templates="simple", shortest=48, window=32, stride=16)

@@ -5,7 +5,7 @@ they differ in how the last block is run (`clipself.backbones.READOUTS`) and sha
 mask generator, each takes the class of most of its pixels: CorrCLIP (arXiv:2411.10086).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,25 +14,22 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.guided_mixes import NO_REGION
 from clipself.backbones.readouts import find_readout
 from clipself.backbones.text import embed_names
 from clipself.data.images import Picture
-from clipself.data.semantic_training import shortest_size
 from clipself.ops.axes import pieces, unfold_axis
-from clipself.ops.patches import nearest_whole, require_whole
+from clipself.ops.patches import require_whole
 from clipself.ops.windows import cut_windows, place_windows, spread_matrix
-from clipself.segmentation.segmenter import LONGEST, ReadingSegmenter
+from clipself.segmentation.segmenter import ReadingSegmenter
 from clipself.segmentation.streamed_argmax import Decision, streamed_argmax
+from clipself.segmentation.training_free.bank import RegionBank, guide_keys
+from clipself.segmentation.training_free.regions import RegionsOf, bring, most_common, on_grid
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.structures import Segmentation
 from clipself.text.synonyms import split_synonyms
 
 WINDOWS_AT_ONCE = 4
 """Windows in one pass of the image tower."""
-
-RegionsOf = Callable[[Image.Image], Tensor]
-"""Picture -> number of the region of every pixel (H, W), `NO_REGION` outside all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +59,11 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
         names: Class names; synonyms follow after commas and count as their class by the best of them.
         settings: The protocol; the published one if not given.
         regions: Where regions of pictures come from, such as `region_map` of a mask generator's.
+        bank: Regions of unlabelled pictures, which support those of these pictures.
 
     Raises:
-        ValueError: A threshold is set, but no name is the background's; or a window is no multiple of the patch.
+        ValueError: A threshold is set, but no name is the background's; a window is no multiple of the patch; or the
+            bank was made by another CLIP or guide, or there are no regions that it could support.
     """
 
     def __init__(
@@ -74,11 +73,19 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
         settings: TrainingFreeSettings | None = None,
         *,
         regions: RegionsOf | None = None,
+        bank: RegionBank | None = None,
     ) -> None:
         settings = settings or TrainingFreeSettings()
         require_whole(settings.window, clip.patch_size, what="window")
-        self.clip, self.settings, self.regions = clip, settings, regions
+        self.clip, self.settings, self.regions, self.bank = clip, settings, regions, bank
         self.readout = find_readout(settings.readout)
+        if bank is not None and regions is None:
+            raise ValueError("a bank supports regions, and none are given; pass regions=")
+        if bank is not None and (bank.guide, bank.weights) != (self.readout.guide, clip.weights_hash("image")):
+            raise ValueError(
+                f"the bank was made by the guide {bank.guide!r} and a CLIP of digest {bank.weights}, here they are "
+                f"{self.readout.guide!r} and {clip.weights_hash('image')}; make one with `build_bank`"
+            )
         super().__init__(names, classes_at_once=settings.classes_at_once)
 
     def embed(self, names: Sequence[str]) -> None:
@@ -101,30 +108,42 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
 
     def read(self, image: Image.Image) -> WindowReading:
         """The dense map of every window."""
-        how, patch = self.settings, self.clip.patch_size
-        height, width = shortest_size((image.height, image.width), how.shortest, longest=LONGEST)
-        size = (nearest_whole(height, patch), nearest_whole(width, patch))
-        pixels = self.clip.preprocess(image, size=size)
+        how, regions_HW = self.settings, None if self.regions is None else self.regions(image)
+        held = torch.zeros(1, 1, dtype=torch.long) if regions_HW is None else regions_HW
+        pixels, at_size = bring(self.clip, image, held, shortest=how.shortest)
+        size = (pixels.shape[-2], pixels.shape[-1])
         window = size if self.readout.window else (min(how.window, size[0]), min(how.window, size[1]))
         windows = place_windows(size, window=window, stride=(how.stride,) * 2)
-        regions_HW = None if self.regions is None else self.regions(image).to(pixels.device)
-        kept = [None] * len(windows)
-        if regions_HW is not None and self.readout.takes_regions:
-            at_size = F.interpolate(regions_HW[None, None].double(), size=size, mode="nearest-exact")[0].long()
-            kept = list(cut_windows(at_size, windows))
-        parts = zip(
-            pieces(cut_windows(pixels, windows), WINDOWS_AT_ONCE, axis=0),
-            (kept[start : start + WINDOWS_AT_ONCE] for start in range(0, len(kept), WINDOWS_AT_ONCE)),
-            strict=True,
-        )
+        regions_Vhw = cut_windows(at_size[None], windows)[:, 0]
+        uses_them = regions_HW is not None and self.readout.takes_regions
         dense = torch.cat(
             [
-                self.clip.dense_map(part, readout=self.readout, regions=None if some[0] is None else torch.cat(some))
-                for part, some in parts
+                self.clip.dense_map(part, readout=self.readout, regions=some if uses_them else None)
+                for part, some in zip(
+                    pieces(cut_windows(pixels, windows), WINDOWS_AT_ONCE, axis=0),
+                    pieces(regions_Vhw, WINDOWS_AT_ONCE, axis=0),
+                    strict=True,
+                )
             ]
         )
-        rows, cols = (sorted({window[axis] for window in windows}) for axis in (0, 1))
+        if self.bank is not None:
+            dense = self.supported(
+                self.bank, dense, regions_Vhw, guide_keys(self.clip, pixels, at_size, guide=self.readout.guide)
+            )
+        rows, cols = (sorted({place[axis] for place in windows}) for axis in (0, 1))
         return WindowReading(dense_VDyx=dense, starts=(rows, cols), size=size, window=window, regions_HW=regions_HW)
+
+    def supported(self, bank: RegionBank, dense_VDyx: Tensor, regions_Vhw: Tensor, keys: dict[int, Tensor]) -> Tensor:
+        """Each region's cells with what the bank says of its like, unit vectors; cells of no region as they are."""
+        if not keys:
+            return dense_VDyx
+        support_RD = bank.support(torch.stack(list(keys.values())), top=self.settings.bank_top)
+        added = torch.zeros_like(dense_VDyx)
+        for place, regions_hw in enumerate(regions_Vhw):
+            cells = on_grid(regions_hw, (dense_VDyx.shape[-2], dense_VDyx.shape[-1]))
+            for number, support_D in zip(keys, support_RD, strict=True):
+                added[place] += (cells == number) * support_D[:, None, None]
+        return F.normalize(dense_VDyx + self.settings.bank_weight * added, dim=1)
 
     @torch.no_grad()
     def segment(self, image: Picture | None = None) -> Segmentation:
@@ -149,19 +168,3 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
             tiled = unfold_axis(cosine, 1, (len(rows), len(cols))).transpose(2, 3)  # windows' rows side by side
             joined = tiled.flatten(3).flatten(1, 2)
             yield how.logit_scale * (spread_rows @ joined @ spread_cols.T)
-
-
-def most_common(labels_HW: Tensor, regions_HW: Tensor, *, classes: int) -> Tensor:
-    """Each region's pixels under the label that most of them have; those of no region keep their own."""
-    numbers, place_HW = torch.unique(regions_HW, return_inverse=True)
-    counts = torch.bincount((place_HW * classes + labels_HW).flatten(), minlength=len(numbers) * classes)
-    best = counts.reshape(len(numbers), classes).argmax(1)[place_HW]
-    return labels_HW.where(regions_HW == NO_REGION, best)
-
-
-def region_map(masks_QHW: Tensor) -> Tensor:
-    """Masks, the best first, as numbers of pixels (H, W): where masks overlap the smaller one shows."""
-    regions_HW = torch.full(masks_QHW.shape[1:], NO_REGION)
-    for place in masks_QHW.flatten(1).sum(1).argsort(descending=True, stable=True).tolist():
-        regions_HW[masks_QHW[place]] = place
-    return regions_HW

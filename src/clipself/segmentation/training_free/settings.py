@@ -20,6 +20,8 @@ class TrainingFreeSettings:
         background: Name of the background class, whose own score takes part too.
         classes_at_once: Scores in one pass; bounds memory.
         by_region: Whether a region takes the class of most of its pixels, where regions are given.
+        bank_top: How many regions of a bank support a region, where there is one.
+        bank_weight: Weight of their support beside the picture's own map.
     """
 
     readout: str = "value"
@@ -32,8 +34,15 @@ class TrainingFreeSettings:
     background: str = "background"
     classes_at_once: int = 64
     by_region: bool = True
+    bank_top: int = 8
+    bank_weight: float = 1.0
 
     def __post_init__(self) -> None:
         find_readout(self.readout)
         if not 0.0 <= self.threshold < 1.0:
             raise ValueError(f"threshold={self.threshold} is not in [0, 1); it is a probability")
+        if self.bank_top < 1 or not 0 <= self.bank_weight < float("inf"):
+            raise ValueError(
+                f"bank_top={self.bank_top}, bank_weight={self.bank_weight}: expected at least one region and a weight "
+                "of 0 or more"
+            )
