@@ -16,7 +16,7 @@ def resolve_pictures(kind: type[C], config: Any = None, /, **options: Any) -> tu
         kind: Class of settings, whose field `images` holds files and folders.
         config: All settings, also as a table or a file.
         options: Fields of `kind`; `images` may hold opened pictures too (PIL, arrays, tensors), which the config knows
-            by their names.
+            by their names. Of videos every frame is taken, or those that a setting `every` leaves.
 
     Raises:
         ValueError: A setting is misspelt, missing, or does not fit, or something is no picture.
@@ -29,4 +29,4 @@ def resolve_pictures(kind: type[C], config: Any = None, /, **options: Any) -> tu
             listed = find_pictures(given)
             options["images"] = listed.paths
     made: Any = resolve(kind, None, config, **options)
-    return made, listed or find_pictures(made.images)
+    return made, listed or find_pictures(made.images, every=getattr(made, "every", 1))

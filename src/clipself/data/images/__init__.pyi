@@ -1,3 +1,6 @@
+from .examples import Example as Example
+from .examples import Examples as Examples
+from .examples import list_examples as list_examples
 from .find import SUFFIXES as SUFFIXES
 from .find import FoundPicture as FoundPicture
 from .find import FoundPictures as FoundPictures
@@ -16,23 +19,32 @@ from .read import Picture as Picture
 from .read import list_pictures as list_pictures
 from .read import read_image as read_image
 from .read import size_of as size_of
+from .video import Frame as Frame
+from .video import Video as Video
+from .video import read_video as read_video
 
 __all__ = [
     "IGNORED",
     "IGNORED_16",
     "SUFFIXES",
+    "Example",
+    "Examples",
     "FoundPicture",
     "FoundPictures",
+    "Frame",
     "Picture",
+    "Video",
     "check_size",
     "distinct_names",
     "find_maps",
     "find_pictures",
+    "list_examples",
     "list_pictures",
     "read_all",
     "read_image",
     "read_index_map",
     "read_segment_ids",
+    "read_video",
     "segment_colours",
     "size_of",
     "write_index_map",

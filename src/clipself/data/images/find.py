@@ -15,6 +15,7 @@ from torch import Tensor
 from clipself.data.images.formats import PLUGIN_OF, is_readable
 from clipself.data.images.names import distinct_names, relative_files
 from clipself.data.images.read import Picture, list_pictures, read_image
+from clipself.data.images.video import VIDEO_SUFFIXES, Frame, Video, is_video
 
 MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
 log = logging.getLogger(__name__)
@@ -84,18 +85,21 @@ class FoundPictures:
         return f"{said}; passed over: {', '.join(parts)}{f' and {rest} others' if rest else ''}"
 
 
-def find_pictures(inputs: Sequence[Picture] | Picture) -> FoundPictures:
+def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> FoundPictures:
     """Lists the pictures of files and folders; tells in one line what it passed over.
 
     Folders are searched at any depth, links to folders too, each folder once, so that links may lead back. Hidden files
-    are left out. A file that is named itself is taken whatever its suffix is.
+    are left out. A file that is named itself is taken whatever its suffix is; a video that is named itself is its
+    frames.
 
     Args:
-        inputs: Files, folders, and whatever else `read_image` takes; one or several.
+        inputs: Files, folders, videos, and whatever else `read_image` takes; one or several.
+        every: Of videos 1 takes all frames, 10 every tenth.
 
     Raises:
         FileNotFoundError: An input is not there, or there is no picture in all of them.
         ValueError: There are no inputs, or one is nothing that shows a picture.
+        ImportError: One is a video, and PyAV is not installed.
     """
     given = list_pictures(inputs)
     if not given:
@@ -109,6 +113,11 @@ def find_pictures(inputs: Sequence[Picture] | Picture) -> FoundPictures:
         path = Path(one)
         if not path.exists():
             raise FileNotFoundError(f"no image at {path}; check the path")
+        if is_video(path) and path.is_file():
+            video = Video(path)
+            for frame in range(0, video.count, every):
+                found[f"{path} {frame}"] = (Path(path.stem, f"{frame:06d}.png"), Frame(video, frame))
+            continue
         for file in _search(path, passed_over) if path.is_dir() else (path,):
             found.setdefault(os.path.abspath(file), (file, None))
     listed = FoundPictures(pictures=_named(given, list(found.values())), passed_over=dict(passed_over))
@@ -125,19 +134,24 @@ def find_pictures(inputs: Sequence[Picture] | Picture) -> FoundPictures:
 
 def _label(picture: Any, number: int) -> Path:
     """What an opened picture is called: after its file where it knows that, else by its number."""
-    if not isinstance(picture, Image.Image | np.ndarray | Tensor):
+    if not isinstance(picture, Image.Image | np.ndarray | Tensor | Frame):
         read_image(picture)  # says what a picture is
     return Path(str(getattr(picture, "filename", "") or f"picture_{number}"))
 
 
 def _named(given: Sequence[Picture], found: Sequence[tuple[Path, Picture | None]]) -> tuple[FoundPicture, ...]:
-    folders = [path if path.is_dir() else path.parent for path in map(Path, filter(_is_path, given))]
+    named = [path for path in map(Path, filter(_is_path, given)) if not is_video(path)]
+    folders = [path if path.is_dir() else path.parent for path in named]
     below = iter(relative_files([path for path, opened in found if opened is None], folders))
-    files = [next(below) if opened is None else path.name for path, opened in found]
+    files = [next(below) if opened is None else _own_name(path, opened) for path, opened in found]
     return tuple(
         FoundPicture(path=path, file=file, name=name, opened=opened)
         for (path, opened), file, name in zip(found, files, distinct_names(files), strict=True)
     )
+
+
+def _own_name(path: Path, opened: Picture) -> str:
+    return path.as_posix() if isinstance(opened, Frame) else path.name
 
 
 def _is_path(picture: Picture) -> TypeGuard[str | os.PathLike[str]]:
@@ -206,6 +220,8 @@ def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
     if not path.is_file():
         return "broken links" if path.is_symlink() else "special files"
+    if suffix in VIDEO_SUFFIXES:
+        return f"{suffix} (name a video itself to read its frames)"
     if suffix in PLUGIN_OF and not is_readable(suffix):
         return f"{suffix} ({PLUGIN_OF[suffix].advice})"
     return "" if suffix in SUFFIXES else (suffix or "without suffix")

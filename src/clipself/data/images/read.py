@@ -14,9 +14,11 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from clipself.data.images.formats import ask_for_plugin, load_plugin
+from clipself.data.images.video import Frame
 
-Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
-"""A file, an opened picture, an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (H, W) or (C, H, W)."""
+Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Frame
+"""A file, an opened picture, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (H, W) or (C, H, W), a frame of a
+video."""
 
 MOST_PIXELS: Final = 178_956_970
 """Larger pictures are refused ahead of decoding: Pillow's own bound, which keeps the RGB pixels below 540 MB."""
@@ -34,7 +36,8 @@ def read_image(picture: Picture) -> Image.Image:
     Args:
         picture: File of any format that Pillow reads (of an animation the first picture); a PIL image of any mode; an
             array (H, W), (H, W, 3) or (H, W, 4), or a tensor (H, W) or (1 | 3 | 4, H, W), of 8 or 16 bits without sign,
-            booleans, or floats in [0, 1].
+            booleans, or floats in [0, 1]; a frame of a video. Channels are red, green, blue: OpenCV's arrays are turned
+            by `array[..., ::-1]`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -52,6 +55,8 @@ def read_image(picture: Picture) -> Image.Image:
     if isinstance(picture, str | os.PathLike):
         with open_file(picture) as opened:
             return _to_rgb(_upright(opened))
+    if isinstance(picture, Frame):
+        return picture.read()
     raise ValueError(
         f"a picture is a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W), not {type(picture).__name__}; "
         "pass one picture, or a list of them where several are taken"
