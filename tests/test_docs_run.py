@@ -50,8 +50,8 @@ SMALL = {
 """What is put behind the options of a command that knows it."""
 
 LIGHT = (
-    "clipself.md", "data.md", "declip.md", "denserc.md", "labelling.md", "pictures.md", "readouts.md", "scenes.md",
-    "weights.md",
+    "clipself.md", "data.md", "declip.md", "denserc.md", "examples.md", "labelling.md", "pictures.md", "readouts.md",
+    "scenes.md", "weights.md",
 )  # fmt: skip
 """Pages that take seconds; the others take minutes, but Python of the README is run each time."""
 
@@ -89,6 +89,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.open(source).resize((128, 96)).save(folder / f"photos/{name}.jpg")
     for name in ("street", "cat", "photo"):
         shutil.copy(folder / "photos/a.jpg", folder / f"{name}.jpg")
+    for name, letter in (("my cup", "a"), ("fur", "b")):
+        (folder / "examples" / name).mkdir(parents=True)
+        shutil.copy(folder / f"photos/{letter}.jpg", folder / "examples" / name)
     write_scenes(folder / "scenes", train=16, val=3, size=(96, 96))
     labels = folder / "scenes/annotations"
     for half in ("train", "val"):

@@ -33,6 +33,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "clipself.backbones.stands_on": ("clipself.backbones.clip_reference",),
     "clipself.backbones.unfilled": ("clipself.backbones.fast_init",),
     "clipself.backbones.words": ("clipself.backbones.word_encoder",),
+    "clipself.detection.examples": ("clipself.backbones.examples", "clipself.data.examples"),
     "clipself.detection.vocabulary": ("clipself.backbones.text",),
     "clipself.panoptic.diffusion": ("clipself.panoptic.generators.diffusion",),
     "clipself.panoptic.fcclip": ("clipself.panoptic.generators.fcclip",),

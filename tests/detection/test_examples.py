@@ -12,10 +12,11 @@ from tests.support.detection import tiny_detector, write_blocks
 from tests.support.tiny import tiny_openai_clip
 from torchvision.transforms import v2
 
+from clipself.backbones.examples import as_clip_sees_it, embed_examples
 from clipself.backbones.export import save_clip
+from clipself.data.examples import read_examples
 from clipself.detection import Detector, predict_images
 from clipself.detection.checkpoint import save_detector
-from clipself.detection.examples import as_clip_sees_it, embed_examples, read_examples
 
 
 def picture(colour: tuple[int, int, int], size: tuple[int, int] = (50, 40)) -> Image.Image:
@@ -92,8 +93,8 @@ def test_examples_that_cannot_be_meant_are_refused(world: Path) -> None:
     given: dict[str, Any] = {"images": world / "pictures", "checkpoint": str(world / "detector"), "device": "cpu"}
     with pytest.raises(FileNotFoundError, match="no folder of examples at nowhere"):
         predict_images(**given, examples="nowhere", out=world / "out")
-    with pytest.raises(ValueError, match="'sea' is there more than once"):
-        predict_images(**given, examples=world / "examples", names="sea", out=world / "out")
+    result = predict_images(**given, examples=world / "examples", names="cat, sea", out=world / "out")
+    assert result.found[0].names == ("cat", "red block", "sea")  # once, by its looks
     (world / "examples/empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty holds no images"):
         predict_images(**given, examples=world / "examples", out=world / "out")

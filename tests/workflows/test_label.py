@@ -174,6 +174,26 @@ def test_opened_pictures_are_kept_with_their_labels(blocks: list[Blocks], photos
     assert [one["file_name"] for one in held["images"]] == ["picture_1.png", "1.png"]
     np.testing.assert_array_equal(np.asarray(clipself.read_image(tmp_path / "out/images/picture_1.png")), arrays[0])
     assert len(read_instances(result.written["yolo"], images=tmp_path / "out/yolo/images")) == 4
+    label([photos / "0", *arrays], tmp_path / "mixed")
+    assert len(read_instances(tmp_path / "mixed/coco/instances.json", images=tmp_path / "mixed/images")) == 12
+    assert (tmp_path / "mixed/images/2.png").is_symlink()
+
+
+def test_a_video_is_labelled_frame_by_frame(blocks: list[Blocks], tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "clip.avi"), "w") as container:
+        stream = container.add_stream("png", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 40, 30, "rgb24"
+        for number in range(6):
+            pixels = np.zeros((30, 40, 3), dtype=np.uint8)
+            pixels[5:15, number : number + 10] = COLOURS["red"]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    result = label(tmp_path / "clip.avi", tmp_path / "out", every=2, review_objects=1)
+    held = json.loads(result.written["coco"].read_text())
+    assert [one["file_name"] for one in held["images"]] == [f"clip/00000{number}.png" for number in (0, 2, 4)]
+    assert [one["bbox"] for one in held["annotations"]] == [[number, 5, 10, 10] for number in (0, 2, 4)]
+    assert (tmp_path / "out/images/clip/000004.png").is_file()
 
 
 def test_the_command_prints_where_everything_is(

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,7 @@ def embed_names(
     longest: int | None = None,
     cache: bool = True,
     progress: bool = False,
+    shown: Mapping[str, Tensor] | None = None,
 ) -> TextRows:
     """Embeds class names: every sentence normalised, averaged over the sentences, normalised again.
 
@@ -121,6 +123,8 @@ def embed_names(
         longest: Tokens after which a sentence is cut.
         cache: Whether rows are kept in, and taken from, `default_cache_dir()`.
         progress: Whether to show a bar.
+        shown: Names that are known by examples, by a unit row (D,) of each, which stands in place of sentences; see
+            `backbones.examples.embed_examples`.
 
     Returns:
         Unit rows in float32 on the model's device: one a name, or one a synonym.
@@ -128,6 +132,9 @@ def embed_names(
     Raises:
         ValueError: The model has no text tower, there are no names, or a sentence has no place for the name.
     """
+    if shown and not isinstance(names, str) and not shown.keys().isdisjoint(names):
+        asked = partial(embed_names, clip, templates=templates, wording=wording, longest=longest, cache=cache)
+        return _with_shown(names, shown, asked)
     sentences, (spoken, counts) = load_templates(templates), _split(names, wording)
     filled = [WORDINGS[wording].fill(name, sentences) for name in spoken]
     path = _cache_path(clip, filled, longest) if cache else None
@@ -138,6 +145,21 @@ def embed_names(
         if path is not None:
             _keep(path, rows)
     return TextRows(rows_SD=rows.to(clip.device), counts=counts)
+
+
+def _with_shown(names: Sequence[str], shown: Mapping[str, Tensor], embed: Callable[[list[str]], TextRows]) -> TextRows:
+    """Rows of examples among rows of texts, in the order of the names."""
+    typed = [name for name in names if name not in shown]
+    if typed:
+        log.warning(
+            "%d names are shown and %d are words: regions are nearer to pictures than to words, so that what is shown "
+            "mostly wins; show all of them to compare like with like", len(names) - len(typed), len(typed),
+        )  # fmt: skip
+    texts = embed(typed) if typed else None
+    spoken = iter(() if texts is None else torch.split(texts.rows_SD, list(texts.counts)))
+    parts = [shown[name].float()[None] if name in shown else next(spoken) for name in names]
+    device = parts[0].device if texts is None else texts.rows_SD.device
+    return TextRows(rows_SD=torch.cat([part.to(device) for part in parts]), counts=tuple(map(len, parts)))
 
 
 def make_vocabulary(
@@ -163,7 +185,8 @@ def make_vocabulary(
         longest: Tokens after which a sentence is cut.
         cache: Whether embeddings are kept on disk.
         texts_KD: Ready embeddings of the names and the background instead, for towers without text.
-        examples: More names, by a unit row (D,) of pictures of each; see `embed_examples`.
+        examples: Names by a unit row (D,) of pictures of each, beside `names` or in place of their words; see
+            `backbones.examples.embed_examples`.
 
     Raises:
         ValueError: There are no names, an empty one, or one twice.
@@ -171,7 +194,8 @@ def make_vocabulary(
     if isinstance(names, str):
         raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
     shown = dict(examples or {})
-    asked, names = names, [*names, *shown]
+    asked = [name for name in names if name not in shown]
+    names = [*asked, *shown]
     if not names:
         raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
     spoken = [spoken_name(name) for name in names]
@@ -193,7 +217,12 @@ def make_vocabulary(
 
 
 def embed_sentences(
-    clip: DenseCLIP, names: Sequence[str], *, templates: str | Path | Sequence[str], wording: str = "as-written"
+    clip: DenseCLIP,
+    names: Sequence[str],
+    *,
+    templates: str | Path | Sequence[str],
+    wording: str = "as-written",
+    shown: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, tuple[int, ...]]:
     """Embeds every name in every sentence, with gradient where the text tower learns; nothing is kept on disk.
 
@@ -202,6 +231,7 @@ def embed_sentences(
         names: Class names.
         templates: A set by name, a text file, or the sentences themselves, each with "{}" for the name.
         wording: Row of `WORDINGS`.
+        shown: Names that are known by examples, by a unit row (D,) of each, which is repeated for every sentence.
 
     Returns:
         Unit rows (S, P, D), one a name or synonym and sentence; and how many rows each class has.
@@ -210,6 +240,15 @@ def embed_sentences(
         ValueError: There are no names, one is empty, or the model has no text tower.
     """
     sentences = load_templates(templates) if isinstance(templates, str | Path) else list(templates)
+    if shown and not shown.keys().isdisjoint(names):
+        typed = [name for name in names if name not in shown]
+        texts = embed_sentences(clip, typed, templates=sentences, wording=wording) if typed else None
+        given = iter(() if texts is None else torch.split(texts[0], list(texts[1])))
+        rows = [
+            shown[name].to(clip.device).expand(1, len(sentences), -1) if name in shown else next(given)
+            for name in names
+        ]
+        return torch.cat(rows), tuple(map(len, rows))
     spoken, counts = _split(names, wording)
     filled = [WORDINGS[wording].fill(name, sentences) for name in spoken]
     return torch.cat(list(_embed(clip, filled))), counts

@@ -95,6 +95,11 @@ class QueryOptions(ShowOptions):
     """PNG to write."""
     templates: str = "simple"
     """Sentences around the text: simple, detection, imagenet, or a text file."""
+    examples: Path | None = None
+    """Pictures of the thing that the text names, in place of the words: a folder that holds a folder for each thing,
+    called as the thing is; or labels, with `example_images`."""
+    example_images: Path | None = None
+    """Folder of the pictures of `examples` that are labels: their boxes or masks are the examples."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -191,8 +191,10 @@ class DetectionPredictConfig(Settings):
     """What to look for: words, a text file or a packaged vocabulary; the names of training if there are no examples
     either."""
     examples: Path | None = None
-    """Folder that holds a folder for each thing, called as the thing is, with pictures that show it, closely cut: what
-    to look for by its looks, beside `names`."""
+    """What to look for by its looks, beside `names` or in place of their words: a folder that holds a folder for each
+    thing, called as the thing is, with pictures that show it, closely cut; or labels, with `example_images`."""
+    example_images: Path | None = None
+    """Folder of the pictures of `examples` that are labels: their boxes or masks are the examples."""
     out: Path = Path("detections")
     """Folder for drawings (`pictures/`), `results.json` and `coco.json`."""
     threshold: float = 0.1

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
+from clipself.backbones.examples import embed_examples
+from clipself.backbones.memory import ReadMemory
 from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import stack_padded
-from clipself.data.images import Picture, list_pictures, read_image
+from clipself.data.images import Examples, Picture, list_pictures, read_image
 from clipself.detection.checkpoint import load_detector
-from clipself.detection.examples import Examples, embed_examples
 from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
 from clipself.engine.fields import kinds_of
 from clipself.structures import Detections
@@ -43,6 +44,8 @@ class Detector:
         self.model: DetectorModel = module.eval()
         self.trained_names: Sequence[str] = list(model.vocabulary.base)
         self.framing = model.framing()
+        self._memory: ReadMemory | None = None
+        self._set: tuple[Image.Image, Tensor, list[tuple[int, int]], float] | None = None
 
     @classmethod
     def from_checkpoint(
@@ -67,7 +70,8 @@ class Detector:
 
         Args:
             names: What is looked for by its name.
-            examples: What is looked for by its looks: pictures of it by name; see `embed_examples`.
+            examples: What is looked for by its looks, beside `names` or in place of their words: pictures of it, or
+                regions of pictures, by name; see `backbones.examples.embed_examples`.
 
         Raises:
             ValueError: There are no names, an empty one, or one twice, or a picture cannot be read.
@@ -78,6 +82,33 @@ class Detector:
         clip, spoken = self.model.clip, self.model.settings.spoken
         rows = embed_examples(clip, examples or {})
         self.model.use(make_vocabulary(clip, names, base=self.trained_names, examples=rows, **spoken))
+
+    @torch.no_grad()
+    def set_image(self, image: Picture) -> None:
+        """Takes a picture, for as many questions as there are; `detect` answers them. The image tower looks once."""
+        picture = read_image(image)
+        canvases, sizes, (scale,) = self._frame([picture])
+        self._memory, self._set = ReadMemory(self.model.clip), (picture, canvases, sizes, scale)
+
+    @torch.no_grad()
+    def detect(self, names: Sequence[str] | None = None, *, threshold: float = 0.0) -> Detections:
+        """Finds named things in the picture that was set.
+
+        Args:
+            names: What to look for; the names used last, or the examples, if not given.
+            threshold: Least score, on top of the detector's own.
+
+        Raises:
+            ValueError: No picture was set, or names are missing or doubled.
+        """
+        if self._set is None or self._memory is None:
+            raise ValueError("there is no picture to look at; call set_image first, or predict")
+        if names is not None:
+            self.use(names)
+        picture, canvases, sizes, scale = self._set
+        with self._memory:
+            (found,) = self.model.detect(canvases, sizes)
+        return self._in_original_pixels(found, picture, scale).above(threshold)
 
     def change_scoring(self, **changes: Any) -> None:
         """Replaces settings that need no training, such as `alpha` or `fusion`.

@@ -8,15 +8,16 @@ from typing import Any
 from PIL import Image
 
 from clipself.backbones.packaged_heads import about_heads
+from clipself.data.examples import examples_of
+from clipself.data.images import Examples
 from clipself.data.predictions import PredictionFolder
 from clipself.detection.config import DetectionPredictConfig
 from clipself.detection.detector import Detector, open_detector
-from clipself.detection.examples import read_examples
 from clipself.detection.protocol import NamedDetector
 from clipself.detection.results import to_coco, to_records
 from clipself.engine.pictures import resolve_pictures
 from clipself.structures import Detections
-from clipself.text.names import parse_names
+from clipself.text.names import Names, parse_names
 from clipself.text.templates import spoken_name
 from clipself.viz.boxes import BASE, NOVEL, DrawnBox, draw_boxes
 from clipself.viz.colours import class_colour
@@ -55,7 +56,9 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
     made, listed = resolve_pictures(DetectionPredictConfig, config, **options)
     config = made  # of one type from here on
     detector = open_detector(config.checkpoint, device=config.device)
-    names = _look_for(detector, config)
+    names = look_for(
+        detector, config.names, examples_of(config.examples, config.example_images), name=config.checkpoint
+    )
     known = detector.trained_names if config.colours == "novel" else None
     everything = []
     with PredictionFolder(config.out, listed, names) as folder:
@@ -75,25 +78,27 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
     )  # fmt: skip
 
 
-def _look_for(detector: NamedDetector, config: DetectionPredictConfig) -> tuple[str, ...]:
+def look_for(detector: NamedDetector, names: Names, examples: Examples | None, *, name: str) -> tuple[str, ...]:
     """Tells a detector what to look for, and which names that are.
+
+    Args:
+        detector: Any.
+        names: As they were typed; those of training if there are no examples either.
+        examples: Names by pictures of the things.
+        name: What the detector is called, for the message.
 
     Raises:
         ValueError: It knows names alone, and there are examples.
-        FileNotFoundError: There are no examples.
     """
-    named = parse_names(config.names).names if config.names else ()
-    if config.examples is None:
-        names = named or tuple(detector.trained_names)
-        detector.use(names)
-        return names
+    named = parse_names(names).names if names else ()
+    if examples is None:
+        asked = named or tuple(detector.trained_names)
+        detector.use(asked)
+        return asked
     if not isinstance(detector, Detector):
-        raise ValueError(
-            f"{config.checkpoint} looks for names alone; examples need a detector that `detect train` wrote"
-        )
-    examples = read_examples(config.examples)
+        raise ValueError(f"{name} looks for names alone; examples need a detector that `detect train` wrote")
     detector.use(named, examples=examples)
-    return (*named, *examples)
+    return detector.model.vocabulary.names
 
 
 def annotate(image: Image.Image, found: Detections, *, known: Collection[str] | None = None) -> Image.Image:

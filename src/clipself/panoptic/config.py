@@ -140,6 +140,11 @@ class PanopticPredictConfig(PanopticConfig):
     Where there are semicolons, they separate classes and commas separate synonyms."""
     stuff: tuple[str, ...] = ()
     """Names that are uncountable, such as grass and sky, likewise; one that `names` lacks is looked for too."""
+    examples: Path | None = None
+    """What to look for by its looks, beside `names` or in place of their words: a folder that holds a folder for each
+    thing, called as the thing is, with pictures that show it, closely cut; or labels, with `example_images`."""
+    example_images: Path | None = None
+    """Folder of the pictures of `examples` that are labels: their boxes or masks are the examples."""
     out: Path = Path("panoptic")
     """Folder to write."""
     model: str = "clipself-mini"

@@ -10,12 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.examples import embed_examples
 from clipself.backbones.loading import load_clip
 from clipself.backbones.mask_tokens import embed_mask_tokens
 from clipself.backbones.readouts import find_readout
 from clipself.backbones.refinement import refinement_of
 from clipself.backbones.text import embed_names
 from clipself.choices import pick
+from clipself.data.images import Examples
 from clipself.ops.masks import boxes_around
 from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_mask_logits
@@ -61,19 +63,26 @@ class ClipJudge:
         find_readout(self.readout)
         if image_size < clip.patch_size:
             raise ValueError(f"image_size={image_size} is smaller than one patch of {clip.patch_size} pixels")
-        self.names, self.scale = tuple[str, ...](), scale_of(clip)
+        self.names, self.scale, self.shown = tuple[str, ...](), scale_of(clip), False
         if names is not None:
             self.use(names)
 
-    def use(self, names: Sequence[str]) -> None:
+    def use(self, names: Sequence[str] = (), *, examples: Examples | None = None) -> None:
         """Compares with these names from now on; they are embedded once.
 
+        Args:
+            names: One string a class.
+            examples: What is named by pictures of it, or by regions of pictures, beside `names` or in place of their
+                words; see `backbones.examples.embed_examples`.
+
         Raises:
-            ValueError: There are no names, or one is empty.
+            ValueError: There are no names, one is empty, or an example cannot be read.
         """
-        if tuple(names) != self.names or not names:
-            self.text = embed_names(self.clip, names, templates=self.templates, wording="short")
-            self.names = tuple(names)
+        shown = embed_examples(self.clip, examples, readout=self.readout) if examples else {}
+        asked = (*names, *(name for name in shown if name not in names))
+        if asked != self.names or not asked or shown or self.shown:
+            self.text = embed_names(self.clip, asked, templates=self.templates, wording="short", shown=shown)
+            self.names, self.shown = asked, bool(shown)
 
     def __call__(self, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
         """Class logits (Q, K) of each mask.

@@ -11,6 +11,7 @@ from PIL import Image
 
 from clipself.backbones.devices import pick_device
 from clipself.backbones.packaged_heads import about_heads
+from clipself.data.examples import examples_of
 from clipself.data.images import IGNORED, IGNORED_16, FoundPicture, FoundPictures
 from clipself.data.panoptic import PanopticWriter
 from clipself.data.predictions import PredictionFolder
@@ -73,15 +74,18 @@ def predict_panoptic(
     """
     made, pictures = resolve_pictures(PanopticPredictConfig, config, **options)
     config = made  # of one type from here on
-    vocabulary = parse_names(config.names, stuff=config.stuff)
+    examples = examples_of(config.examples, config.example_images)
     device = pick_device(config.device)
     generator = generator_of(config.checkpoint, config.masks, device=device)
     tell_files(generator, list(map(str, pictures.paths)))
     judge = open_judge(
         config.model, config.pretrained, text_from=config.text_from, settings=config.judge, device=device
     )
-    scores = config.scores[0] if config.scores else "both" if generator.trained_names else "clip"
-    segmenter = PanopticSegmenter(generator, judge, vocabulary, scores=scores, rules=config.rules)
+    scores = config.scores[0] if config.scores else "both" if generator.trained_names and not examples else "clip"
+    segmenter = PanopticSegmenter(generator, judge, scores=scores, rules=config.rules)
+    typed = config.names or config.stuff or not examples
+    names = parse_names(config.names, stuff=config.stuff) if typed else ()
+    segmenter.use(names, examples=examples)
     checkpoint = config.checkpoint or (PACKAGED_MASKS if config.masks is None else None)
     return replace(write_predictions(segmenter, pictures, config.out), about=about_heads(checkpoint))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
 from clipself.choices import pick
-from clipself.data.images import Picture, read_image
+from clipself.data.images import Examples, Picture, read_image
 from clipself.panoptic.generators.mask_set import MaskGenerator, MaskSet
 from clipself.panoptic.generators.table import generator_of
 from clipself.panoptic.judge import ClipJudge, open_judge
@@ -114,7 +114,14 @@ class PanopticSegmenter:
             opened = open_judge(clip, settings=judge, device=where)
         return cls(generator, opened, scores=scores, rules=rules)
 
-    def use(self, names: Names, is_thing: Sequence[bool] | None = None, *, stuff: Names = ()) -> None:
+    def use(
+        self,
+        names: Names = (),
+        is_thing: Sequence[bool] | None = None,
+        *,
+        stuff: Names = (),
+        examples: Examples | None = None,
+    ) -> None:
         """Looks for these names from now on; what is known of the current picture stays.
 
         Args:
@@ -122,16 +129,20 @@ class PanopticSegmenter:
                 dog", "cat, kitten; dog", a text file, a packaged vocabulary, which knows its stuff.
             is_thing: For each name whether it is a thing; takes the place of `stuff`.
             stuff: Those that are uncountable, likewise; one that `names` lacks is looked for too.
+            examples: What is named by pictures of it, or by regions of pictures, beside `names` or in place of their
+                words: things, unless `stuff` names them. A generator's own scores go by the words.
 
         Raises:
             ValueError: There are no names, one is there twice, or there is not one kind for each.
         """
+        if examples:
+            names = _with_shown(names, list(examples))
         vocabulary = parse_names(_as_listed(names, is_thing=True), stuff=_as_listed(stuff, is_thing=False))
         kinds = list(vocabulary.is_thing if is_thing is None else is_thing)
         if len(kinds) != len(vocabulary):
             count = len(vocabulary)
             raise ValueError(f"{count} names and {len(kinds)} kinds do not belong together; give one kind a name")
-        self.judge.use(vocabulary.names)
+        self.judge.use(vocabulary.names, examples=examples)
         self.names, self.is_thing = list(vocabulary.names), kinds
         self.seen = seen_by(self.generator, vocabulary.names)
 
@@ -187,6 +198,15 @@ class PanopticSegmenter:
             self._view = replace(view, masks=view.masks.rescore(names), names=names)
         assert self._view is not None
         return self._view
+
+
+def _with_shown(names: Names, shown: Sequence[str]) -> Vocabulary:
+    """Names that are typed, then those that are only shown, which are things."""
+    if not names:
+        return Vocabulary.of(shown)
+    typed = parse_names(_as_listed(names, is_thing=True))
+    rest = [name for name in shown if name not in typed.names]
+    return typed + Vocabulary.of(rest) if rest else typed
 
 
 def _as_listed(names: Names, *, is_thing: bool) -> Names:

@@ -173,6 +173,11 @@ class SegmentationPredictConfig(Settings):
     """Release whose text tower is taken where a checkpoint has none."""
     names: tuple[str, ...] = ()
     """Class names, a text file of one a line, or a packaged vocabulary; those of training if not given."""
+    examples: Path | None = None
+    """What to look for by its looks, beside `names` or in place of their words: a folder that holds a folder for each
+    thing, called as the thing is, with pictures that show it, closely cut; or labels, with `example_images`."""
+    example_images: Path | None = None
+    """Folder of the pictures of `examples` that are labels: their boxes or masks are the examples."""
     readout: str | None = None
     """Without training: how the last block becomes a dense map; what the model was refined with, else "value"."""
     templates: str = "imagenet"

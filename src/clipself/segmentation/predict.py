@@ -7,6 +7,8 @@ from typing import Any
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
 from clipself.backbones.refinement import refinement_of
+from clipself.data.examples import examples_of
+from clipself.data.images import Examples
 from clipself.data.predictions import PredictionFolder
 from clipself.engine.pictures import resolve_pictures
 from clipself.segmentation.checkpoint import SEGMENTER, load_segmenter
@@ -42,7 +44,8 @@ def predict_segments(config: SegmentationPredictConfig | None = None, /, **optio
     config = made  # of one type from here on
     segmenter = open_segmenter(
         config.checkpoint, model=config.model, pretrained=config.pretrained, text_from=config.text_from,
-        names=config.names, readout=config.readout, templates=config.templates, device=config.device,
+        names=config.names, examples=examples_of(config.examples, config.example_images), readout=config.readout,
+        templates=config.templates, device=config.device,
     )  # fmt: skip
     with PredictionFolder(config.out, listed, segmenter.names) as folder:
         for picture, image in folder.read():
@@ -72,6 +75,7 @@ def open_segmenter(
     pretrained: str | None = None,
     text_from: str | None = None,
     names: Names = (),
+    examples: Examples | None = None,
     readout: str | None = None,
     templates: str = "imagenet",
     device: str = "auto",
@@ -83,7 +87,8 @@ def open_segmenter(
         model: Without a checkpoint: open_clip name, "clipself-mini", or an export folder.
         pretrained: open_clip tag or checkpoint file for a named model.
         text_from: Release whose text tower is taken where a checkpoint has none.
-        names: Classes, as `parse_names` takes them; those of training if not given.
+        names: Classes, as `parse_names` takes them; those of training if there are no examples either.
+        examples: Classes by pictures of them, or by regions of pictures, beside `names` or in place of their words.
         readout: Without a checkpoint: what the model was refined with, else "value", if not given.
         templates: Without a checkpoint: sentences around the names.
         device: cpu, cuda, mps, or auto for the best there is.
@@ -97,9 +102,16 @@ def open_segmenter(
         checkpoint = model
     if checkpoint is not None:
         trained, card = load_segmenter(checkpoint, device=pick_device(device))
-        return segmenter_of(trained, wanted or card["names"], crop=card["crop"])
-    if not wanted:
+        segmenter = segmenter_of(trained, wanted or list(examples or card["names"]), crop=card["crop"])
+        return _shown(segmenter, wanted, examples)
+    if not (wanted or examples):
         raise ValueError(f"{model} was never trained on names; pass some: --names cat dog grass")
     clip = load_clip(model, pretrained, text_from=text_from, device=pick_device(device))
     settings = TrainingFreeSettings(readout=readout or refinement_of(model).readout or "value", templates=templates)
-    return TrainingFree(clip, wanted, settings)
+    return _shown(TrainingFree(clip, wanted or list(examples or ()), settings), wanted, examples)
+
+
+def _shown(segmenter: Segmenter, names: Sequence[str], examples: Examples | None) -> Segmenter:
+    if examples:
+        segmenter.use(names, examples=examples)
+    return segmenter

@@ -1,7 +1,7 @@
 """What a segmenter is: a picture in, a class for every pixel out; another vocabulary costs no second look."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.data.images import Picture, read_image
+from clipself.backbones.examples import embed_examples
+from clipself.data.images import Examples, Picture, read_image
 from clipself.data.semantic_training import shortest_size
 from clipself.segmentation.settings import Mode
 from clipself.segmentation.streamed_argmax import Decision, streamed_argmax
@@ -52,8 +53,8 @@ class Segmenter(Protocol):
     def names(self) -> tuple[str, ...]:
         """The classes, in the order of the labels."""
 
-    def use(self, names: Sequence[str]) -> None:
-        """Takes other classes; what was read of a picture stays."""
+    def use(self, names: Sequence[str] = (), *, examples: Examples | None = None) -> None:
+        """Takes other classes, by their names or by pictures of them; what was read of a picture stays."""
 
     def set_image(self, image: Picture) -> None:
         """Reads a picture, for as many questions as there are."""
@@ -65,15 +66,19 @@ class Segmenter(Protocol):
 class ReadingSegmenter(ABC, Generic[Reading]):
     """A segmenter that first reads a picture, which is dear, and then compares it with the names, which is cheap.
 
-    A subclass says how: `read`, `embed` and `compare`.
+    A subclass says how: `read`, `embed` and `compare`. One whose `shows` is a CLIP can be shown what to look for:
+    `embed` finds the rows of such names in `shown`.
 
     Args:
         names: Class names; synonyms follow after commas.
         classes_at_once: Classes in one pass; bounds memory.
     """
 
+    shows: DenseCLIP | None = None
+
     def __init__(self, names: Sequence[str], *, classes_at_once: int = 64) -> None:
         self.classes_at_once = classes_at_once
+        self.shown: Mapping[str, Tensor] = {}
         self._set: tuple[tuple[int, int], Reading] | None = None
         self.use(names)
 
@@ -99,14 +104,24 @@ class ReadingSegmenter(ABC, Generic[Reading]):
         return streamed_argmax(scores)
 
     @torch.no_grad()
-    def use(self, names: Sequence[str]) -> None:
+    def use(self, names: Sequence[str] = (), *, examples: Examples | None = None) -> None:
         """Takes other classes; what was read of a picture stays.
 
+        Args:
+            names: What is named by words.
+            examples: What is named by pictures of it, or by regions of pictures, beside `names` or in place of their
+                words; see `backbones.examples.embed_examples`.
+
         Raises:
-            ValueError: There are no names, or they do not suit the settings.
+            ValueError: There are no names, they do not suit the settings, an example cannot be read, or this segmenter
+                knows words alone.
         """
-        self.embed(names)
-        self.names = tuple(names)
+        if examples and self.shows is None:
+            raise ValueError(f"{type(self).__name__} looks for names alone; leave the examples out")
+        self.shown = embed_examples(self.shows, examples) if examples and self.shows is not None else {}
+        asked = (*names, *(name for name in self.shown if name not in names))
+        self.embed(asked)
+        self.names = asked
 
     @torch.no_grad()
     def set_image(self, image: Picture) -> None:

@@ -11,10 +11,12 @@ from PIL import Image
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
+from clipself.backbones.examples import embed_examples
 from clipself.backbones.loading import load_clip
 from clipself.backbones.refinement import dense_side, refinement_of
 from clipself.backbones.text import embed_names
-from clipself.data.images import Picture, read_all
+from clipself.data.examples import read_examples
+from clipself.data.images import Example, Examples, Picture, list_examples, read_all
 from clipself.engine.fields import fitted
 from clipself.files import write_atomically
 from clipself.ops.patches import fit_longest
@@ -89,9 +91,11 @@ def show_query(
     image_size: int | None = None,
     readout: str | None = None,
     templates: str = "simple",
+    examples: str | Path | Examples | None = None,
+    example_images: str | Path | None = None,
     device: str = "auto",
 ) -> Path:
-    """Draws how near each patch is to a text, for the original and a refined model.
+    """Draws how near each patch is to a text, or to examples of a thing, for the original and a refined model.
 
     Args:
         images: Picture files, folders of them, or opened pictures; one that cannot be read is left out with a word.
@@ -104,6 +108,9 @@ def show_query(
             at if not given.
         readout: How the last block becomes a dense map; what each was refined with if not given, else "value".
         templates: Sentences around the text.
+        examples: Pictures of the thing that the text names, in place of the words: a folder of one folder a thing,
+            labels with `example_images`, or a table of pictures by name.
+        example_images: Folder of the pictures of labels.
         device: cpu, cuda, mps or auto.
 
     Returns:
@@ -117,7 +124,15 @@ def show_query(
         raise ValueError(f"text={text!r:.60} is nothing to look for; pass words after the pictures, such as 'a cat'")
     columns, side = load_columns(model, pretrained, refined, readout=readout, device=device)
     asked = [(picture, text) for picture in read_all(images)]
-    return save_picture(stack(query_rows(asked, columns, image_size or side, templates)), out)
+    shown = None if examples is None else {text: _examples_of(text, examples, example_images)}
+    return save_picture(stack(query_rows(asked, columns, image_size or side, templates, examples=shown)), out)
+
+
+def _examples_of(text: str, given: str | Path | Examples, images: str | Path | None) -> list[Example]:
+    examples = read_examples(given, images) if isinstance(given, str | Path) else given
+    if text not in examples:
+        raise ValueError(f"there are no examples of {text!r}, only of {', '.join(sorted(examples)[:10])}")
+    return list_examples(text, examples[text])
 
 
 def load_columns(
@@ -145,16 +160,31 @@ def kmeans_row(image: Image.Image, columns: Sequence[Column], image_size: int, c
 
 
 def query_rows(
-    asked: Sequence[tuple[Image.Image, str]], columns: Sequence[Column], image_size: int, templates: str = "simple"
+    asked: Sequence[tuple[Image.Image, str]],
+    columns: Sequence[Column],
+    image_size: int,
+    templates: str = "simple",
+    *,
+    examples: Examples | None = None,
 ) -> list[Image.Image]:
-    """A row of heat maps for each picture and its text, all on one scale, so that they can be compared."""
+    """A row of heat maps for each picture and its text, all on one scale, so that they can be compared.
+
+    Args:
+        asked: Pictures and texts.
+        columns: The models.
+        image_size: Longest side that they see, in pixels.
+        templates: Sentences around the texts.
+        examples: Pictures of what some of the texts name, in place of the words.
+    """
     texts = list(dict.fromkeys(text for _, text in asked))
     rows: list[list[tuple[str, NDArray[np.float32]]]] = [[] for _ in asked]
     for column in columns:
-        rows_SD = embed_names(column.clip, texts, templates=templates, cache=False).rows_SD.cpu().numpy()
-        for row, (image, text) in zip(rows, asked, strict=True):
+        shown = embed_examples(column.clip, examples, readout=column.readout) if examples else None
+        text = embed_names(column.clip, texts, templates=templates, cache=False, shown=shown)
+        rows_SD = text.rows_SD.cpu().numpy()
+        for row, (image, said) in zip(rows, asked, strict=True):
             dense_DYX = dense_of(column, image, image_size)
-            row.append((column.title, np.einsum("dyx,d->yx", dense_DYX, rows_SD[texts.index(text)])))
+            row.append((column.title, np.einsum("dyx,d->yx", dense_DYX, rows_SD[texts.index(said)])))
     scale, patch = common_scale(similarity for row in rows for _, similarity in row), columns[0].clip.patch_size
     return [
         draw_query(fit_to_patches(image, patch, image_size), text, row, scale=scale)

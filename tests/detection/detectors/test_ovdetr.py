@@ -12,6 +12,7 @@ from tests.support.detection import BASE, NAMES, tiny_batch, write_blocks
 from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
+from clipself.backbones.examples import embed_pictures
 from clipself.backbones.export import save_clip
 from clipself.backbones.text import make_vocabulary
 from clipself.data.detection import ClassSplit, CocoDetection
@@ -23,7 +24,6 @@ from clipself.detection.detectors.ovdetr.loss import Asked
 from clipself.detection.detectors.ovdetr.model import OvDetrDetector
 from clipself.detection.detectors.ovdetr.published import TRUNK
 from clipself.detection.detectors.table import build_detector, make_settings
-from clipself.detection.examples import embed_pictures
 from clipself.detection.released import import_released
 from clipself.detection.train import train_detector
 from clipself.engine.distributed import World

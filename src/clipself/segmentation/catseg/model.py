@@ -5,7 +5,7 @@ the first, which CLIPSelf (arXiv:2310.01403) used, takes a second backbone for t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -133,18 +133,19 @@ class CatSeg(SegmenterModel):
         assert read.dense is not None
         return [read.dense, self.upsample1(read.taps[0]), self.upsample2(read.taps[1])]
 
-    def embed_names(self, names: Sequence[str]) -> Tensor:
+    def embed_names(self, names: Sequence[str], *, shown: Mapping[str, Tensor] | None = None) -> Tensor:
         """Texts (T, P, D) of unit length; with gradient where the text tower learns.
 
         Source: the two releases: one sentence and the first synonym, or 80 sentences and the mean over the synonyms.
 
         Args:
             names: Class names; synonyms follow after ", ".
+            shown: Names that are known by examples, by a row (D,) of each.
 
         Raises:
             ValueError: There are no names.
         """
-        each_SPD, counts = embed_sentences(self.clip, names, templates=_sentences(self.settings))
+        each_SPD, counts = embed_sentences(self.clip, names, templates=_sentences(self.settings), shown=shown)
         some = [rows[:1] if self.settings.synonyms == "first" else rows for rows in torch.split(each_SPD, list(counts))]
         return F.normalize(torch.stack([rows.mean(0) for rows in some]), dim=-1)
 

@@ -30,11 +30,12 @@ class CatSegSegmenter(ReadingSegmenter[PictureReading]):
         self, model: CatSeg, names: Sequence[str], *, how: CatSegInference, shortest: int | None = 640
     ) -> None:
         self.model, self.how, self.shortest = model.eval(), how, shortest
+        self.shows = model.clip
         super().__init__(names, classes_at_once=how.classes_at_once)
 
     def embed(self, names: Sequence[str]) -> None:
         """Every name in every sentence."""
-        self.texts_TPD = self.model.embed_names(names)
+        self.texts_TPD = self.model.embed_names(names, shown=self.shown)
 
     def read(self, image: Image.Image) -> PictureReading:
         """The windows and the whole, as CLIP sees them."""

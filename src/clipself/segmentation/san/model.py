@@ -3,7 +3,7 @@
 Source: SAN (arXiv:2302.12242).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -158,9 +158,9 @@ class San(SegmenterModel):
         return self.settings.logit_scale * masks_BQD @ texts.mT
 
     @torch.no_grad()
-    def embed_names(self, names: Sequence[str]) -> Tensor:
-        """Unit texts (T, D); of a name with synonyms the first is taken."""
-        text = embed_names(self.clip, names, templates=self.settings.templates, wording="as-written")
+    def embed_names(self, names: Sequence[str], *, shown: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Unit texts (T, D); of a name with synonyms the first is taken; rows (D,) of names that are shown."""
+        text = embed_names(self.clip, names, templates=self.settings.templates, wording="as-written", shown=shown)
         return text.rows_SD[text.starts]
 
     def learning(self) -> list[nn.Parameter]:

@@ -42,12 +42,12 @@ class SanSegmenter(ReadingSegmenter[MaskReading]):
     """
 
     def __init__(self, model: San, names: Sequence[str], *, shortest: int = 640, classes_at_once: int = 64) -> None:
-        self.model, self.shortest = model.eval(), shortest
+        self.model, self.shortest, self.shows = model.eval(), shortest, model.clip
         super().__init__(names, classes_at_once=classes_at_once)
 
     def embed(self, names: Sequence[str]) -> None:
         """One row a name."""
-        self.texts_TD = self.model.embed_names(names)
+        self.texts_TD = self.model.embed_names(names, shown=self.shown)
 
     def read(self, image: Image.Image) -> MaskReading:
         """Masks and their embeddings."""

@@ -77,7 +77,8 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
     ) -> None:
         settings = settings or TrainingFreeSettings()
         require_whole(settings.window, clip.patch_size, what="window")
-        self.clip, self.settings, self.regions, self.bank = clip, settings, regions, bank
+        self.clip, self.settings, self.shows = clip, settings, clip
+        self.regions, self.bank = regions, bank
         self.readout = find_readout(settings.readout)
         if bank is not None and regions is None:
             raise ValueError("a bank supports regions, and none are given; pass regions=")
@@ -93,7 +94,9 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
         settings, firsts = self.settings, [split_synonyms(name)[0] for name in names]
         if settings.threshold and settings.background not in firsts:
             raise ValueError(f"threshold={settings.threshold} needs a class {settings.background!r} among the names")
-        text = embed_names(self.clip, names, templates=settings.templates, wording="as-written", progress=True)
+        text = embed_names(
+            self.clip, names, templates=settings.templates, wording="as-written", progress=True, shown=self.shown
+        )
         self.background = firsts.index(settings.background) if settings.threshold else None
         self.class_of = torch.tensor([place for place, count in enumerate(text.counts) for _ in range(count)])
         self.texts_SD = text.rows_SD

@@ -17,19 +17,26 @@ class LabelConfig(Settings):
     """Labels pictures by names and writes data sets; the same command again goes on where it was stopped."""
 
     images: Annotated[tuple[Path, ...], Positional]
-    """Picture files or folders of them."""
+    """Picture files, folders of them, and videos."""
+    every: int = 1
+    """Of videos 1 takes all frames, 10 every tenth."""
     out: Path = Path("labels")
     """Folder to write: a folder for each format, `review/`, and `labels.jsonl`, by which a stopped run goes on."""
     names: tuple[str, ...] = ()
     """What to look for: words, a text file or a packaged vocabulary; the names of training if not given."""
     stuff: tuple[str, ...] = ()
     """Panoptic: names that are uncountable, such as grass and sky; one that `names` lacks is looked for too."""
+    examples: Path | None = None
+    """What to look for by its looks, beside `names` or in place of their words: a folder that holds a folder for each
+    thing, called as the thing is, with pictures that show it, closely cut; or labels, with `example_images`."""
+    example_images: Path | None = None
+    """Folder of the pictures of `examples` that are labels: their boxes or masks are the examples."""
     task: Task = "auto"
     """What looks: a detector, a segmenter (each connected part is an object), or a mask generator with a CLIP; auto is
     what the checkpoint is, or the packaged detector without one."""
     checkpoint: str | None = None
     """Folder that `detect train`, `segment train` or `panoptic train` wrote, a packaged one, or "hf:NAME" for a model
-    of transformers' hub: OWL-ViT, OWLv2 or Grounding DINO; Mask2Former or MaskFormer."""
+    of transformers' hub: OWL-ViT or OWLv2, Mask2Former or MaskFormer."""
     masks: Path | None = None
     """Panoptic: a JSON or folder of masks made elsewhere, such as SAM's, in place of a generator."""
     model: str = "clipself-mini"
@@ -69,6 +76,7 @@ class LabelConfig(Settings):
         Raises:
             ValueError: A setting is outside its range, or two exclude each other.
         """
+        self.check_counts("every")
         self.check_shares("threshold", "overlap", "least_area")
         self.check_not_negative("tolerance", "review_objects")
         for name, value in self.thresholds.items():

@@ -13,8 +13,10 @@ from scipy import ndimage
 from clipself.backbones.devices import pick_device
 from clipself.backbones.packaged_heads import heads_folder
 from clipself.choices import pick
+from clipself.data.examples import examples_of
 from clipself.detection.checkpoint import DETECTOR
 from clipself.detection.detector import open_detector
+from clipself.detection.predict import look_for
 from clipself.panoptic.generators.own import MASK_MODEL
 from clipself.panoptic.generators.table import generator_of
 from clipself.panoptic.judge import open_judge
@@ -50,9 +52,8 @@ class DetectorLabeller:
 
     def __init__(self, config: LabelConfig) -> None:
         self.detector = open_detector(config.checkpoint or PACKAGED, device=config.device)
-        named = parse_names(config.names).names if config.names else ()
-        self.names: tuple[str, ...] = named or tuple(self.detector.trained_names)
-        self.detector.use(self.names)
+        examples = examples_of(config.examples, config.example_images)
+        self.names = look_for(self.detector, config.names, examples, name=config.checkpoint or PACKAGED)
 
     def __call__(self, image: Image.Image, file: Path, *, least: float) -> Detections:
         """The detections of a picture."""
@@ -66,7 +67,7 @@ class SegmenterLabeller:
     def __init__(self, config: LabelConfig) -> None:
         self.segmenter = open_segmenter(
             config.checkpoint, model=config.model, pretrained=config.pretrained, names=config.names,
-            device=config.device,
+            examples=examples_of(config.examples, config.example_images), device=config.device,
         )  # fmt: skip
         self.names = tuple(self.segmenter.names)
         self.least_area = config.least_area
@@ -87,11 +88,14 @@ class PanopticLabeller:
     """Masks of a generator, or stored ones, named by a CLIP; the segments of the panoptic map are the objects."""
 
     def __init__(self, config: LabelConfig) -> None:
-        vocabulary, device = parse_names(config.names, stuff=config.stuff), pick_device(config.device)
+        examples, device = examples_of(config.examples, config.example_images), pick_device(config.device)
         generator = generator_of(config.checkpoint, config.masks, device=device)
         judge = open_judge(config.model, config.pretrained, device=device)
-        scores = "both" if generator.trained_names else "clip"
-        self.segmenter = PanopticSegmenter(generator, judge, vocabulary, scores=scores)
+        scores = "both" if generator.trained_names and not examples else "clip"
+        self.segmenter = PanopticSegmenter(generator, judge, scores=scores)
+        typed = config.names or config.stuff or not examples
+        names = parse_names(config.names, stuff=config.stuff) if typed else ()
+        self.segmenter.use(names, examples=examples)
         self.names = tuple(self.segmenter.names)
 
     def __call__(self, image: Image.Image, file: Path, *, least: float) -> Detections:

@@ -6,13 +6,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from PIL import Image
 from tqdm import tqdm
 
 from clipself.backbones.packaged_heads import about_heads
 from clipself.choices import pick
 from clipself.data.images import FoundPicture, FoundPictures
+from clipself.data.images.names import safe_name
 from clipself.data.labels.formats import LABEL_FORMATS
 from clipself.data.labels.objects import Export, LabelledPicture
+from clipself.data.labels.yolo import place_picture
 from clipself.data.predictions import leaving_out
 from clipself.engine.pictures import resolve_pictures
 from clipself.files import write_atomically
@@ -23,8 +26,8 @@ from clipself.workflows.labelling.labellers import PACKAGED, Labeller, open_labe
 from clipself.workflows.labelling.review import draw_thumbnail, thumbnail_of, write_review
 
 MADE_WITH: Final = (
-    "names", "stuff", "task", "checkpoint", "masks", "model", "pretrained", "threshold", "thresholds", "overlap",
-    "least_area",
+    "names", "stuff", "examples", "example_images", "task", "checkpoint", "masks", "model", "pretrained", "threshold",
+    "thresholds", "overlap", "least_area",
 )  # fmt: skip
 """Settings that labels depend on; the others say what is written of them."""
 
@@ -74,8 +77,8 @@ def label(config: LabelConfig | Mapping[str, Any] | str | Path | None = None, /,
 
     Args:
         config: All settings, also as a table or a file; or give them as keywords.
-        options: Fields of `LabelConfig`; `images` may hold opened pictures too (PIL, arrays, tensors), which are
-            written to `images/` of the folder.
+        options: Fields of `LabelConfig`; `images` may hold opened pictures too (PIL, arrays, tensors). They, and the
+            frames of videos, are written to `images/` of the folder, and links to all others beside them.
 
     Raises:
         ValueError: There are no names, a setting does not fit, no picture can be read, or the folder holds labels that
@@ -102,14 +105,14 @@ def _label_rest(
     done: int,
 ) -> None:
     """Looks at the pictures that are not done."""
-    rest = islice(listed, done, None)
+    rest, gather = islice(listed, done, None), any(picture.opened is not None for picture in listed)
     for picture in tqdm(rest, initial=done, total=len(listed), unit="image", leave=False):
         reasons: list[str] = []
         with leaving_out(picture.path, reasons.append):
             image = picture.read()
             found = labeller(image, picture.path, least=min(thresholds))
             objects = choose_objects(found, thresholds=thresholds, overlap=config.overlap, least_area=config.least_area)
-            path = _keep(picture, config.out) if picture.opened is not None else picture.path.absolute()
+            path = _gather(picture, image, config) if gather else picture.path.absolute()
             labelled = LabelledPicture(
                 file=_file(picture), path=path, size=(image.height, image.width), objects=objects
             )
@@ -124,11 +127,14 @@ def _file(picture: FoundPicture) -> str:
     return picture.file if picture.opened is None else f"{picture.name}.png"
 
 
-def _keep(picture: FoundPicture, out: Path) -> Path:
-    """Writes an opened picture, so that labels have one that they belong to."""
-    image = picture.read()
-    path = out / "images" / f"{picture.name}.png"
-    return write_atomically(path, lambda part: image.save(part, format="PNG")).absolute()
+def _gather(picture: FoundPicture, image: Image.Image, config: LabelConfig) -> Path:
+    """Writes an opened picture or a frame, so that labels have one that they belong to; files come beside it."""
+    path = config.out / "images" / safe_name(_file(picture))
+    if picture.opened is None:
+        place_picture(picture.path, path, copy=config.copy_images)
+    else:
+        write_atomically(path, lambda part: image.save(part, format="PNG"))
+    return path.absolute()
 
 
 def _finish(config: LabelConfig, names: tuple[str, ...], journal: Journal, resumed: int) -> LabelResult:

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.examples import embed_pictures
 from clipself.backbones.text import default_cache_dir
 from clipself.data.detection import CocoDetection
 from clipself.data.images import read_image
-from clipself.detection.examples import embed_pictures
 from clipself.files import locked, write_atomically
 
 log = logging.getLogger(__name__)

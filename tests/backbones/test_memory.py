@@ -1,0 +1,65 @@
+"""What a CLIP has read is not read again: the same answers, and how often the tower runs."""
+
+from typing import Any
+
+import pytest
+import torch
+from tests.support.detection import tiny_detector
+from tests.support.tiny import tiny_openai_clip
+
+from clipself.backbones.memory import ReadMemory
+from clipself.detection import Detector
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry a pass of any image tower."""
+    from clipself.backbones import dense_clip
+
+    passes: list[int] = []
+    read = dense_clip.read_images
+
+    def counted(clip: Any, images: Any, **asked: Any) -> Any:
+        passes.append(len(images))
+        return read(clip, images, **asked)
+
+    monkeypatch.setattr(dense_clip, "read_images", counted)
+    return passes
+
+
+@torch.no_grad()
+def test_the_same_images_are_read_once(runs: list[int]) -> None:
+    clip, images = tiny_openai_clip(), torch.rand(2, 3, 32, 32)
+    expected = clip.dense_map(images)
+    with ReadMemory(clip) as memory:
+        torch.testing.assert_close(clip.dense_map(images), expected)
+        torch.testing.assert_close(clip.dense_map(images.clone()), expected)
+        assert len(runs) == 2
+        clip.encode_image(images)
+        assert len(runs) == 3
+        clip.dense_map(images + 0.1)
+        assert len(runs) == 4
+    clip.dense_map(images)
+    assert len(runs) == 5  # outside, it is a CLIP as before
+    with memory:
+        clip.dense_map(images + 0.1)
+    assert len(runs) == 5
+
+
+def test_a_detector_looks_once_and_is_asked_often(runs: list[int]) -> None:
+    detector = Detector(tiny_detector(score_threshold=0.0))
+    picture = (torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+    with pytest.raises(ValueError, match="there is no picture to look at; call set_image first, or predict"):
+        detector.detect()
+    expected = {}
+    for names in (("cat", "dog"), ("sea", "sky", "cat")):
+        (expected[names],) = detector.predict(picture, names=names)
+    runs.clear()
+    detector.set_image(picture)
+    for names, found in expected.items():
+        again = detector.detect(names)
+        assert again.names == names
+        torch.testing.assert_close(again.boxes, found.boxes)
+        torch.testing.assert_close(again.scores, found.scores)
+    assert len(runs) == 1
+    assert len(detector.detect(threshold=0.99)) < len(again)
