@@ -4,7 +4,6 @@ import platform
 from importlib.metadata import version
 
 import pytest
-import torch
 
 import clipself
 from clipself.cli.environment import NEEDED, OPTIONAL
@@ -19,7 +18,7 @@ def test_versions_devices_and_folders_are_told(
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert (told["clipself"], told["cache"]) == (clipself.__version__, "/somewhere/else")
     assert told["python"].startswith(platform.python_version())
-    assert told["torch"] == version("torch") == torch.__version__
+    assert told["torch"] == version("torch")
     assert set(told) >= {*NEEDED, *OPTIONAL, "system", "devices"}
     assert told["devices"].endswith("cpu")
 

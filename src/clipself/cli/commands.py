@@ -223,6 +223,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="cli.options:ScenesOptions",
         run="cli.jobs:scenes",
     ),
+    "env": Command(
+        does="tell versions, devices and folders, for a report of a problem",
+        settings="cli.options:EnvironmentOptions",
+        run="cli.environment:environment",
+    ),
     "parity": Command(
         does="check the numbers against the published implementations",
         settings="cli.options:ParityOptions",

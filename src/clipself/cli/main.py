@@ -170,7 +170,7 @@ def _report_defect() -> int:
     traceback.print_exc()
     print(
         "clipself: this is a defect of clipself, not of your input. Please report it with the lines above, the command "
-        "and what `clipself --version` prints.",
+        "and what `clipself env` prints.",
         file=sys.stderr,
     )
     return 70
