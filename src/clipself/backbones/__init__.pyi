@@ -3,6 +3,7 @@ from .dense_clip import TowerIdentity as TowerIdentity
 from .export import blend_clips as blend_clips
 from .export import save_clip as save_clip
 from .export import sweep_blends as sweep_blends
+from .gates import set_gates as set_gates
 from .guides import Guide as Guide
 from .guides import find_guide as find_guide
 from .loading import clip_from_state_dict as clip_from_state_dict
@@ -31,6 +32,7 @@ __all__ = [
     "make_vocabulary",
     "read_state_dict",
     "save_clip",
+    "set_gates",
     "split_attention",
     "train_last_blocks",
     "train_queries_and_values",

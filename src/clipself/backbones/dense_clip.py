@@ -83,6 +83,9 @@ class DenseCLIP(nn.Module):
         ValueError: The vision tower is of a family that has no dense readout.
     """
 
+    gates: nn.Parameter | None
+    """Weights (K, h) by which "value" reads the last K blocks; see `backbones.gates.set_gates`."""
+
     def __init__(
         self,
         clip: nn.Module,
@@ -104,6 +107,7 @@ class DenseCLIP(nn.Module):
         self.merges_file = merges_file
         self.image_mean = image_mean
         self.image_std = image_std
+        self.register_parameter("gates", None)
         self._trunk: Trunk | None = None
         self.embed_dim = self.trunk.embed_dim
         self.patch_size = self.trunk.patch_size
@@ -117,6 +121,7 @@ class DenseCLIP(nn.Module):
             checkpointing = self._trunk.grad_checkpointing if self._trunk is not None else False
             self._trunk = view_trunk(self.clip.visual)
             self._trunk.grad_checkpointing = checkpointing
+        self._trunk.gates = self.gates
         return self._trunk
 
     @property
@@ -315,10 +320,9 @@ class DenseCLIP(nn.Module):
         Returns:
             16 hexadecimal digits.
         """
-        state = self.clip.state_dict().items()
-        return digest_tensors(
-            {name: tensor for name, tensor in state if part == "all" or name.startswith("visual.") == (part == "image")}
-        )
+        state = {**self.clip.state_dict(), **({} if self.gates is None else {"visual.gates": self.gates})}
+        chosen = (name for name in state if part == "all" or name.startswith("visual.") == (part == "image"))
+        return digest_tensors({name: state[name] for name in chosen})
 
     def copy(self, *, image_identity: str | None = None) -> "DenseCLIP":
         """An independent copy of both towers, for instance a student that starts at its teacher."""

@@ -81,7 +81,13 @@ class EvaTrunk(TimmTower):
 
     def merge_heads(self, block: Any, mixed_BNC: Tensor) -> Tensor:
         """Inner norm and output projection; then `norm1` where it stands behind the attention."""
-        merged: Tensor = block.attn.proj(block.attn.norm(mixed_BNC))
+        return self._behind(block, block.attn.proj(block.attn.norm(mixed_BNC)))
+
+    def merge_gated(self, block: Any, mixed_BNC: Tensor, gates_C: Tensor) -> Tensor:
+        """The weights stand behind the inner norm, which would undo them."""
+        return self._behind(block, block.attn.proj(block.attn.norm(mixed_BNC) * gates_C))
+
+    def _behind(self, block: Any, merged: Tensor) -> Tensor:
         if isinstance(block, EvaBlockPostNorm):
             normed: Tensor = block.norm1(merged)
             return normed

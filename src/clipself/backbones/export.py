@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.gates import blend_gates, set_gates, write_gates
 from clipself.backbones.hub_text import save_hub_text
 from clipself.backbones.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from clipself.files import write_bytes, write_json
@@ -27,8 +28,9 @@ def save_clip(
     Args:
         clip: The model.
         folder: Made when missing; three files are written, each atomically: `open_clip_config.json`,
-            `open_clip_model.safetensors`, `model_card.json`. A tokenizer's merges file is copied along, and so is what
-            transformers' tokenizers and text towers need.
+            `open_clip_model.safetensors`, `model_card.json`; gates of values, which stock open_clip does not know, lie
+            in a file of their own. A tokenizer's merges file is copied along, and so is what transformers' tokenizers
+            and text towers need.
         card: What the reader should know (recipe, data, licence, scores); added to the card.
         dtype: Storage type of floating-point tensors; None keeps theirs.
 
@@ -45,6 +47,7 @@ def save_clip(
         if clip.identity.text is not None or name.startswith("visual.") or name in ("logit_scale", "logit_bias")
     }
     write_bytes(folder / WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
+    write_gates(clip.gates, folder)
     preprocess = {"mean": list(clip.image_mean), "std": list(clip.image_std)}
     write_json(folder / CONFIG_NAME, {"model_cfg": _portable(clip, folder), "preprocess_cfg": preprocess})
     save_hub_text(clip, folder)
@@ -61,6 +64,7 @@ def _facts(clip: DenseCLIP) -> dict[str, Any]:
         "patch_size": clip.patch_size,
         "image_size": list(clip.image_size),
         "embed_dim": clip.embed_dim,
+        **({} if clip.gates is None else {"value_gates": list(clip.gates.shape)}),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -105,6 +109,7 @@ def blend_clips(student: DenseCLIP, original: DenseCLIP, alpha: float) -> DenseC
         for name in ours
     }
     blended.clip.load_state_dict(mixed, strict=True)
+    set_gates(blended, blend_gates(student.gates, original.gates, alpha))
     return blended
 
 

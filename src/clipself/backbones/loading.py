@@ -19,6 +19,7 @@ from clipself.backbones.activation import decide_quick_gelu
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.backbones.devices import pick_device
 from clipself.backbones.fast_init import unfilled
+from clipself.backbones.gates import read_gates, set_gates
 from clipself.backbones.hub_text import buildable_text
 from clipself.backbones.layouts import without_wrappers
 from clipself.backbones.model_config import (
@@ -246,6 +247,7 @@ def _load_folder(folder: Path, *, name: str, ignore: Collection[str], quick_gelu
             f"{first_line(error)}); was it edited?"
         ) from error
     _fill(clip, found.state, source=str(found.weights_path), ignore=ignore)
+    set_gates(clip, read_gates(folder))
     return clip
 
 

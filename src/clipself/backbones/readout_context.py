@@ -13,6 +13,7 @@ class Attention(Protocol):
     """What a readout needs of a trunk: blocks whose attention comes apart."""
 
     blocks: nn.ModuleList
+    gates: Tensor | None
 
     def norm_attention(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
         """The norm ahead of a block's attention."""

@@ -7,11 +7,12 @@ from typing import Any, Final, Literal
 
 from torch import Tensor
 
+from clipself.backbones.gated_values import gated_values
 from clipself.backbones.guided_mixes import guided, within_regions
 from clipself.backbones.mixes import MIXES
 from clipself.backbones.mixes import gaussian_window as gaussian_window
 from clipself.backbones.mixes import own_value as own_value
-from clipself.backbones.readout_context import Mix
+from clipself.backbones.readout_context import Attention, Mix
 from clipself.backbones.readout_context import ReadoutContext as ReadoutContext
 from clipself.backbones.tokens import Tokens, join_heads
 from clipself.choices import pick
@@ -75,6 +76,11 @@ class Readout:
             raise ValueError(
                 "windows meet in the last block: stitch=1 needs window= and a readout of the last block alone"
             )
+
+    def reach(self, trunk: Attention) -> int:
+        """How many of a trunk's last blocks are looked back at; one with gates is read by the values of several."""
+        gated = self.function is own_value and trunk.gates is not None
+        return max(self.looks_back, len(trunk.gates)) if gated and trunk.gates is not None else self.looks_back
 
     @property
     def function(self) -> Mix:
@@ -190,6 +196,8 @@ def read_last_block(context: ReadoutContext, readout: Readout) -> Tokens:
 
 def _mixed(context: ReadoutContext, readout: Readout) -> Tensor:
     """The attention half of a block: values mixed the readout's way and merged."""
+    if readout.function is own_value and context.trunk.gates is not None:
+        return gated_values(context)
     merged = context.trunk.merge_heads(
         context.trunk.blocks[context.at], join_heads(readout.function(context, **readout.options))
     )

@@ -71,6 +71,10 @@ class TransformerTrunk(Trunk):
     def merge_heads(self, block: nn.Module, mixed_BNC: Tensor) -> Tensor:
         """What follows the mixing of values: inner norm where there is one, output projection, layer scale."""
 
+    def merge_gated(self, block: nn.Module, mixed_BNC: Tensor, gates_C: Tensor) -> Tensor:
+        """`merge_heads`, each channel weighted right ahead of the output projection."""
+        return self.merge_heads(block, mixed_BNC * gates_C)
+
     @abstractmethod
     def feed_forward(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
         """Norm, feed-forward and layer scale, without the residual."""
@@ -127,7 +131,7 @@ class TransformerTrunk(Trunk):
         tokens, last = self.embed(images_B3HW), self.depth - 1
         ahead = last if dense or pooled else min(last, max(taps) + 1)
         maps = {-1: tokens.to_map()} if -1 in taps else {}
-        entered = deque([tokens], maxlen=readout.looks_back)
+        entered = deque([tokens], maxlen=readout.reach(self))
         for index in range(ahead):
             tokens = tokens.with_tokens(self.forward_block(self.blocks[index], tokens))
             entered.append(tokens)

@@ -58,8 +58,10 @@ class Trunk(ABC):
         patch_size: Stride of the dense map, in pixels; sides of images are multiples of it.
         native_grid: Rows and columns of the dense map at the size of pre-training.
         embed_dim: Width of the joint space.
+        gates: Weights (K, h) of the heads of the last K blocks, by which "value" reads; see `backbones.gates`.
     """
 
+    gates: Tensor | None = None
     has_class_token = False
     pools_by: PoolsBy
     first_tap = 0

@@ -13,6 +13,7 @@ from clipself.distillation.keep import KeepImages
 from clipself.distillation.settings import ClipSelfSettings, MethodSettings
 from clipself.distillation.student import Student, StudentReading
 from clipself.distillation.teacher_cache import TeacherCache
+from clipself.engine.optim import decay_groups
 from clipself.engine.step import Step
 from clipself.losses.cosine import cosine_loss
 from clipself.ops.pooling import pool_boxes
@@ -67,6 +68,11 @@ class ClipSelf:
     def make_model(self) -> Student:
         """What learns, as the loss sees it; here `learning` is not yet known."""
         return Student(self.student, readout=self.readout, pooled=self.keep is not None)
+
+    def groups(self, *, weight_decay: float) -> list[dict[str, Any]]:
+        """AdamW's groups of what learns, with "lr_scale" where the rate is another: matrices decay, vectors don't."""
+        groups: list[dict[str, Any]] = decay_groups(self.learning, weight_decay=weight_decay)
+        return groups
 
     def counts(self, batch: DistillBatch) -> dict[str, float]:
         """What the terms are means over."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipself.choices import pick
 from clipself.distillation.declip.settings import DeclipSettings
+from clipself.distillation.denserc.settings import DensercSettings
 from clipself.distillation.settings import ClipSelfSettings, MethodSettings
 from clipself.engine.fields import build
 
@@ -46,6 +47,9 @@ METHODS: Final[dict[str, MethodType]] = {
     ),
     "declip": MethodType(
         settings=DeclipSettings, build=_later("declip.model", "DeClip"), source="DeCLIP (arXiv:2505.04410)"
+    ),
+    "denserc": MethodType(
+        settings=DensercSettings, build=_later("denserc.model", "DenseRc"), source="DenseRC (CVPR 2026), in our reading"
     ),
 }
 """`MethodSettings.method` -> how the student learns."""

@@ -95,6 +95,10 @@ class DistillTask(Task[DistillBatch]):
         names = [os.path.relpath(path, self.config.data) for path in self.dataset.source.paths]
         return TrainingData(dataset=self.dataset, collate=self.dataset.collate, names=names)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Those of the method."""
+        return self.method.groups(weight_decay=self.config.weight_decay)
+
     def counts(self, batch: DistillBatch) -> dict[str, float]:
         """Regions, and images whose embedding is kept: the loss is made of means over them."""
         return self.method.counts(batch)

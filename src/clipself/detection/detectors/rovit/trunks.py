@@ -225,7 +225,7 @@ def run_within(trunk: TransformerTrunk, block: nn.Module, tokens: Tokens, count:
 def read_dense(trunk: TransformerTrunk, entered: Sequence[Tokens], images_B3HW: Tensor, readout: Readout) -> Tensor:
     """The dense map (B, D, Y, X) of unit length by the readout, from what entered the last blocks."""
     context = ReadoutContext(
-        trunk=trunk, entered=tuple(entered[-readout.looks_back :]), images_B3HW=images_B3HW,
+        trunk=trunk, entered=tuple(entered[-readout.reach(trunk) :]), images_B3HW=images_B3HW,
         guide_BCyx=entered[-1].to_map(),
     )  # fmt: skip
     read = read_last_block(context, readout)
