@@ -225,7 +225,8 @@ def edit(path: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"model_type": "siglip"}, r"describes a 'siglip' model of transformers; of those, CLIPModel is read"),
+        ({"model_type": "blip"}, r"describes a 'blip' model of transformers; of those, CLIPModel and SiglipModel are"),
+        ({"model_type": "siglip"}, r"does not hold the names of transformers' SigLIP, which .*config\.json says it is"),
         ({"vision_config": {"hidden_act": "relu"}}, "hidden_act is .*relu.*; quick_gelu or gelu in both towers"),
         ({"vision_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
         ({"vision_config": {"num_attention_heads": "x"}}, "num_attention_heads is 'x'"),
@@ -239,12 +240,12 @@ def test_other_folders_of_the_hub_are_refused(values: dict[str, Any], said: str,
         load_clip(tmp_path / "hub")
 
 
-def test_siglip_and_broken_indices_are_refused(tmp_path: Path) -> None:
+def test_siglip_of_any_aspect_and_broken_indices_are_refused(tmp_path: Path) -> None:
     state = {
         "vision_model.head.probe": torch.zeros(1, 1, 8),
-        "vision_model.embeddings.patch_embedding.weight": torch.zeros(1),
+        "vision_model.embeddings.patch_embedding.weight": torch.zeros(8, 768),
     }
-    with pytest.raises(ValueError, match=r"s\.pt cannot be read: it is a SigLIP in transformers' layout"):
+    with pytest.raises(ValueError, match=r"s\.pt cannot be read: it is a SigLIP 2 of any aspect \(NaFlex\)"):
         load_strictly(tiny_openai_clip().clip, state, source="s.pt")
     index = tmp_path / "model.safetensors.index.json"
     for held in ("[]", '{"weight_map": {}}', '{"weight_map": {"a": "../../x.safetensors"}}', '{"weight_map": {"a": 3}}',

@@ -16,8 +16,8 @@ from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.backbones.loading import build_clip
 
 WORDS: Final = ("a", "photo", "of", "the", "dog", "cat", "kite", "red", "ball", ".")
-VIT: Final[Mapping[str, Any]] = {"img_size": 64, "embed_dim": 64, "depth": 3, "num_heads": 2}
-PLAIN: Final[Mapping[str, Any]] = {"image_size": 64, "patch_size": 16, "width": 64, "layers": 3, "head_width": 32}
+VIT: Final[Mapping[str, Any]] = {"img_size": 64, "embed_dim": 64, "depth": 4, "num_heads": 2}
+PLAIN: Final[Mapping[str, Any]] = {"image_size": 64, "patch_size": 16, "width": 64, "layers": 4, "head_width": 32}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ import torch
 from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor, nn
 
+from clipself.backbones.siglip_names import from_siglip, is_siglip
+
 StateDict = dict[str, Tensor]
 
 OPENAI_EXTRAS: Final = ("input_resolution", "context_length", "vocab_size")
@@ -60,8 +62,8 @@ def is_openai(state: Mapping[str, Tensor]) -> bool:
 
 
 def is_official_eva(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of the EVA-CLIP and CLIPSelf releases."""
-    return "visual.patch_embed.proj.weight" in state and "visual.blocks.0.attn.inner_attn_ln.weight" in state
+    """Whether the names are those of the EVA-CLIP and CLIPSelf releases, of any size."""
+    return "visual.patch_embed.proj.weight" in state and "visual.blocks.0.attn.proj.weight" in state
 
 
 def from_official_eva(state: Mapping[str, Tensor]) -> StateDict:
@@ -71,8 +73,9 @@ def from_official_eva(state: Mapping[str, Tensor]) -> StateDict:
         if EVA_BUFFER.match(name):
             continue
         if name.startswith("visual."):
+            fused = f"{name.rpartition('.')[0]}.qkv.weight" in state  # EVA01 and the largest EVA02 keep timm's names
             name = "visual.trunk." + name.removeprefix("visual.")
-            for theirs, ours in EVA_KEYS.items():
+            for theirs, ours in ({} if fused else EVA_KEYS).items():
                 name = name.replace(f".{theirs}", f".{ours}")
         renamed[name] = tensor
     return renamed
@@ -126,23 +129,18 @@ def from_transformers(state: Mapping[str, Tensor]) -> StateDict:
     return renamed
 
 
-def is_siglip(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of transformers' SigLIP."""
-    return "vision_model.head.probe" in state
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """One way of naming the tensors.
 
     Attributes:
         recognise: Whether a table of tensors is of it.
-        convert: To open_clip's or OpenAI's names; None where the model cannot be read here.
-        advice: What to say where it cannot, or where it does not fit.
+        convert: To open_clip's or OpenAI's names.
+        advice: What to say where it does not fit.
     """
 
     recognise: Callable[[Mapping[str, Tensor]], bool]
-    convert: Callable[[Mapping[str, Tensor]], StateDict] | None
+    convert: Callable[[Mapping[str, Tensor]], StateDict]
     advice: str
 
 
@@ -154,9 +152,9 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     ),
     "transformers' SigLIP": Layout(
         recognise=is_siglip,
-        convert=None,
-        advice="it is a SigLIP in transformers' layout, which has no class token and reads another tokenizer; choose a "
-        "CLIP",
+        convert=from_siglip,
+        advice="the file has the layout of transformers' SiglipModel, which was converted; choose the SigLIP of its "
+        "size, or pass its whole folder, with config.json, as the model",
     ),
     "transformers' CLIPModel": Layout(
         recognise=is_transformers,
@@ -178,6 +176,8 @@ BARE_TOWERS: Final[Mapping[str, str]] = {
     "attnpool.positional_embedding": "visual.",
     "blocks.0.attn.inner_attn_ln.weight": "visual.",
     "blocks.0.attn.q_proj.weight": "visual.trunk.",
+    "blocks.0.attn.qkv.weight": "visual.trunk.",
+    "stages.0.blocks.0.mlp.fc1.weight": "visual.trunk.",
 }
 """A name that only an image tower on its own has at the top -> where that tower belongs."""
 
@@ -216,16 +216,15 @@ def to_model_names(state: Mapping[str, Tensor], model: nn.Module) -> StateDict:
     """Brings a published state dict to the names of a stock open_clip model.
 
     Raises:
-        ValueError: It is of a family that cannot be read.
+        ValueError: It is a relative that cannot be read.
     """
     renamed = {name: tensor for name, tensor in state.items() if name not in OPENAI_EXTRAS}
     layout = layout_of(renamed)
     if layout is not None:
-        if layout.convert is None:
-            raise ValueError(layout.advice)
         renamed = layout.convert(renamed)
     renamed = _match_text_layout(renamed, model)
     own = model.state_dict()
-    if "logit_scale" in renamed and "logit_scale" in own:
-        renamed["logit_scale"] = renamed["logit_scale"].reshape(own["logit_scale"].shape)
+    for name in ("logit_scale", "logit_bias"):
+        if name in renamed and name in own and renamed[name].numel() == 1:
+            renamed[name] = renamed[name].reshape(own[name].shape)
     return renamed

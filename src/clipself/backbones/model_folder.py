@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import open_clip
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 
 from clipself.backbones.activation import hub_activation
 from clipself.backbones.dense_clip import TowerIdentity
-from clipself.backbones.layouts import from_transformers, is_transformers, without_wrappers
+from clipself.backbones.layouts import LAYOUTS, layout_of, without_wrappers
+from clipself.backbones.model_config import named_normalisation
+from clipself.backbones.siglip_names import named_siglip
 from clipself.backbones.sizes import config_of_tensors
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.cards import read_card
@@ -20,6 +24,8 @@ CONFIG_NAME: Final = "open_clip_config.json"
 WEIGHTS_NAME: Final = "open_clip_model.safetensors"
 HUB_CONFIG: Final = "config.json"
 """transformers' name of a model's configuration."""
+HUB_MODELS: Final = {"clip": "transformers' CLIPModel", "siglip": "transformers' SigLIP"}
+"""transformers' `model_type` -> row of `LAYOUTS`."""
 CARD_NAME: Final = "model_card.json"
 VOCABULARY: Final = 49408
 """Tokens of CLIP's byte pairs."""
@@ -158,7 +164,7 @@ def normalisation(
 
 
 def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
-    """Reads a folder of transformers' CLIPModel; the sizes are those of its tensors.
+    """Reads a folder of transformers' CLIPModel, of any sizes, or SiglipModel, of open_clip's.
 
     Raises:
         FileNotFoundError: It lacks the weights.
@@ -166,15 +172,37 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
     """
     path = folder / HUB_CONFIG
     held = read_card(path)
-    if held.get("model_type") != "clip":
+    kind = held.get("model_type")
+    if kind not in HUB_MODELS:
         raise ValueError(
-            f"{path} describes a {held.get('model_type')!r:.40} model of transformers; of those, CLIPModel is read here"
+            f"{path} describes a {kind!r:.40} model of transformers; of those, CLIPModel and SiglipModel are read here"
         )
     weights = weights_in(folder)
     state, _ = without_wrappers(read_state_dict(weights))
-    if not is_transformers(state):
-        raise ValueError(f"{weights} does not hold the names of transformers' CLIPModel, which {path} says it is")
-    state = from_transformers(state)
+    layout = layout_of(state)
+    if layout is None or layout is not LAYOUTS[HUB_MODELS[kind]]:
+        raise ValueError(f"{weights} does not hold the names of {HUB_MODELS[kind]}, which {path} says it is")
+    state = layout.convert(state)
+    release = f"{Path(name).name}@transformers"
+    if kind == "siglip":
+        size = (held.get("vision_config") or {}).get("image_size", 224)
+        named = named_siglip(state, image_size=size, source=str(weights))
+        config = dict(deepcopy(open_clip.get_model_config(named)))
+        usual = named_normalisation(named)
+    else:
+        named, config = Path(name).name, _clip_config(held, state, path=path, weights=weights)
+        usual = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    preprocess = folder / "preprocessor_config.json"
+    pixels = read_card(preprocess) if preprocess.is_file() else {"image_mean": usual[0], "image_std": usual[1]}
+    mean, std = normalisation(pixels, preprocess, keys=("image_mean", "image_std"))
+    return ModelFolder(
+        config_path=path, weights_path=weights, name=named, model_cfg=config, state=state,
+        identity=TowerIdentity(image=release, text=release), mean=mean, std=std,
+    )  # fmt: skip
+
+
+def _clip_config(held: Mapping[str, Any], state: Mapping[str, Tensor], *, path: Path, weights: Path) -> dict[str, Any]:
+    """open_clip's configuration of a CLIPModel."""
     stated = {key: held.get(key) for key in ("vision_config", "text_config")}
     sides = {key: side if isinstance(side, dict) else {} for key, side in stated.items()}
     for side in sides.values():
@@ -192,15 +220,7 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
             f"{weights} embeds {config['text_cfg']['vocab_size']} tokens, CLIP's own byte pairs are {VOCABULARY}; "
             "another tokenizer is not read"
         )
-    preprocess = folder / "preprocessor_config.json"
-    pixels = read_card(preprocess) if preprocess.is_file() else {}
-    mean, std = normalisation(pixels, preprocess, keys=("image_mean", "image_std"))
-    release = f"{Path(name).name}@transformers"
-    identity = TowerIdentity(image=release, text=release)
-    return ModelFolder(
-        config_path=path, weights_path=weights, name=Path(name).name, model_cfg=config, state=state, identity=identity,
-        mean=mean, std=std,
-    )  # fmt: skip
+    return config
 
 
 def _heads(side: Mapping[str, Any], path: Path) -> int | None:

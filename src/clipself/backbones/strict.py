@@ -40,9 +40,10 @@ def load_strictly(
     if told:
         log.warning("%s %s", source, told)
     layout = layout_of(bare)
-    if layout is not None and layout.convert is None:
-        raise ValueError(f"{source} cannot be read: {layout.advice}")
-    renamed = to_model_names(bare, model)
+    try:
+        renamed = to_model_names(bare, model)
+    except ValueError as error:
+        raise ValueError(f"{source} cannot be read: {error}") from error
     renamed = {name: value for name, value in renamed.items() if not any(name.startswith(part) for part in ignore)}
     own = model.state_dict()
     image_names = {name for name in own if name.startswith("visual.")}

@@ -74,7 +74,7 @@ class TimmTower(TransformerTrunk):
     def final_norm(self, tokens_BNC: Tensor) -> Tensor:
         """The one of the two norms that there is; the second one stands behind a mean."""
         normed: Tensor = self.trunk.norm(tokens_BNC)
-        return self.trunk.fc_norm(normed) if self.pools_by == "class token" else normed  # type: ignore[no-any-return]
+        return self.trunk.fc_norm(normed) if self.pools_by == "class token" else normed
 
     def head(self, tokens_BNC: Tensor) -> Tensor:
         """Final norm, each token's value in the pool where that is an attention, and the heads."""

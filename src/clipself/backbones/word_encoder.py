@@ -1,11 +1,18 @@
 """Vectors in place of words: anything that can be said in word-embedding space through the frozen text tower."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
+
+
+def has_word_vectors(text_cfg: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a text tower that `WordEncoder` takes: causal, and read where the text ends."""
+    other = ("no_causal_mask", "embed_cls", "hf_model_name")
+    return not any(text_cfg.get(key) for key in other) and text_cfg.get("pool_type", "argmax") == "argmax"
 
 
 class WordEncoder(nn.Module):
@@ -23,7 +30,7 @@ class WordEncoder(nn.Module):
         if clip.identity.text is None:
             raise ValueError("the checkpoint held no text tower, and pseudo words need one; load it with text_from=...")
         tower: Any = getattr(clip.clip, "text", clip.clip)
-        ends = getattr(tower, "pool_type", "argmax") == "argmax"  # the embedding is read where the text ends
+        ends = getattr(tower, "pool_type", "argmax") == "argmax"
         if getattr(tower, "attn_mask", None) is None or getattr(tower, "cls_emb", None) is not None or not ends:
             raise ValueError(f"pseudo words need open_clip's causal text transformer, this is {type(tower).__name__}")
         self._tower = [tower]  # not a submodule: it belongs to the clip

@@ -88,6 +88,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         about="Labels pictures: clipself label photos/ --names cat dog --formats coco yolo. The same command "
         "again goes on where it was stopped.",
     ),
+    "models": Command(
+        does="list the models by name and what works with each: dense map, distil, detect, segment",
+        settings="cli.options:ModelsOptions",
+        run="cli.jobs:models",
+        about="Lists models and what works with each: clipself models, clipself models siglip PE-Core",
+    ),
     "blend": Command(
         does="average refined and original weights, one alpha or a sweep",
         settings="cli.options:BlendOptions",

@@ -11,6 +11,14 @@ def quickstart(**options: Any) -> None:
     run(**options)
 
 
+def models(*, names: tuple[str, ...], json: bool) -> str:
+    """What works with which model, as a table or JSON."""
+    from clipself.workflows.models import list_models, models_as_json, models_as_table
+
+    rows = list_models(names, progress=True)
+    return models_as_json(rows) if json else models_as_table(rows)
+
+
 def scenes(*, out: Path, **options: Any) -> Path:
     """Writes them and says where."""
     from clipself.data.scenes.export import write_scenes

@@ -103,6 +103,16 @@ class QueryOptions(ShowOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelsOptions(Settings):
+    """What works with which model, and why something does not."""
+
+    names: Annotated[tuple[str, ...], Positional] = ()
+    """Names, or parts of them; all if not given."""
+    json: bool = False
+    """Whether to print JSON, one object a name, instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BlendOptions(Settings):
     """alpha * student + (1 - alpha) * original, for one alpha or a sweep."""
 
