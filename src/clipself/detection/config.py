@@ -128,7 +128,8 @@ class DetectionEvaluateConfig(Settings):
     """One evaluation of a trained detector."""
 
     checkpoint: str
-    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub;
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT, OWLv2 or Grounding DINO of transformers'
+    hub;
     "clipself-mini-detector" is packaged."""
     annotations: Path
     """COCO or LVIS instances JSON."""
@@ -185,8 +186,8 @@ class DetectionPredictConfig(Settings):
     images: Annotated[tuple[Path, ...], Positional]
     """Image files or folders of them."""
     checkpoint: str = "clipself-mini-detector"
-    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub. The packaged one was
-    trained on generated scenes at 320 px: good for a first look."""
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT, OWLv2 or Grounding DINO of transformers'
+    hub. The packaged one was trained on generated scenes at 320 px: good for a first look."""
     names: tuple[str, ...] = ()
     """What to look for: words, a text file or a packaged vocabulary; the names of training if there are no examples
     either."""
@@ -247,7 +248,8 @@ class PseudoBoxesConfig(Settings):
     """Boxes of a trained detector as annotations to train on."""
 
     checkpoint: str
-    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT or OWLv2 of transformers' hub."""
+    """Folder that `detect train` wrote; "hf:NAME" takes an OWL-ViT, OWLv2 or Grounding DINO of transformers'
+    hub."""
     images: Path
     """Folder of images, any nesting, or the folder that the annotation's file names are relative to."""
     out: Path

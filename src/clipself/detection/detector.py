@@ -213,7 +213,14 @@ def _open_owl(name: str, device: str) -> NamedDetector:
     return OwlDetector(name, device=device)
 
 
-OPENERS: Final[dict[str, Callable[[str, str], NamedDetector]]] = {"hf": _open_owl, "owlvit": _open_owl}
+def _open_of_hub(name: str, device: str) -> NamedDetector:
+    """What a checkpoint of transformers says it is; one that says nothing is taken for an OWL-ViT."""
+    from clipself.detection.detectors.grounding import GroundingDetector, is_grounding
+
+    return GroundingDetector(name, device=device) if is_grounding(name) else _open_owl(name, device)
+
+
+OPENERS: Final[dict[str, Callable[[str, str], NamedDetector]]] = {"hf": _open_of_hub, "owlvit": _open_owl}
 """What may stand ahead of a colon in the name of a detector -> (name, device) -> the detector."""
 
 
@@ -221,8 +228,8 @@ def open_detector(checkpoint: str | Path, *, device: str = "auto") -> NamedDetec
     """A detector by its name.
 
     Args:
-        checkpoint: Folder that `detect train` wrote, or "clipself-mini-detector", which is packaged; "hf:NAME" (or
-            "owlvit:NAME") is an OWL-ViT or OWLv2 of transformers' hub.
+        checkpoint: Folder that `detect train` wrote, or "clipself-mini-detector", which is packaged; "hf:NAME" is an
+            OWL-ViT, OWLv2 or Grounding DINO of transformers' hub ("owlvit:NAME" the former).
         device: cpu, cuda, mps, or auto for the best there is.
 
     Raises:

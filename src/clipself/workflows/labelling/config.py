@@ -36,7 +36,7 @@ class LabelConfig(Settings):
     what the checkpoint is, or the packaged detector without one."""
     checkpoint: str | None = None
     """Folder that `detect train`, `segment train` or `panoptic train` wrote, a packaged one, or "hf:NAME" for a model
-    of transformers' hub: OWL-ViT or OWLv2, Mask2Former or MaskFormer."""
+    of transformers' hub: OWL-ViT, OWLv2 or Grounding DINO, Mask2Former or MaskFormer."""
     masks: Path | None = None
     """Panoptic: a JSON or folder of masks made elsewhere, such as SAM's, in place of a generator."""
     model: str = "clipself-mini"
