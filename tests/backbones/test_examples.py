@@ -15,7 +15,7 @@ from tests.support.tiny import tiny_openai_clip
 import clipself
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.examples import as_clip_sees_it, embed_examples
-from clipself.backbones.text import embed_names, embed_sentences, make_vocabulary
+from clipself.backbones.text import centre_on, embed_names, embed_sentences, make_vocabulary
 from clipself.data.examples import examples_of, read_examples
 from clipself.data.images import Example
 from clipself.data.photographs import load_photo
@@ -91,6 +91,19 @@ def test_rows_stand_in_the_order_of_the_names(caplog: pytest.LogCaptureFixture) 
     vocabulary = make_vocabulary(clip, ["dog", "mug"], base=["dog"], templates="simple", examples={"mug": row})
     assert vocabulary.names == ("dog", "mug")
     torch.testing.assert_close(vocabulary.texts_KD[1], row)
+
+
+def test_examples_beside_words_are_laid_around_the_mean_of_the_words() -> None:
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(2, 64, generator=generator)
+    shown, texts = (F.normalize(side + 0.3 * torch.randn(9, 64, generator=generator), dim=1) for side in common)
+    laid = centre_on(shown, texts)
+    torch.testing.assert_close(laid.norm(dim=1), torch.ones(9))
+    assert float((laid.mean(0) - texts.mean(0)).norm()) < 0.1 < 0.9 < float((shown.mean(0) - texts.mean(0)).norm())
+    apart, before = laid - laid.mean(0), shown - shown.mean(0)
+    assert float(F.cosine_similarity(apart, before).min()) > 0.9  # what tells them apart stays
+    assert float(apart.norm(dim=1).mean()) == pytest.approx(float((texts - texts.mean(0)).norm(dim=1).mean()), rel=0.1)
+    assert torch.isfinite(centre_on(shown[:1].repeat(2, 1), texts)).all()
 
 
 def test_labels_are_examples_by_their_names(tmp_path: Path) -> None:

@@ -8,22 +8,20 @@ from tests.support.detection import tiny_detector
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.memory import ReadMemory
+from clipself.backbones.reading import read_images
 from clipself.detection import Detector
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry a pass of any image tower."""
-    from clipself.backbones import dense_clip
-
     passes: list[int] = []
-    read = dense_clip.read_images
 
     def counted(clip: Any, images: Any, **asked: Any) -> Any:
         passes.append(len(images))
-        return read(clip, images, **asked)
+        return read_images(clip, images, **asked)
 
-    monkeypatch.setattr(dense_clip, "read_images", counted)
+    monkeypatch.setattr("clipself.backbones.dense_clip.read_images", counted)
     return passes
 
 

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from clipself.backbones.examples import as_clip_sees_it, embed_examples
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import centre_on
 from clipself.data.examples import read_examples
 from clipself.detection import Detector, predict_images
 from clipself.detection.checkpoint import save_detector
@@ -69,12 +70,15 @@ def test_rows_stand_beside_texts_and_in_place_of_them(world: Path) -> None:
     assert vocabulary.names == ("cat", "red block", "sea")
     assert vocabulary.pictured == {"red block", "sea"}
     rows = embed_examples(detector.model.clip, examples)
-    torch.testing.assert_close(vocabulary.texts_KD[1:3], torch.stack(list(rows.values())))
+    shown, cat = torch.stack(list(rows.values())), vocabulary.texts_KD[0]
+    torch.testing.assert_close(vocabulary.texts_KD[1:3], centre_on(shown, cat[None]))
     background = vocabulary.texts_KD[3]
     detector.use(["cat", "red block"])
     assert detector.model.vocabulary.pictured == frozenset()
     assert not torch.allclose(detector.model.vocabulary.texts_KD[1], rows["red block"])
     torch.testing.assert_close(detector.model.vocabulary.texts_KD[2], background)
+    detector.use(examples=examples)
+    torch.testing.assert_close(detector.model.vocabulary.texts_KD[:2], shown)  # like with like
     detector.use(examples={"sea": picture((40, 60, 200))})
     assert detector.model.vocabulary.names == ("sea",)
     (found,) = detector.predict(picture((40, 60, 200)))

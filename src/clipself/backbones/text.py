@@ -173,6 +173,7 @@ def make_vocabulary(
     cache: bool = True,
     texts_KD: Tensor | None = None,
     examples: Mapping[str, Tensor] | None = None,
+    centred: bool = True,
 ) -> EmbeddedVocabulary:
     """Embeds names and the word "background" with the model's own text tower.
 
@@ -187,6 +188,8 @@ def make_vocabulary(
         texts_KD: Ready embeddings of the names and the background instead, for towers without text.
         examples: Names by a unit row (D,) of pictures of each, beside `names` or in place of their words; see
             `backbones.examples.embed_examples`.
+        centred: Whether several examples beside words are laid around the mean of the words; not where pictures are
+            asked for in another way than words are.
 
     Raises:
         ValueError: There are no names, an empty one, or one twice.
@@ -210,10 +213,30 @@ def make_vocabulary(
         texts_KD = embed_names(clip, words, templates=templates, wording=wording, longest=longest, cache=cache).rows_SD
     if shown:
         rows = torch.stack(list(shown.values())).to(texts_KD)
+        if centred and asked and len(rows) > 1:
+            rows = centre_on(rows, texts_KD[:-1])
         texts_KD = torch.cat([texts_KD[:-1], rows, texts_KD[-1:]])
     known = {spoken_name(name) for name in base}
     plain = Vocabulary.of(names, is_novel=[word not in known for word in spoken])
     return EmbeddedVocabulary(**asdict(plain), texts_KD=texts_KD, pictured=frozenset(shown))
+
+
+def centre_on(shown_SD: Tensor, texts_KD: Tensor) -> Tensor:
+    """Lays rows of examples around the mean of rows of texts, as far from it as texts are: nearer to both alike.
+
+    All pictures share what no text has, and the other way round (Liang et al., arXiv:2203.02053): as they are, regions
+    are nearer to any example than to any word.
+
+    Args:
+        shown_SD: Unit rows of examples, at least two.
+        texts_KD: Unit rows of texts.
+
+    Returns:
+        Unit rows (S, D).
+    """
+    middle_D, apart_SD = texts_KD.mean(0), shown_SD - shown_SD.mean(0)
+    spread = (texts_KD - middle_D).norm(dim=1).mean() if len(texts_KD) > 1 else apart_SD.norm(dim=1).mean()
+    return F.normalize(middle_D + apart_SD * spread / apart_SD.norm(dim=1).mean().clamp(min=1e-6), dim=1)
 
 
 def embed_sentences(

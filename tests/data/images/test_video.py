@@ -44,7 +44,7 @@ def test_a_video_among_pictures_is_its_frames(clip: Path, tmp_path: Path) -> Non
     assert len(found) == 13
     assert [one.file for one in found][:3] == ["a.png", "clip/000000.png", "clip/000001.png"]
     assert greys([one.read() for one in found][1:]) == list(range(12))
-    frames = [one.opened for one in found][1:]
+    frames = [one.opened for one in found if one.opened is not None]
     assert greys([read_image(frames[7]), read_image(frames[2]), read_image(frames[2])]) == [7, 2, 2]  # any order
     assert read_image(frames[0]).size == (64, 48)
     assert [one.file for one in find_pictures(clip, every=6)] == ["clip/000000.png", "clip/000006.png"]

@@ -27,7 +27,7 @@ def write_labelme(export: Export, out: Path) -> Path:
     """One JSON a picture in a folder, which is returned; X-AnyLabeling reads them too, scores included."""
     for picture in export:
         target = (out / safe_name(picture.file)).with_suffix(".json")
-        held = {
+        held: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": [_shape(one, export) for one in picture.objects],

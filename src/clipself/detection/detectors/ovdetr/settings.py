@@ -1,7 +1,8 @@
 """Settings of OV-DETR; free of heavy imports so that `--help` is quick."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from clipself.detection.detectors.deformable.settings import DeformableSettings
 
@@ -28,6 +29,11 @@ class OvDetrSettings(DeformableSettings):
     """Of the distance between a matched query's embedding and the row that it was asked by."""
     classes_at_once: int | None = 15
     """Classes that the decoder is asked for at once at test; all if not given. It changes memory, not results."""
+
+    @property
+    def spoken(self) -> Mapping[str, Any]:
+        """As of all, but that pictures stay as CLIP sees them: the network knows them from texts."""
+        return {"templates": self.templates, "centred": False}
 
     @property
     def clip_part(self) -> Literal["image", "text", "all"]:
