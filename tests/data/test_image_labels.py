@@ -86,6 +86,11 @@ def test_lists_of_labels_with_and_without_boxes(tmp_path: Path, pictures: Path) 
                      r"annotations\[0\]: its class is none of the categories", id="class"),
         pytest.param({"images": [{**IMAGES[0], "pos_category_ids": [5]}], "categories": [{"id": 1, "name": "cat"}]},
                      r"a\.png has the class 5, which its categories lack", id="positive"),
+        *(
+            pytest.param({"images": [{**IMAGES[0], "pos_category_ids": wrong}], "categories": []},
+                         r'its "pos_category_ids" is .*, expected a list of category ids', id=f"positive-{kind}")
+            for kind, wrong in {"list": [[1]], "text": "1", "number": 1, "table": {"1": 1}, "none": [None]}.items()
+        ),
         pytest.param({"images": IMAGES}, "pass captions, instances, or a list", id="images-alone"),
         pytest.param([], "is an empty list; pass captions", id="empty"),
     ],

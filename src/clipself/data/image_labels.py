@@ -13,13 +13,14 @@ from torch.utils.data import Dataset
 
 from clipself.data.coco.kinds import Opened, open_coco, rows_of
 from clipself.data.coco.report import Notes
-from clipself.data.coco.rows import CocoImage, clean_id, read_categories, read_images, refuse
+from clipself.data.coco.rows import CocoImage, Id, clean_id, read_categories, read_images, refuse
 from clipself.data.coco.segments import drop
 from clipself.data.detection import DetectionDataset, DetectionSample
 from clipself.data.images import find_pictures, read_image
 from clipself.data.jitter import Framing
 from clipself.data.mosaic import MosaicDataset
 from clipself.data.sources import check_images_exist
+from clipself.ops.run_lengths import shorten
 from clipself.text.printable import printable
 from clipself.text.templates import spoken_name
 
@@ -197,13 +198,17 @@ def _read_captions(opened: Opened, folder: Path, words: Sequence[str]) -> ImageL
 
 def _read_positives(opened: Opened, folder: Path, rows: Sequence[Any]) -> ImageLabels:
     """Ids of classes beside each picture."""
-    used = {one for row in rows if isinstance(row, Mapping) for one in row.get(POSITIVE) or ()}
+    listed = {
+        clean_id(row.get("id")): _positive_ids(opened.source, number, row)
+        for number, row in enumerate(rows)
+        if isinstance(row, Mapping)
+    }
+    used = {one for ids in listed.values() for one in ids}
     pictures, categories = read_images(opened, Notes()), read_categories(opened, used, Notes())
     place = {one.id: number for number, one in enumerate(categories)}
-    listed = {clean_id(row["id"]): row.get(POSITIVE) for row in rows if isinstance(row, Mapping) and "id" in row}
     labels: list[set[int]] = []
     for picture in pictures:
-        ids = listed.get(picture.id) or []
+        ids = listed.get(picture.id, [])
         unknown = [one for one in ids if one not in place]
         if unknown:
             raise ValueError(
@@ -211,6 +216,15 @@ def _read_positives(opened: Opened, folder: Path, rows: Sequence[Any]) -> ImageL
             )
         labels.append({place[one] for one in ids})
     return _listed(opened.source, pictures, folder, labels, [one.name for one in categories])
+
+
+def _positive_ids(source: str, number: int, row: Mapping[str, Any]) -> list[Id]:
+    """Classes of one picture."""
+    held = row.get(POSITIVE)
+    ids = [clean_id(one) for one in held] if isinstance(held, list) else [] if held is None else [None]
+    if None in ids:
+        refuse(source, "images", number, row, f'its "{POSITIVE}" is {shorten(held)}, expected a list of category ids')
+    return [one for one in ids if one is not None]
 
 
 def _listed(

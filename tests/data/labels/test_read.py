@@ -283,6 +283,14 @@ def test_a_result_of_label_studio_that_cannot_be_meant_is_named(tmp_path: Path) 
         read_instances(tmp_path / "a.json")
     with pytest.raises(ValueError, match=r"b\.json: task \[0\] names no picture; expected its path or address"):
         read_instances(tmp_path / "b.json")
+    wrong: dict[str, dict[str, Any]] = {
+        "result": {"annotations": [{"result": 3}]}, "annotations": {"annotations": {"result": []}},
+        "predictions": {"predictions": "x"}, "completions": {"completions": 1.5}, "data": {"data": ["a.png"]},
+    }  # fmt: skip
+    for key, broken in wrong.items():
+        files(tmp_path, {"c.json": json.dumps([{"data": {"image": "z.png"}}, {"data": {"image": "a.png"}, **broken}])})
+        with pytest.raises(ValueError, match=rf'c\.json: task \[1\].*: its "{key}" is .*, expected a'):
+            read_instances(tmp_path / "c.json")
 
 
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -340,6 +348,12 @@ def test_cvat_for_images_and_for_videos(tmp_path: Path) -> None:
 def test_what_of_cvat_cannot_be_meant_is_named(tmp_path: Path, body: str, message: str) -> None:
     files(tmp_path, {"a.xml": CVAT.format(body=body)})
     with pytest.raises(ValueError, match=message):
+        read_instances(tmp_path / "a.xml")
+
+
+def test_an_encoding_that_nobody_knows_is_no_valid_xml(tmp_path: Path) -> None:
+    files(tmp_path, {"a.xml": CVAT.format(body="").replace("utf-8", "u2f-8")})
+    with pytest.raises(ValueError, match=r"a\.xml is not valid XML \(unknown encoding: u2f-8\)"):
         read_instances(tmp_path / "a.xml")
 
 

@@ -81,7 +81,9 @@ def read_cvat(source: Path, images: Path | None = None) -> Converted:
                     if shape.get("outside") != "1":
                         frame = int(number(shape.get("frame"), f"{file}: track {element.get('id')}", "frame"))
                         frames.setdefault(frame, []).append((shape, str(element.get("label") or "")))
-    except ParseError as error:
+    except (ParseError, LookupError) as error:  # the second for an encoding that nobody knows
+        if isinstance(error, KeyError | IndexError):
+            raise
         raise ValueError(f"{file} is not valid XML ({error}); was it cut short while copying, or edited?") from error
     for frame in sorted(frames):
         name = f"frame_{frame:06d}.PNG"

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, whole_size
 from clipself.data.labels.objects import Export, LabelledObject, LabelledPicture
 from clipself.files import write_atomically, write_text
+from clipself.ops.run_lengths import shorten
 
 UPLOADED: Final = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What Label Studio puts ahead of the names of uploaded files."""
@@ -121,18 +122,26 @@ def _results(task: Mapping[str, Any], where: str, collector: Collector) -> Itera
                     kind = next((name for name in (BOXES, POLYGONS, BRUSH, ELLIPSES) if name in row), "")
                     yield f"{where}.{key}[{place}]", {**row, "type": kind, "value": row}
         return
-    made = [row for row in task.get("annotations") or task.get("completions") or () if isinstance(row, Mapping)]
+    listed = _list_of(task, "annotations", where) or _list_of(task, "completions", where)
+    made = [row for row in listed if isinstance(row, Mapping)]
     done = [row for row in made if not row.get("was_cancelled")]
     if len(done) > 1:
         collector.notes.add("tasks with several annotations are read by one of them", where)
     chosen = next((row for row in done if row.get("ground_truth")), done[-1] if done else None)
     part = "annotation"
     if chosen is None and not made:
-        predictions = task.get("predictions") or ()
+        predictions = _list_of(task, "predictions", where)
         chosen, part = next((row for row in predictions if isinstance(row, Mapping)), None), "prediction"
-    for place, row in enumerate((chosen or {}).get("result") or ()):
+    for place, row in enumerate(_list_of(chosen or {}, "result", f"{where}, {part}")):
         if isinstance(row, Mapping) and isinstance(row.get("value"), Mapping):
             yield f"{where}, {part} result [{place}]", row
+
+
+def _list_of(held: Mapping[str, Any], key: str, where: str) -> Sequence[Any]:
+    value = held.get(key)
+    if not isinstance(value, list | None):
+        raise ValueError(f'{where}: its "{key}" is {shorten(value)}, expected a list')
+    return value or ()
 
 
 def _read_result(row: Mapping[str, Any], where: str, size: tuple[int, int] | None, collector: Collector) -> None:
@@ -170,6 +179,8 @@ def _read_result(row: Mapping[str, Any], where: str, size: tuple[int, int] | Non
 def _file(task: Mapping[str, Any], where: str, images: Path | None) -> str:
     """The picture's file below the folder of pictures: addresses, upload prefixes and folders of the server go."""
     data = task.get("data", task)
+    if not isinstance(data, Mapping):
+        raise ValueError(f'{where}: its "data" is {shorten(data)}, expected an object')
     held = [one for key, one in data.items() if isinstance(one, str) and (key == "image" or _is_picture(one))]
     if not held:
         raise ValueError(f'{where} names no picture; expected its path or address under "data"')
