@@ -10,20 +10,26 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.families import FAMILIES
 from tests.support.mutate import mutated_json, mutated_weights
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones import load_clip, save_clip
 from clipself.backbones.text import make_vocabulary
 from clipself.detection.checkpoint import load_detector, save_detector
-from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.table import build_detector
+from clipself.detection.recipes import detect_recipe
 from clipself.panoptic.generators.own import build_mask_model, load_own_masks, save_own_masks
 from clipself.panoptic.settings import OwnMasksSettings
 from clipself.segmentation.checkpoint import load_segmenter, save_segmenter
 from clipself.segmentation.segmenters import build_model, make_settings
 
 FAULTS = (ValueError, OSError)
+DETECTORS = (
+    "fvit", "vild", "baron", "owl", "owl-dense", "ovdetr", "promptovd", "cora", "rovit", "rovit-plain", "detic",
+    "detic-c4", "detic-centernet",
+)  # fmt: skip
+"""Families whose little detector is spoiled."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,13 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     save_clip(tiny_resnet_clip(), root / "resnet")
     card = {"model": str(saved), "pretrained": None, "text_from": None}
 
-    settings = FViTSettings(taps=(0, 1, 2, 3), image_size=64, channels=8, norm="group", box_convs=1, box_width=16)
-    names = make_vocabulary(clip, ["cat", "dog"], base=["cat"], templates="simple")
-    save_detector(build_detector(clip, settings, names), root / "detector", model=str(saved), card={})
+    for family in DETECTORS:
+        told = FAMILIES[family]
+        settings = detect_recipe(told.recipe or "small", detector=dict(told.options["detector"])).detector
+        names = make_vocabulary(clip, ["cat", "dog"], base=["cat"], **settings.spoken)
+        digest = clip.weights_hash(settings.clip_part)  # a tower that learns may be fitted to other sizes
+        made = build_detector(clip, settings, names)
+        save_detector(made, root / family, model=str(saved), digest=digest, card={})
 
     for method, sizes in (("catseg", {"hidden": 16}), ("san", {"side_width": 40, "queries": 4})):
         own = tiny_openai_clip(layers=6) if method == "catseg" else clip
@@ -74,8 +84,11 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     return {
         "clip": Kind(saved, "open_clip_model.safetensors", ("open_clip_config.json", "model_card.json"), use_clip),
         "resnet": Kind(root / "resnet", "open_clip_model.safetensors", ("open_clip_config.json",), use_clip),
-        "detector": Kind(root / "detector", "detector.safetensors", ("detector.json",),
-                         lambda folder: numbers(load_detector(folder))),
+        **{
+            family: Kind(root / family, "detector.safetensors", ("detector.json",),
+                         lambda folder: numbers(load_detector(folder)))
+            for family in DETECTORS
+        },
         "catseg": Kind(root / "catseg", "segmenter.safetensors", ("segmenter.json",),
                        lambda folder: numbers(load_segmenter(folder)[0])),
         "san": Kind(root / "san", "segmenter.safetensors", ("segmenter.json",),
@@ -109,7 +122,7 @@ def check(kind: Kind, *, seed: int) -> None:
         assert found.isfinite().all(), f"seed {seed}, {file}: {what}"
 
 
-KINDS = ("clip", "resnet", "detector", "catseg", "san", "masks")
+KINDS = ("clip", "resnet", *DETECTORS, "catseg", "san", "masks")
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
