@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from tests.support.families import FAMILIES, write_place
 from tests.support.tiny import TINY, tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 from torch import Tensor
 
@@ -148,3 +149,36 @@ def test_what_does_not_fit_is_refused_in_words(tmp_path: Path) -> None:
     set_gates(clip, some_gates(2))
     with pytest.raises(ValueError, match=r"reads the values of its last 2 blocks .* read it without stitched windows"):
         clip.dense_map(torch.zeros(1, 3, 64, 64), readout="value:window=32,stitch=1")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes and a CLIP of four blocks with gates."""
+    folder = write_place(tmp_path_factory.mktemp("gated"))
+    clip = load_clip(folder / "clip")
+    set_gates(clip, some_gates(4))
+    save_clip(clip, folder / "clip")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["catseg", "san", "fvit", "owl", "owl-dense", "rovit", "panoptic", "distill-patches"])
+def test_what_stands_on_such_a_model_trains_and_is_found_again(
+    name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("CLIPSELF_CACHE", str(place / "cache"))
+    out = tmp_path / "run"
+    FAMILIES[name].train(out, max_steps=1)
+    picture = place / "scenes/val/000000.jpg"
+    read = FAMILIES[name].read(out, picture)
+    assert bool(read.isfinite().all())
+    if name == "distill-patches":
+        assert load_clip(out / "student").gates is not None
+        return
+    held = (place / "clip" / GATES_NAME).read_bytes()
+    (place / "clip" / GATES_NAME).unlink()
+    try:
+        with pytest.raises(ValueError, match="trained on another CLIP"):  # the gates are part of what it stands on
+            FAMILIES[name].read(out, picture)
+    finally:
+        (place / "clip" / GATES_NAME).write_bytes(held)

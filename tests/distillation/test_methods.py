@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.distill import batch_of, learning, reached
 from tests.support.pictures import draw_pictures
 from tests.support.tiny import tiny_openai_clip
+from tests.support.towers import TWINS, twin_clip
 from tests.support.toys.distill import ToyMethod, ToySettings
 
 from clipself.backbones.export import save_clip
@@ -14,6 +16,9 @@ from clipself.cards import read_card
 from clipself.cli.read import read_words
 from clipself.distillation import methods
 from clipself.distillation.config import DistillConfig
+from clipself.distillation.declip.settings import DeclipSettings
+from clipself.distillation.denserc.settings import DensercSettings
+from clipself.distillation.keep import KeepImages
 from clipself.distillation.methods import METHODS, MethodType, make_settings
 from clipself.distillation.recipes import RECIPES
 from clipself.distillation.settings import ClipSelfSettings
@@ -90,3 +95,18 @@ def test_a_toy_method_trains_and_its_card_tells_it(tmp_path: Path) -> None:
 def test_the_help_lists_all_of_them() -> None:
     (line,) = methods.list_methods()
     assert all(name in line for name in METHODS)
+
+
+@pytest.mark.parametrize("name", [name for name, twin in TWINS.items() if twin.text is None])
+def test_exactly_what_the_terms_read_learns_on_every_tower(name: str, tmp_path: Path) -> None:
+    """Nothing idle is handed out, which two processes would wait for, and nothing that a term reads is left."""
+    for settings in (ClipSelfSettings(), DeclipSettings(context="queries+keys"), DensercSettings()):
+        clip = twin_clip(name, tmp_path)
+        size, crop = (2 * clip.patch_size, 3 * clip.patch_size), clip.image_size[0]
+        keep = KeepImages(clip, weight=1.0, crops=0.5)
+        if TWINS[name].pools_by != "class token" and settings.method != "clipself":
+            with pytest.raises(ValueError, match="needs a trunk of transformer blocks with a class token"):
+                methods.build_method(clip, settings, keep=keep)
+            continue
+        method = methods.build_method(clip, settings, keep=keep)
+        assert reached(method, batch_of((1, 2), size=size, crop=crop)) == learning(method)

@@ -280,7 +280,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "distill-declip-guide": _distill(
         {"method": "declip", "guide": "clip/guide", "context_weight": 0.5}, keep_image=1.0, readout="qq"
     ),
-    "distill-denserc": _distill({"method": "denserc", "blocks": 3}, keep_image=1.0),
+    "distill-denserc": replace(
+        _distill({"method": "denserc", "blocks": 3}, keep_image=1.0),
+        weights=(*_DISTILL["weights"], "student/value_gates.safetensors"),
+    ),
     "catseg": Family(
         **_SEGMENT, recipe="small-catseg",
         options={"crop": 64, "shortest": [64], "segmenter": {

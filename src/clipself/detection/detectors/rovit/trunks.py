@@ -145,6 +145,7 @@ class ClipTrunk(DetectorVit):
         """The one that the pyramid stands on."""
         found: Trunk = self.clip.trunk if self.copy is None else view_trunk(self.copy)
         assert isinstance(found, TransformerTrunk)
+        found.gates = self.clip.gates  # a copy of the tower alone has none
         return found
 
     def forward(self, images_B3HW: Tensor, *, dense: bool = False) -> Seen:
