@@ -76,7 +76,8 @@ def test_each_region_and_each_picture_is_one_row_of_the_mean() -> None:
 def test_rows_stand_in_the_order_of_the_names(caplog: pytest.LogCaptureFixture) -> None:
     clip = tiny_openai_clip()
     row = F.normalize(torch.ones(clip.embed_dim), dim=0)
-    names, asked = ["cat, kitten", "mug", "dog"], {"templates": "simple", "cache": False}
+    names = ["cat, kitten", "mug", "dog"]
+    asked: dict[str, Any] = {"templates": "simple", "cache": False}
     texts = embed_names(clip, ["cat, kitten", "dog"], wording="short", **asked)
     found = embed_names(clip, names, wording="short", shown={"mug": row}, **asked)
     assert found.counts == (2, 1, 1)
@@ -155,11 +156,11 @@ def test_another_part_of_the_same_thing_scores_above_another_thing(mini: DenseCL
 def test_segmenters_are_shown_what_to_look_for(mini: DenseCLIP) -> None:
     segmenter = clipself.TrainingFree(mini, ["sky"])
     segmenter.use(examples=EXAMPLES)
-    assert segmenter.names == ("the flower", "the cat")
+    assert list(segmenter.names) == ["the flower", "the cat"]
     for place, part in enumerate(OTHER_PARTS.values()):
         assert segmenter.segment(part.resize((160, 160))).share(place) > 0.8
     segmenter.use(["sky"])
-    assert segmenter.names == ("sky",)
+    assert list(segmenter.names) == ["sky"]
     segmenter.shows = None
     with pytest.raises(ValueError, match="TrainingFree looks for names alone; leave the examples out"):
         segmenter.use(examples=EXAMPLES)
@@ -182,7 +183,7 @@ def test_commands_take_folders_of_examples(task: str, tmp_path: Path, monkeypatc
         (tmp_path / "examples" / name).mkdir(parents=True)
         picture.resize((96, 96)).save(tmp_path / "examples" / name / "1.png")
     part = OTHER_PARTS["the flower"].resize((96, 96))
-    functions = {
+    functions: dict[str, Any] = {
         "detect": clipself.predict_images, "segment": clipself.predict_segments, "panoptic": clipself.predict_panoptic,
     }  # fmt: skip
     functions[task](images=part, examples=tmp_path / "examples", out=tmp_path / "out", device="cpu")

@@ -69,7 +69,7 @@ def embed_regions(clip: DenseCLIP, example: Example, *, readout: str | Readout, 
                     f"{picture.height} x {picture.width}; masks belong to the picture at its own size"
                 )
             full = torch.from_numpy(fill_runs(lengths, size).copy()).float()
-            cover = F.adaptive_avg_pool2d(full[None], dense.shape[-2:]).to(dense)
+            cover = F.adaptive_avg_pool2d(full[None], (dense.shape[-2], dense.shape[-1])).to(dense)
             if cover.any():
                 rows[place] = pool_masks(dense, [cover])[0].float().cpu()
     return rows

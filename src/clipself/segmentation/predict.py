@@ -14,7 +14,7 @@ from clipself.engine.pictures import resolve_pictures
 from clipself.segmentation.checkpoint import SEGMENTER, load_segmenter
 from clipself.segmentation.config import SegmentationPredictConfig
 from clipself.segmentation.results import to_coco
-from clipself.segmentation.segmenter import Segmenter
+from clipself.segmentation.segmenter import ReadingSegmenter, Segmenter
 from clipself.segmentation.segmenters import segmenter_of
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
@@ -112,6 +112,9 @@ def open_segmenter(
 
 
 def _shown(segmenter: Segmenter, names: Sequence[str], examples: Examples | None) -> Segmenter:
-    if examples:
-        segmenter.use(names, examples=examples)
+    if not examples:
+        return segmenter
+    if not isinstance(segmenter, ReadingSegmenter):
+        raise ValueError(f"{type(segmenter).__name__} looks for names alone; leave the examples out")
+    segmenter.use(names, examples=examples)
     return segmenter

@@ -53,8 +53,8 @@ class Segmenter(Protocol):
     def names(self) -> tuple[str, ...]:
         """The classes, in the order of the labels."""
 
-    def use(self, names: Sequence[str] = (), *, examples: Examples | None = None) -> None:
-        """Takes other classes, by their names or by pictures of them; what was read of a picture stays."""
+    def use(self, names: Sequence[str]) -> None:
+        """Takes other classes; what was read of a picture stays."""
 
     def set_image(self, image: Picture) -> None:
         """Reads a picture, for as many questions as there are."""

@@ -151,7 +151,7 @@ def _finish(config: LabelConfig, names: tuple[str, ...], journal: Journal, resum
         pictures=journal, names=names, tolerance=config.tolerance, url=config.url, copy=config.copy_images,
         model=config.checkpoint or config.model,
     )  # fmt: skip
-    written = {
+    written: dict[str, Path] = {
         name: pick(LABEL_FORMATS, name, what="format")(export, config.out / name)
         for name in dict.fromkeys(config.formats)
     }
