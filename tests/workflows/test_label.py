@@ -127,7 +127,7 @@ def test_stopped_and_gone_on_with_gives_the_same_files(
     looks = Blocks.__call__
     monkeypatch.setattr(Blocks, "__call__", lambda self, image, file, least: (
         looks(self, image, Path("stop") if len(self.seen) == 4 else file, least=least)))  # fmt: skip
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="and the same command goes on from there"):
         label(photos, tmp_path / "cut", formats=formats)
     monkeypatch.setattr(Blocks, "__call__", looks)
     journal = tmp_path / "cut/labels.jsonl"

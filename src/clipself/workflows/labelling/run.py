@@ -92,7 +92,12 @@ def label(config: LabelConfig | Mapping[str, Any] | str | Path | None = None, /,
     journal = Journal(config.out)
     made_with = {key: value for key, value in config.to_json().items() if key in MADE_WITH}
     resumed = journal.begin({**made_with, "pictures": digest_of(listed)}, overwrite=config.overwrite)
-    _label_rest(config, listed, labeller, thresholds, journal, resumed)
+    try:
+        _label_rest(config, listed, labeller, thresholds, journal, resumed)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; what is labelled is kept in {journal.path}, and the same command goes on from there"
+        ) from None
     return _finish(config, labeller.names, journal, resumed)
 
 
