@@ -336,3 +336,48 @@ def test_regions_and_features_where_they_mean_nothing() -> None:
         clip.dense_map(images, readout="proxyclip:window=16", guide=torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError, match="no residual can be added"):
         Readout(mix="value", guided=True)
+
+
+# --- a guide after all
+
+
+@pytest.mark.parametrize("make", TINY.values(), ids=TINY)
+@torch.no_grad()
+def test_a_finished_map_mixed_by_a_guide(make: Make) -> None:
+    """On every family: the value map's unit vectors, on the guide's grid, by ProxyCLIP's weights."""
+    clip = make()
+    images = images_of(clip, 2, 3)
+    guide = colour_guide(clip.patch_size // 2)
+    pixels = images * torch.tensor(clip.image_std)[:, None, None] + torch.tensor(clip.image_mean)[:, None, None]
+    unit = [cell / cell.norm() for cell in (F.avg_pool2d(pixels, clip.patch_size // 2) - 0.5)[0].flatten(1).T]
+    cosine = [[float(one @ other) for other in unit] for one in unit]
+    mean = sum(map(sum, cosine)) / len(unit) ** 2
+    value = F.interpolate(clip.dense_map(images), size=(4, 6), mode="bilinear")[0].flatten(1).T
+    mixed = []
+    for place, row in enumerate(cosine):
+        logits = [2 * (each - 1.2 * mean) for each in row]
+        weights = [math.exp(one) if one >= 0 or other == place else 0.0 for other, one in enumerate(logits)]
+        mixed.append(sum((w * v for w, v in zip(weights, value, strict=True)), torch.zeros(1)) / sum(weights))
+    read = clip.read(images, dense=True, pooled=True, readout="proxyclip-after:gamma=2", guide=guide)
+    assert read.dense is not None
+    expected = F.normalize(torch.stack(mixed), dim=-1)
+    torch.testing.assert_close(read.dense[0].flatten(1).T, expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(read.pooled, clip.encode_image(images))
+
+
+@torch.no_grad()
+def test_a_finished_map_within_regions() -> None:
+    clip = tiny_openai_clip()
+    images = images_of(clip, 2, 2)
+    regions = torch.zeros(1, 16, 16, dtype=torch.long)
+    regions[..., 8:] = 1  # the right column
+    flat = PatchGuide(  # all patches alike: the mean over the region
+        name="flat", read=lambda shown: F.avg_pool2d(torch.ones_like(shown), 8), net=torch.nn.Identity(), stride=8
+    )
+    found = clip.dense_map(images, readout="corrclip-after:merge=1.1", guide=flat, regions=regions)
+    value = clip.dense_map(images)
+    torch.testing.assert_close(found, F.normalize(value.mean(2, keepdim=True).expand_as(value), dim=1))
+    own = clip.dense_map(images, readout="corrclip-after:merge=1.1,temperature=0.001", regions=regions)
+    torch.testing.assert_close(own, value, atol=1e-4, rtol=1e-3)  # so sharp that each patch sees itself
+    taps = clip.read(images, taps=[1], dense=True, readout="corrclip-after").taps
+    torch.testing.assert_close(taps[0], clip.taps(images, [1])[0])

@@ -1,6 +1,7 @@
 """Attention by another model's similarities, in place of a block's own: ProxyCLIP, CorrCLIP.
 
-The map stands on the guide's grid: values are resized to it, and no residual can be added.
+The map stands on the guide's grid: values are resized to it, and no residual can be added. The same likeness may mix a
+finished map instead, which leaves the last block as it was trained.
 """
 
 from typing import Any
@@ -19,19 +20,14 @@ NO_REGION = -1
 
 
 def guided(context: ReadoutContext, *, beta: float = 1.2, gamma: float = 3.0) -> Tensor:
-    """ProxyCLIP: attention from another model's patch cosines, negatives cut off, on that model's grid.
-
-    A patch sees itself in any case, which matters where all are alike.
+    """ProxyCLIP: attention by `likeness`, in place of the last block's own.
 
     Args:
         context: What may be looked at, the guide among it.
-        beta: Share of the mean cosine that is taken off.
-        gamma: Sharpness.
+        beta: See `likeness`.
+        gamma: See `likeness`.
     """
-    cosine = patch_cosines(context)
-    logits = (cosine - beta * cosine.mean((1, 2), keepdim=True)) * gamma  # whatever else is in the batch
-    others = ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    return attend(context, logits.masked_fill((logits < 0) & others, float("-inf")))
+    return attend(context, likeness(context.guide_BCyx, beta=beta, gamma=gamma))
 
 
 def within_regions(
@@ -43,46 +39,96 @@ def within_regions(
     join: float = 0.7,
     semantic: float = 0.0,
 ) -> Tensor:
-    """CorrCLIP: a patch sees its own region alone, and there by the guide's cosines.
+    """CorrCLIP: attention by `regional_likeness`, in place of the last block's own.
 
-    Regions come from masks; those whose mean features are alike count as one, and pixels outside all masks as another.
     Source: CorrCLIP (arXiv:2411.10086), from its description: scope by masks, values by a guide, and a class token of
     each region as a second branch. The constants are ours, since no text names them; its third branch, of earlier
     blocks' features, is left out.
 
     Args:
         context: What may be looked at, the guide among it.
-        regions_BHW: Number of the region of every pixel, `NO_REGION` outside all; if not given, patches side by side
-            whose guide agrees make a region.
-        temperature: Of the softmax over cosines.
-        merge: Least cosine of two regions' mean features that makes them one.
-        join: Least cosine of neighbours that makes them a region, where no regions are given.
+        regions_BHW: See `regional_likeness`.
+        temperature: See `regional_likeness`.
+        merge: See `regional_likeness`.
+        join: See `regional_likeness`.
         semantic: Weight of the region's own class token: the last block's, with eyes for this region alone.
     """
-    cosine, guide = patch_cosines(context), context.guide_BCyx
-    grid = (guide.shape[-2], guide.shape[-1])
-    if regions_BHW is None:
-        regions_BP = torch.stack([grow_regions(one, grid, join=join) for one in cosine])
-    else:
-        regions_BP = F.interpolate(regions_BHW[:, None].float(), size=grid, mode="nearest-exact").flatten(1).long()
-    unit_BPC = F.normalize(guide.flatten(2).mT, dim=-1)
-    merged = [merge_regions(*each, least=merge) for each in zip(unit_BPC, regions_BP.to(guide.device), strict=True)]
-    scope_BPP = torch.stack(merged)[:, :, None] == torch.stack(merged)[:, None]
-    mixed = attend(context, (cosine / temperature).masked_fill(~scope_BPP, float("-inf")))
+    logits_BPP = regional_likeness(
+        context.guide_BCyx, regions_BHW=regions_BHW, temperature=temperature, merge=merge, join=join
+    )
+    mixed = attend(context, logits_BPP)
     if not semantic:
         return mixed
     prefix, query = context.tokens.prefix, context.heads("q")
     asked = query[:, :, :1] if prefix else query.mean(2, keepdim=True)
     key, value = (on_guide_grid(context, context.heads(part)[:, :, prefix:]) for part in "kv")
     logits = (asked @ key.mT * key.shape[-1] ** -0.5).expand(-1, -1, key.shape[2], -1)
-    by_region = logits.masked_fill(~scope_BPP[:, None], float("-inf")).softmax(-1) @ value
+    by_region = logits.masked_fill(logits_BPP.isinf()[:, None], float("-inf")).softmax(-1) @ value
     return torch.cat([mixed[:, :, :prefix], mixed[:, :, prefix:] + semantic * by_region], dim=2)
 
 
-def patch_cosines(context: ReadoutContext) -> Tensor:
+# --- logits of patches for patches, of a guide's map alone
+
+
+def likeness(guide_BCyx: Tensor, *, beta: float = 1.2, gamma: float = 3.0) -> Tensor:
+    """ProxyCLIP's logits (B, P, P): patch cosines less their mean, negatives cut off.
+
+    A patch sees itself in any case, which matters where all are alike.
+
+    Args:
+        guide_BCyx: A guide's map.
+        beta: Share of the picture's mean cosine that is taken off.
+        gamma: Sharpness.
+    """
+    cosine = patch_cosines(guide_BCyx)
+    logits = (cosine - beta * cosine.mean((1, 2), keepdim=True)) * gamma  # whatever else is in the batch
+    others = ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    return logits.masked_fill((logits < 0) & others, float("-inf"))
+
+
+def regional_likeness(
+    guide_BCyx: Tensor,
+    *,
+    regions_BHW: Tensor | None = None,
+    temperature: float = 0.25,
+    merge: float = 0.8,
+    join: float = 0.7,
+) -> Tensor:
+    """CorrCLIP's logits (B, P, P): a patch sees its own region alone, and there by the guide's cosines.
+
+    Regions come from masks; those whose mean features are alike count as one, and pixels outside all masks as another.
+
+    Args:
+        guide_BCyx: A guide's map.
+        regions_BHW: Number of the region of every pixel, `NO_REGION` outside all; if not given, patches side by side
+            whose guide agrees make a region.
+        temperature: Of the softmax over cosines.
+        merge: Least cosine of two regions' mean features that makes them one.
+        join: Least cosine of neighbours that makes them a region, where no regions are given.
+    """
+    cosine, grid = patch_cosines(guide_BCyx), (guide_BCyx.shape[-2], guide_BCyx.shape[-1])
+    if regions_BHW is None:
+        regions_BP = torch.stack([grow_regions(one, grid, join=join) for one in cosine])
+    else:
+        regions_BP = F.interpolate(regions_BHW[:, None].float(), size=grid, mode="nearest-exact").flatten(1).long()
+    unit_BPC = F.normalize(guide_BCyx.flatten(2).mT, dim=-1)
+    each = zip(unit_BPC, regions_BP.to(guide_BCyx.device), strict=True)
+    merged_BP = torch.stack([merge_regions(*one, least=merge) for one in each])
+    return (cosine / temperature).masked_fill(merged_BP[:, :, None] != merged_BP[:, None], float("-inf"))
+
+
+def patch_cosines(guide_BCyx: Tensor) -> Tensor:
     """Cosines (B, P, P) of the guide's patches."""
-    unit = F.normalize(context.guide_BCyx.flatten(2), dim=1)
+    unit = F.normalize(guide_BCyx.flatten(2), dim=1)
     return unit.mT @ unit
+
+
+def spread(dense_BDYX: Tensor, guide_BCyx: Tensor, logits_BPP: Tensor) -> Tensor:
+    """A finished map, resized to the guide's grid and mixed by its logits (B, D, y, x)."""
+    grid = (guide_BCyx.shape[-2], guide_BCyx.shape[-1])
+    resized = F.interpolate(dense_BDYX, size=grid, mode="bilinear", align_corners=False)
+    mixed: Tensor = resized.flatten(2) @ logits_BPP.softmax(-1).to(resized).mT
+    return mixed.reshape(resized.shape)
 
 
 def attend(context: ReadoutContext, logits_BPP: Tensor) -> Tensor:

@@ -204,9 +204,7 @@ def _kept(kind: str, name: str, device: str) -> PatchGuide:
 
 def clip_guide(clip: GuidingClip) -> PatchGuide:
     """The CLIP itself: what enters its last block, or the last stage of a convolutional tower."""
-    trunk = clip.trunk
-    last = len(trunk.stages) - 1
-    tap = last if trunk.is_pyramid else max(last - 1, trunk.first_tap)
+    trunk, tap = clip.trunk, guide_tap(clip.trunk)
     return PatchGuide(
         name="clip",
         read=lambda images: clip.read(images, taps=(tap,)).taps[0],
@@ -215,6 +213,12 @@ def clip_guide(clip: GuidingClip) -> PatchGuide:
         mean=clip.image_mean,
         std=clip.image_std,
     )
+
+
+def guide_tap(trunk: Trunk) -> int:
+    """Index of the tap by which a tower guides itself."""
+    last = len(trunk.stages) - 1
+    return last if trunk.is_pyramid else max(last - 1, trunk.first_tap)
 
 
 def _itself(name: str) -> PatchGuide:

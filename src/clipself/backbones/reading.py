@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipself.backbones.guides import Guide, GuidingClip, find_guide
+from clipself.backbones.guided_mixes import spread
+from clipself.backbones.guides import Guide, GuidingClip, find_guide, guide_tap
 from clipself.backbones.readout_context import ReadoutContext
 from clipself.backbones.readouts import Readout, read_last_block
 from clipself.backbones.tokens import Tokens, join_heads, split_heads, to_map
@@ -40,6 +41,11 @@ def read_images(
     Raises:
         ValueError: The readout has no use for regions, or a window does not fit the patches or the tower.
     """
+    if readout.after is not None:
+        return _read_after(
+            clip, images_B3HW, taps=taps, dense=dense, pooled=pooled, readout=with_regions(readout, regions_BHW),
+            guide=guide,
+        )  # fmt: skip
     trunk, readout = clip.trunk, with_regions(readout, regions_BHW)
     if not readout.window or max(images_B3HW.shape[-2:]) <= readout.window:
         found = _guide_map(clip, images_B3HW, readout, guide)
@@ -69,7 +75,34 @@ def with_regions(readout: Readout, regions_BHW: Tensor | None) -> Readout:
         return readout
     if not readout.takes_regions:
         raise ValueError("this readout has no use for regions; 'corrclip' has")
+    if readout.after is not None:
+        return replace(readout, after=partial(readout.after, regions_BHW=regions_BHW))
     return replace(readout, mix=partial(readout.function, regions_BHW=regions_BHW))
+
+
+def _read_after(
+    clip: GuidingClip,
+    images_B3HW: Tensor,
+    *,
+    taps: Sequence[int],
+    dense: bool,
+    pooled: bool,
+    readout: Readout,
+    guide: Tensor | Guide | str | None,
+) -> ClipReading:
+    """The map as it is without a guide, in windows where there are some; then mixed by what the guide finds alike."""
+    assert readout.after is not None
+    found = _guide_map(clip, images_B3HW, readout, guide) if dense else None
+    own = guide_tap(clip.trunk)
+    known = [own] if dense and found is None and own not in taps else []
+    plain = replace(readout, after=None, guide=OWN_GUIDE, options={})
+    read = read_images(clip, images_B3HW, taps=sorted({*taps, *known}), dense=dense, pooled=pooled, readout=plain)
+    handed = dict(zip(sorted({*taps, *known}), read.taps, strict=True))
+    if dense:
+        seen = handed[own] if found is None else found
+        logits_BPP = readout.after(seen, **readout.options)
+        read = replace(read, dense=spread(F.normalize(_there(read.dense), dim=1), seen, logits_BPP))
+    return replace(read, taps=tuple(handed[tap] for tap in taps))
 
 
 def _guide_map(
@@ -79,7 +112,7 @@ def _guide_map(
     asked = readout.guide if guide is None else guide
     if isinstance(asked, Tensor):
         return asked
-    if not readout.guided or asked == OWN_GUIDE:
+    if not readout.takes_guide or asked == OWN_GUIDE:
         return None
     mean, std = (images_B3HW.new_tensor(each)[:, None, None] for each in (clip.image_mean, clip.image_std))
     pixels = (images_B3HW.detach() * std + mean).float().clamp(0, 1)

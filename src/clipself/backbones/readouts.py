@@ -1,14 +1,14 @@
 """How the last block is turned into a dense map: the published value path and the training-free variants."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from torch import Tensor
 
 from clipself.backbones.gated_values import gated_values
-from clipself.backbones.guided_mixes import guided, within_regions
+from clipself.backbones.guided_mixes import guided, likeness, regional_likeness, within_regions
 from clipself.backbones.mixes import MIXES
 from clipself.backbones.mixes import gaussian_window as gaussian_window
 from clipself.backbones.mixes import own_value as own_value
@@ -35,6 +35,8 @@ class Readout:
         window: Side of the windows that pictures are read in, in pixels, a multiple of the patch; 0 reads them whole.
         stride: Step from window to window, in pixels; 0 sets them side by side.
         stitch: Whether the windows' tokens meet in the last block, which then sees the whole picture.
+        after: A guide's map -> logits (B, P, P) of patches for patches, which mix the finished dense map; the options
+            are then its own.
 
     Raises:
         ValueError: The mix is unknown or does not take an option, a guided readout adds what stands on another grid,
@@ -51,11 +53,12 @@ class Readout:
     window: int = 0
     stride: int = 0
     stitch: bool = False
+    after: Callable[..., Tensor] | None = None
 
     def __post_init__(self) -> None:
         taken = [
             name
-            for name, one in inspect.signature(self.function).parameters.items()
+            for name, one in inspect.signature(self.after or self.function).parameters.items()
             if one.kind is one.KEYWORD_ONLY and one.annotation in (float, int)
         ]
         for name in self.options:
@@ -63,7 +66,7 @@ class Readout:
                 raise ValueError(f"readout option {name!r} is unknown; this one takes {taken or 'none'}")
         if self.guided and self.residual:
             raise ValueError("a guided readout has the guide's grid, so that no residual can be added to it")
-        if self.guide != "clip" and not self.guided:
+        if self.guide != "clip" and not self.takes_guide:
             raise ValueError(
                 f"this readout has no use for the guide {self.guide!r}; guided ones are {', '.join(GUIDED)}"
             )
@@ -90,7 +93,12 @@ class Readout:
     @property
     def takes_regions(self) -> bool:
         """Whether the mix keeps to regions that it is given."""
-        return "regions_BHW" in inspect.signature(self.function).parameters
+        return "regions_BHW" in inspect.signature(self.after or self.function).parameters
+
+    @property
+    def takes_guide(self) -> bool:
+        """Whether another model may guide it."""
+        return self.guided or self.after is not None
 
     @property
     def is_value(self) -> bool:
@@ -110,6 +118,8 @@ READOUTS: Final[Mapping[str, Readout]] = {
     "gem": Readout(mix="self-self", residual="path", feed_forward=False, looks_back=7),
     "proxyclip": Readout(mix=guided, residual=False, feed_forward=False, guided=True),
     "corrclip": Readout(mix=within_regions, residual=False, feed_forward=False, guided=True),
+    "proxyclip-after": Readout(mix="value", after=likeness),
+    "corrclip-after": Readout(mix="value", after=regional_likeness),
     "ov-stitcher": Readout(
         mix=guided, residual=False, feed_forward=False, guided=True, window=336, stride=112, stitch=True
     ),
@@ -121,7 +131,7 @@ ClearCLIP arXiv:2407.12442, NACLIP arXiv:2404.08181, CLIP Surgery arXiv:2304.056
 arXiv:2408.04883, CorrCLIP arXiv:2411.10086, OV-Stitcher arXiv:2604.08110.
 """
 
-GUIDED: Final = tuple(name for name, readout in READOUTS.items() if readout.guided)
+GUIDED: Final = tuple(name for name, readout in READOUTS.items() if readout.takes_guide)
 """Those that another model may guide."""
 
 OF_ANY: Final = ("looks_back", "window", "stride", "stitch")
@@ -198,7 +208,8 @@ def _mixed(context: ReadoutContext, readout: Readout) -> Tensor:
     """The attention half of a block: values mixed the readout's way and merged."""
     if readout.function is own_value and context.trunk.gates is not None:
         return gated_values(context)
+    options = {} if readout.after else readout.options
     merged = context.trunk.merge_heads(
-        context.trunk.blocks[context.at], join_heads(readout.function(context, **readout.options))
+        context.trunk.blocks[context.at], join_heads(readout.function(context, **options))
     )
     return merged

@@ -9,7 +9,7 @@ from clipself.panoptic.settings import check_sources
 
 COMPARED: Final = (
     "value", "qk", "sclip", "clearclip", "naclip", "vv-bare", "self-self-bare", "surgery", "gem", "proxyclip",
-    "corrclip", "value:window=224,stride=112", "ov-stitcher",
+    "corrclip", "proxyclip-after", "corrclip-after", "value:window=224,stride=112", "ov-stitcher",
 )  # fmt: skip
 """Readouts that are compared where none are named; the guided ones by the CLIP itself."""
 
