@@ -47,6 +47,10 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
     "nested": lambda s: {"model": {"state_dict": {"module": s}}, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
     "model and its average": lambda s: {"model": s, "model_ema": averaged(s)},
     "average alone": lambda s: {"state_dict_ema": s},
+    "average of torch": lambda s: {"ema_model": prefixed(s, "module.") | {"n_averaged": torch.tensor(5)}},
+    "three deep": lambda s: {"state": {"model": {"student": prefixed(s, "module.")}}},
+    "a step that is a tensor": lambda s: {"step": torch.tensor(3), "model": prefixed(s, "module.")},
+    "shadow": lambda s: {"ema": {"shadow": s, "decay": 0.9}},
     "one block compiled": compiled_blocks,
     "deep": lambda s: prefixed(s, "net.module.model.clip_model._orig_mod."),
 }

@@ -24,9 +24,12 @@ StateDict = dict[str, Tensor]
 
 MODEL_KEYS: Final = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "student", "net", "network", "clip", "weights",
-    "params", "state_dict_ema", "model_ema", "ema", "ema_state_dict", "teacher",
+    "params", "state_dict_ema", "model_ema", "ema", "ema_state_dict", "ema_model", "shadow", "teacher", "state",
 )  # fmt: skip
 """Under which trainers put the weights of their model, the likelier first."""
+
+COUNTERS: Final = ("n_averaged",)
+"""What averaging wrappers keep beside the weights."""
 
 FILES: Final = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
@@ -152,7 +155,8 @@ def _read_shards(index: Path) -> StateDict:
 
 
 def _unwrap(held: Any, path: Path, prefer: str | None) -> StateDict:
-    while isinstance(held, Mapping) and not any(isinstance(value, Tensor) for value in held.values()):
+    # A step or an epoch may be a tensor of one number; weights have axes.
+    while isinstance(held, Mapping) and not any(isinstance(value, Tensor) and value.ndim for value in held.values()):
         keys = MODEL_KEYS if prefer is None else (prefer, *MODEL_KEYS)
         inner = [key for key in dict.fromkeys(keys) if isinstance(held.get(key), Mapping) and held[key]]
         if not inner:
@@ -164,7 +168,7 @@ def _unwrap(held: Any, path: Path, prefer: str | None) -> StateDict:
         raise ValueError(
             f"{path} holds a {type(held).__name__}, not a table of tensors; save model.state_dict() instead"
         )
-    tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor) and name not in COUNTERS}
     if not tensors:
         raise ValueError(f"{path} holds no tensors; its first entries are {sorted(map(str, held))[:5]}")
     for name, tensor in tensors.items():
