@@ -16,6 +16,8 @@ from clipself.backbones.readouts import READOUTS
 from clipself.backbones.text import make_vocabulary
 from clipself.cli.main import main
 from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.distillation.methods import METHODS, build_method
+from clipself.distillation.methods import make_settings as method_settings
 from clipself.segmentation.segmenters import SEGMENTERS
 from clipself.workflows.models import ModelRow, list_models, model_row
 
@@ -90,6 +92,12 @@ def test_the_methods_that_are_named_can_be_built_and_no_others(name: str, tmp_pa
         else:
             with pytest.raises(ValueError, match=r"class token that is the image embedding|causal text transformer"):
                 build_detector(clip.copy(), settings, vocabulary)
+    for method in METHODS:
+        if method in row.distil:
+            build_method(clip.copy(), method_settings(method))
+        else:
+            with pytest.raises(ValueError, match="class token that is the image embedding"):
+                build_method(clip.copy(), method_settings(method))
     for method, kind in SEGMENTERS.items():
         if method not in row.segment:
             with pytest.raises(ValueError, match="class token that is the image embedding"):
@@ -100,7 +108,7 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
     assert main(["models", "PE-Core-T", "vit_relpos", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["name"], first["pools_by"], first["patch_size"]) == ("PE-Core-T-16-384", "attention", 16)
-    assert (second["dense"], second["distil"]) == (False, False)
+    assert (second["dense"], second["distil"]) == (False, [])
     assert "VisionTransformerRelPos has no dense readout" in second["reason"]
     assert main(["models", "ViT-S-16", "swin_base"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -21,9 +21,10 @@ from clipself.backbones.transformer import TransformerTrunk
 from clipself.backbones.trunk import Trunk
 from clipself.backbones.word_encoder import has_word_vectors
 from clipself.detection.detectors.table import DETECTORS
+from clipself.distillation.methods import METHODS
 from clipself.segmentation.segmenters import SEGMENTERS
 
-BY_CLASS_TOKEN: Final = frozenset({"owl", "promptovd", "rovit", *SEGMENTERS})
+BY_CLASS_TOKEN: Final = frozenset({"declip", "denserc", "owl", "promptovd", "rovit", *SEGMENTERS})
 """Methods that run a transformer's class token by themselves, or merge it into every patch."""
 BY_WORD_VECTORS: Final = frozenset({"baron"})
 """Methods that put vectors in place of words."""
@@ -44,7 +45,7 @@ class ModelRow:
         image_size: Height and width of pre-training, in whole patches.
         embed_dim: Width of the joint space.
         dense: Whether there is a dense map, and with it region evaluation.
-        distil: Whether it can be distilled.
+        distil: Distillations that refine it.
         detect: Detectors that stand on it.
         segment: Segmenters that do, those without training as one.
         reason: Why something does not work, in words; empty where all does.
@@ -59,7 +60,7 @@ class ModelRow:
     image_size: tuple[int, int] = (0, 0)
     embed_dim: int = 0
     dense: bool = False
-    distil: bool = False
+    distil: tuple[str, ...] = ()
     detect: tuple[str, ...] = ()
     segment: tuple[str, ...] = ()
     reason: str = ""
@@ -122,7 +123,8 @@ def _row(name: str, config: Mapping[str, Any], trunk: Trunk, *, reason: str) -> 
     return ModelRow(
         name=name, tower=type(stock).__name__, **_weights_and_text(name, config), pools_by=trunk.pools_by,
         patch_size=trunk.patch_size, image_size=(rows * trunk.patch_size, cols * trunk.patch_size),
-        embed_dim=trunk.embed_dim, dense=True, distil=True,
+        embed_dim=trunk.embed_dim, dense=True,
+        distil=tuple(method for method in METHODS if method not in left_out),
         detect=tuple(method for method in DETECTORS if method not in left_out),
         segment=(TRAINING_FREE, *(method for method in SEGMENTERS if method not in left_out)),
         reason="; ".join(reasons),
@@ -167,7 +169,7 @@ def models_as_table(rows: Sequence[ModelRow]) -> str:
     """A line a name, then the reasons, each once."""
     reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
     notes = {reason: f"({place})" for place, reason in enumerate(reasons, 1)}
-    head = ("name", "pools by", "patch", "pixels", "dim", "dense map, distil", "detect", "segment", "text", "why not")
+    head = ("name", "pools by", "patch", "pixels", "dim", "dense map", "distil", "detect", "segment", "text", "why not")
     lines = [head, *(_cells(row, notes.get(row.reason, "")) for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -176,13 +178,14 @@ def models_as_table(rows: Sequence[ModelRow]) -> str:
 
 def _cells(row: ModelRow, note: str) -> tuple[str, ...]:
     if not row.dense:
-        return (row.name, "-", "-", "-", "-", "no", "no", "no", row.text, note)
-    everything = len(DETECTORS), 1 + len(SEGMENTERS)
-    detect, segment = (
+        return (row.name, "-", "-", "-", "-", "no", "no", "no", "no", row.text, note)
+    everything = len(METHODS), len(DETECTORS), 1 + len(SEGMENTERS)
+    distil, detect, segment = (
         "all" if len(found) == whole else ", ".join(found)
-        for found, whole in zip((row.detect, row.segment), everything, strict=True)
+        for found, whole in zip((row.distil, row.detect, row.segment), everything, strict=True)
     )
     sides = "x".join(map(str, row.image_size)) if row.image_size[0] != row.image_size[1] else str(row.image_size[0])
     return (
-        row.name, row.pools_by, str(row.patch_size), sides, str(row.embed_dim), "yes", detect, segment, row.text, note,
+        row.name, row.pools_by, str(row.patch_size), sides, str(row.embed_dim), "yes", distil, detect, segment,
+        row.text, note,
     )  # fmt: skip
