@@ -128,8 +128,8 @@ def test_settings_that_make_no_table() -> None:
         CompareConfig(**given, readouts=("value", "gem", "value"))
     with pytest.raises(ValueError, match="model names nothing"):
         CompareConfig(**given, model=())
-    with pytest.raises(ValueError, match="unknown readout 'valu'"):
-        compare(**given, readouts=("valu",))
+    with pytest.raises(ValueError, match="unknown readout 'velue'"):
+        compare(**given, readouts=("velue",))
     assert {*MEASURES, "crops"} == set(MEASURED)
     assert len(COMPARED) >= 12
     assert set(FREE) <= set(CompareConfig.__dataclass_fields__)

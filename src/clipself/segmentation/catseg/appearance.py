@@ -3,7 +3,7 @@
 Source: CAT-Seg (arXiv:2303.11797), first release: ResNet-101 beside B, Swin-B of 384 px beside L, H and G.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,5 +115,8 @@ class SwinGuidance(Guidance):
         self.network.start_from(str(weights))
 
 
-APPEARANCES: Final[Mapping[str, Callable[..., Guidance]]] = {"resnet101": ResNetGuidance, "swin_b": SwinGuidance}
+APPEARANCES: Final[Mapping[str, type[ResNetGuidance | SwinGuidance]]] = {
+    "resnet101": ResNetGuidance,
+    "swin_b": SwinGuidance,
+}
 """Name -> what guides beside CLIP."""
