@@ -74,7 +74,7 @@ def clip() -> Any:
         (lambda: front.distill(data="photos", out="x", max_step=3), r"no setting max_step; did you mean max_steps\?"),
         # a folder for a file, a file for a folder
         (lambda: front.read_image("photos"), "photos cannot be opened"),
-        (lambda: front.evaluate_regions(annotations="photos", images="photos"), "it is a folder, pass a file"),
+        (lambda: front.evaluate_regions(annotations="photos", images="photos"), "is a folder of no kind that is"),
         (lambda: front.Detector.from_checkpoint("photos/0.png"), "pass a folder that `detect train` writes, or one"),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Names by example: pictures of a thing, or regions of pictures, as its row of the joint space beside rows of texts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
@@ -45,6 +45,17 @@ def embed_examples(
         regions = [embed_regions(clip, one, readout=readout, image_size=side) for one in listed if one.boxes]
         rows[name] = F.normalize(torch.cat([whole, *regions]).mean(0), dim=0)
     return rows
+
+
+def typed_and_shown(names: Sequence[str], shown: Collection[str]) -> tuple[str, ...]:
+    """Names that are typed, then those that are only shown.
+
+    Raises:
+        ValueError: The names are one string.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
+    return (*names, *(name for name in shown if name not in names))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.examples import embed_examples
+from clipself.backbones.examples import embed_examples, typed_and_shown
 from clipself.backbones.loading import load_clip
 from clipself.backbones.mask_tokens import embed_mask_tokens
 from clipself.backbones.readouts import find_readout
@@ -79,7 +79,7 @@ class ClipJudge:
             ValueError: There are no names, one is empty, or an example cannot be read.
         """
         shown = embed_examples(self.clip, examples, readout=self.readout) if examples else {}
-        asked = (*names, *(name for name in shown if name not in names))
+        asked = typed_and_shown(names, shown)
         if asked != self.names or not asked or shown or self.shown:
             self.text = embed_names(self.clip, asked, templates=self.templates, wording="short", shown=shown)
             self.names, self.shown = asked, bool(shown)

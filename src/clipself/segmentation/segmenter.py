@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
-from clipself.backbones.examples import embed_examples
+from clipself.backbones.examples import embed_examples, typed_and_shown
 from clipself.data.images import Examples, Picture, read_image
 from clipself.data.semantic_training import shortest_size
 from clipself.segmentation.settings import Mode
@@ -119,7 +119,7 @@ class ReadingSegmenter(ABC, Generic[Reading]):
         if examples and self.shows is None:
             raise ValueError(f"{type(self).__name__} looks for names alone; leave the examples out")
         self.shown = embed_examples(self.shows, examples) if examples and self.shows is not None else {}
-        asked = (*names, *(name for name in self.shown if name not in names))
+        asked = typed_and_shown(names, self.shown)
         self.embed(asked)
         self.names = asked
 
