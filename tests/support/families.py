@@ -284,6 +284,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
         _distill({"method": "denserc", "blocks": 3}, keep_image=1.0),
         weights=(*_DISTILL["weights"], "student/value_gates.safetensors"),
     ),
+    "distill-regionclip": _distill(
+        {"method": "regionclip", "names": ("coco_80", "a lamp"), "columns": 20, "crops_weight": 0.5}, keep_image=1.0
+    ),
     "catseg": Family(
         **_SEGMENT, recipe="small-catseg",
         options={"crop": 64, "shortest": [64], "segmenter": {

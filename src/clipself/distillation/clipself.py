@@ -90,12 +90,13 @@ class ClipSelf:
         teacher_RD = self.embed_crops(batch).float()
         crops = None if self.keep is None else batch.crops_R3hw[self.keep.places(batch)]
         reading = model(batch.images_B3HW, crops)
-        return {name: total / step.totals[by] for name, total, by in self.terms(reading, batch, teacher_RD)}
+        return {name: total / step.totals[by] for name, total, by in self.terms(reading, batch, teacher_RD, step)}
 
     def terms(
-        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor
+        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor, step: Step
     ) -> Iterator[tuple[str, Tensor, str]]:
         """Each term: its name, its sum over this batch, and the count that it is a mean over."""
+        del step
         yield "distance", self.distance(reading, batch, teacher_RD), "regions"
         if self.keep is not None:
             yield "kept", self.keep.loss_sum(reading, batch, teacher_RD), "kept"

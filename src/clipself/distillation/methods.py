@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clipself.choices import pick
 from clipself.distillation.declip.settings import DeclipSettings
 from clipself.distillation.denserc.settings import DensercSettings
+from clipself.distillation.regionclip.settings import RegionClipSettings
 from clipself.distillation.settings import ClipSelfSettings, MethodSettings
 from clipself.engine.fields import build
 
@@ -50,6 +51,11 @@ METHODS: Final[dict[str, MethodType]] = {
     ),
     "denserc": MethodType(
         settings=DensercSettings, build=_later("denserc.model", "DenseRc"), source="DenseRC (CVPR 2026), in our reading"
+    ),
+    "regionclip": MethodType(
+        settings=RegionClipSettings,
+        build=_later("regionclip.model", "RegionClip"),
+        source="RegionCLIP (arXiv:2112.09106), as CLIPSelf's baseline",
     ),
 }
 """`MethodSettings.method` -> how the student learns."""

@@ -1,5 +1,6 @@
 """The main job: from a CLIP and a folder of images to refined weights."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,9 +163,10 @@ class DistillTask(Task[DistillBatch]):
         unread = self.dataset.unreadable
         told = (f"{unread} of {len(self.dataset)} images could not be read, others took their place",) if unread else ()
         regions = measure(self.config.out, result.steps, term="distance")
+        if not math.isnan(regions.last_loss):
+            told = (*told, f"mean cosine {1 - regions.first_loss:.4f} -> {1 - regions.last_loss:.4f}")
         return (
             *told,
-            f"mean cosine {1 - regions.first_loss:.4f} -> {1 - regions.last_loss:.4f}",
             f"next: clipself evaluate regions --model ORIGINAL {blended} --annotations FILE --images FOLDER",
             f"      clipself show kmeans PICTURE.jpg --refined {blended}",
         )

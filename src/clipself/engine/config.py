@@ -314,6 +314,11 @@ def shareable(config: Any) -> dict[str, Any]:
             values[field.name] = shareable(value)
         elif isinstance(value, Path):
             values[field.name] = value.name
+        elif isinstance(value, tuple):
+            values[field.name] = [
+                Path(one).name if isinstance(one, str) and Path(one).is_absolute() else plain
+                for one, plain in zip(value, values[field.name], strict=True)
+            ]
         elif isinstance(value, str) and (found := _ABSOLUTE.match(value)):
             values[field.name] = f"{found[1]}{Path(found[2]).name}"
     return values

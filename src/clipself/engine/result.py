@@ -59,7 +59,7 @@ class TrainResult:
 
 def measure(out: Path, steps: int, *, term: str = "loss") -> TrainResult:
     """The result of a run whose metrics lie in a folder, by the whole loss or one term; NaN where there is none."""
-    losses = [record[term] for record in read_metrics(out)]
+    losses = [record[term] for record in read_metrics(out) if term in record]
     tenth = max(1, len(losses) // 10)
     first = sum(losses[:tenth]) / tenth if losses else float("nan")
     last = sum(losses[-tenth:]) / tenth if losses else float("nan")

@@ -10,6 +10,7 @@ from torch import Tensor
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.settings import MethodSettings
 from clipself.distillation.student import StudentReading
+from clipself.engine.step import Step
 from clipself.ops.pooling import pool_boxes
 from clipself.structures import DistillBatch
 
@@ -29,9 +30,9 @@ class ToyMethod(ClipSelf):
     """Cosines of the regions of each image, beside those of their crops."""
 
     def terms(
-        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor
+        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor, step: Step
     ) -> Iterator[tuple[str, Tensor, str]]:
-        yield from super().terms(reading, batch, teacher_RD)
+        yield from super().terms(reading, batch, teacher_RD, step)
         assert isinstance(self.settings, ToySettings)
         sizes = [len(boxes) for boxes in batch.boxes_norm]
         ours = F.normalize(pool_boxes(reading.dense_BDYX.float(), list(batch.boxes_norm)), dim=-1)

@@ -15,6 +15,7 @@ from clipself.backbones.trunk import ClipReading
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.declip.settings import DeclipSettings
 from clipself.distillation.student import Student, StudentReading
+from clipself.engine.step import Step
 from clipself.losses.context import context_loss, patch_cosines
 from clipself.structures import DistillBatch
 
@@ -80,10 +81,10 @@ class DeClip(ClipSelf):
         return height // self.student.patch_size, width // self.student.patch_size
 
     def terms(
-        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor
+        self, reading: StudentReading, batch: DistillBatch, teacher_RD: Tensor, step: Step
     ) -> Iterator[tuple[str, Tensor, str]]:
         """The terms of CLIPSelf, and the context."""
-        yield from super().terms(reading, batch, teacher_RD)
+        yield from super().terms(reading, batch, teacher_RD, step)
         yield "context", self.context.context_weight * self.context_sum(reading, batch), "patches"
 
     def context_sum(self, reading: StudentReading, batch: DistillBatch) -> Tensor:
