@@ -88,6 +88,22 @@ def test_hand_worked_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert json.loads(report.write(tmp_path / "r.json").read_text())["scores"]["boxes"]["top1"] == pytest.approx(75.0)
 
 
+class FineColourCLIP(ColourCLIP):
+    """The same on a finer grid than its patches, as a guided readout gives it."""
+
+    def dense_map(self, images_B3HW: torch.Tensor, **options: object) -> torch.Tensor:
+        return F.normalize(F.avg_pool2d(images_B3HW, self.patch_size // 2), dim=1)
+
+
+def test_a_map_on_a_guide_s_grid_is_scored_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path))
+    report = score_regions(FineColourCLIP(), FourThings(), image_size=64, templates="simple", workers=0, progress=False)
+    assert {mode: score.top1 for mode, score in report.scores.items() if mode in ("boxes", "thing_masks")} == {
+        "boxes": pytest.approx(75.0), "thing_masks": pytest.approx(75.0)
+    }  # fmt: skip
+    assert report.scores["stuff_masks"].top1 == pytest.approx(100.0)
+
+
 def test_several_models_side_by_side(tmp_path: Path) -> None:
     draw_pictures(tmp_path / "p", 2)
     annotations = write_coco(tmp_path, {"0.png": [[5, 5, 30, 30]], "1.png": [[10, 10, 30, 20]]})
