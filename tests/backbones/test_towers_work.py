@@ -34,7 +34,7 @@ def learn(clip: DenseCLIP, *, steps: int) -> list[float]:
         gradients = torch.autograd.grad(loss, learning)
         length = torch.stack([gradient.norm() for gradient in gradients]).norm()
         for parameter, gradient in zip(learning, gradients, strict=True):
-            parameter.data -= 0.02 * gradient / length
+            parameter.data -= 0.02 * min(1.0, losses[0]) * gradient / length  # near its end it would step over it
     return losses
 
 
@@ -49,7 +49,7 @@ def work(name: str, folder: Path, *, steps: int) -> None:
     assert 0 < result.last_loss < 2
     refined, original = load_clip(folder / "run" / "student"), load_clip(model)
     losses = learn(original, steps=steps)
-    assert losses[-1] < losses[0] - 1e-3
+    assert losses[-1] < 0.999 * losses[0]
     theirs = original.clip.state_dict()
     changed = {part for part, tensor in refined.clip.state_dict().items() if not torch.equal(tensor, theirs[part])}
     learnt = [part for part in refined.trunk.parts if any(True for _ in part.parameters())]
