@@ -47,8 +47,12 @@ def row_of(recipe: str, backbone: str, model: str, options: argparse.Namespace) 
     annotations, novel = options.scenes / "annotations", (str(options.scenes / "novel.txt"),)
     length: dict[str, Any] = {} if options.steps is None else {"max_steps": options.steps}
     detector = DETECT_RECIPES[recipe]().detector
-    if options.image_size and hasattr(detector, "image_size"):
-        length["detector"] = change_settings(detector, {"image_size": options.image_size})
+    changes = {
+        "image_size": options.image_size,
+        "crops_by": options.raw,
+    }  # the original sees crops as it was trained to
+    known = {name: value for name, value in changes.items() if value and hasattr(detector, name)}
+    length["detector"] = change_settings(detector, known)
     if (out / "training_state.pt").exists():
         result = train_detector(out=out, resume=True, **({} if options.steps is None else {"max_steps": options.steps}))
     else:

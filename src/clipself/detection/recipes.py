@@ -46,13 +46,16 @@ def small_fvlm() -> DetectionTrainConfig:
 
 
 def small_vild() -> DetectionTrainConfig:
-    """ViLD's distillation on the small recipe: the detector decides alone, the packaged CLIP teaches crops."""
-    return replace(small(), detector=ViLDSettings(**SMALL, crops_by="clipself-mini", distill_regions=4))
+    """ViLD's distillation on the small recipe: the detector decides alone.
+
+    Give a refined backbone the CLIP that it came from as `--detector.crops-by`.
+    """
+    return replace(small(), detector=ViLDSettings(**SMALL, distill_regions=4))
 
 
 def small_baron() -> DetectionTrainConfig:
-    """BARON-KD on the small recipe: four pseudo words, three bags an image; the packaged CLIP teaches crops."""
-    return replace(small(), detector=BaronSettings(**SMALL, words=4, crops_by="clipself-mini"))
+    """BARON-KD on the small recipe: four pseudo words, three bags an image; crops as for ViLD."""
+    return replace(small(), detector=BaronSettings(**SMALL, words=4))
 
 
 def small_detic() -> DetectionTrainConfig:
