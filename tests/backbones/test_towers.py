@@ -194,3 +194,13 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     clip.tokenizer.embedded = 5
     with pytest.raises(ValueError, match="gives token 11 and the text tower embeds 5; it is another model's"):
         clip.encode_text(TEXTS)
+
+
+def test_what_the_hub_does_not_give_is_a_fault_of_the_network_and_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*words: Any, **options: Any) -> Any:
+        raise OSError("We couldn't connect")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", offline)
+    for kind in (OSError, ValueError):
+        with pytest.raises(kind, match=r"the configuration of the text tower .* could not be had from the hub"):
+            load_clip("nllb-clip-base", "random")

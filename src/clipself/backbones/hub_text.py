@@ -88,6 +88,10 @@ class HubTokenizer:
         return self._opened
 
 
+class NotHad(OSError, ValueError):
+    """Nothing came from the hub: of the network to who waits for it, of the name to who asked for a model."""
+
+
 def _open(name: str, folder: Path | None, *, context_length: int, options: Mapping[str, Any]) -> Any:
     from open_clip.tokenizer import HFTokenizer
 
@@ -96,7 +100,7 @@ def _open(name: str, folder: Path | None, *, context_length: int, options: Mappi
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         if folder is None:
-            raise OSError(
+            raise NotHad(
                 f"the tokenizer {name} could not be had from the hub ({said}); download the model's folder elsewhere "
                 "and pass that, or ask for images alone"
             ) from error
@@ -122,7 +126,7 @@ def buildable_text(text_cfg: Mapping[str, Any], *, folder: Path | None) -> dict[
 
     Raises:
         ValueError: The folder says nothing of the text tower that its configuration names.
-        OSError: The hub's configuration of it could not be had.
+        NotHad: The hub's configuration of it could not be had; both an OSError and a ValueError.
     """
     built = dict(text_cfg)
     name = built.get("hf_model_name")
@@ -144,7 +148,7 @@ def buildable_text(text_cfg: Mapping[str, Any], *, folder: Path | None) -> dict[
     try:
         AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
-        raise OSError(
+        raise NotHad(
             f"the configuration of the text tower {name} could not be had from the hub "
             f"({' '.join(str(error).split())[:200]}); download the model elsewhere and pass its folder"
         ) from error
