@@ -1,8 +1,9 @@
-"""Names from a table in plain sight, or an error that lists the names."""
+"""Names from a table in plain sight, or an error that lists the names; rows imported when they are called."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -23,3 +24,18 @@ def pick(table: Mapping[str, T], name: str, *, what: str) -> T:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown {what} {name!r}, expected one of {sorted(table)}{hint}")
     return table[name]
+
+
+def later(package: str, module: str, name: str) -> Callable[..., Any]:
+    """A class or function whose module is imported when it is called: a table's settings are read without torch.
+
+    Args:
+        package: Where the module lies, such as "clipself.segmentation".
+        module: Below it.
+        name: What is called.
+    """
+
+    def call(*parts: Any, **named: Any) -> Any:
+        return getattr(import_module(f"{package}.{module}"), name)(*parts, **named)
+
+    return call

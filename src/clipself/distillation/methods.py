@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from clipself.choices import pick
+from clipself.choices import later, pick
 from clipself.distillation.declip.settings import DeclipSettings
 from clipself.distillation.denserc.settings import DensercSettings
 from clipself.distillation.regionclip.settings import RegionClipSettings
@@ -33,13 +33,7 @@ class MethodType:
     source: str
 
 
-def _later(module: str, name: str) -> Callable[..., Any]:
-    """A class whose module is imported when it is called: settings are read without torch."""
-
-    def call(*parts: Any, **options: Any) -> Any:
-        return getattr(import_module(f"clipself.distillation.{module}"), name)(*parts, **options)
-
-    return call
+_later: Final = partial(later, "clipself.distillation")
 
 
 METHODS: Final[dict[str, MethodType]] = {

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from clipself.choices import pick
+from clipself.choices import later, pick
 from clipself.engine.fields import build
 from clipself.segmentation.catseg.settings import CatSegSettings
 from clipself.segmentation.san.settings import SanSettings
@@ -54,13 +54,7 @@ class SegmenterType:
     crop: int = 640
 
 
-def _later(module: str, name: str) -> Callable[..., Any]:
-    """A function whose module is imported when it is first called: settings are read without torch."""
-
-    def call(*parts: Any, **options: Any) -> Any:
-        return getattr(import_module(f"clipself.segmentation.{module}"), name)(*parts, **options)
-
-    return call
+_later: Final = partial(later, "clipself.segmentation")
 
 
 SEGMENTERS: Final[Mapping[str, SegmenterType]] = {

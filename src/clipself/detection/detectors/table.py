@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from clipself.choices import pick
+from clipself.choices import later, pick
 from clipself.detection.detectors.baron.settings import BaronSettings
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.detic.settings import DeticSettings
@@ -42,13 +42,7 @@ class DetectorType:
     holds_clip: bool = False
 
 
-def _later(module: str, name: str) -> Callable[..., Any]:
-    """A class or function whose module is imported when it is called: settings are read without torch."""
-
-    def call(*parts: Any, **named: Any) -> Any:
-        return getattr(import_module(f"clipself.detection.detectors.{module}"), name)(*parts, **named)
-
-    return call
+_later: Final = partial(later, "clipself.detection.detectors")
 
 
 DETECTORS: Final[dict[str, DetectorType]] = {

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from functools import partial
 from typing import Any, Final
 
-from clipself.choices import pick
+from clipself.choices import later, pick
 from clipself.engine.fields import build
 from clipself.panoptic.settings import MaskGeneratorSettings, OdiseSettings, OwnMasksSettings
 
@@ -25,13 +25,7 @@ class LearnedType:
     start: Callable[..., None] | None = None
 
 
-def _later(module: str, name: str) -> Callable[..., Any]:
-    """A function whose module is imported when it is first called: settings are read without torch."""
-
-    def call(*parts: Any, **options: Any) -> Any:
-        return getattr(import_module(f"clipself.panoptic.generators.{module}"), name)(*parts, **options)
-
-    return call
+_later: Final = partial(later, "clipself.panoptic.generators")
 
 
 LEARNED: Final[Mapping[str, LearnedType]] = {
