@@ -9,6 +9,7 @@ from typing import Any
 from clipself.data.coco.report import ReadReport
 from clipself.files import without_nan, write_json
 from clipself.metrics.panoptic_quality import PanopticScores
+from clipself.text.columns import align
 
 SHOWN = 8
 """Names of classes without a segment that the table spells out."""
@@ -87,16 +88,7 @@ class PanopticReport:
             "covered",
         ]
         body = [[row.model, ROW_TITLES.get(row.scores, row.scores), *map(_cell, _numbers(row))] for row in self.rows]
-        table = [head, *body]
-        widths = [max(len(line[column]) for line in table) for column in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if place < 2 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in table
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+        lines = align(head, body, words=2)
         return "\n".join([*self._counts(), *lines, *self.reading.remarked()])
 
     def _counts(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from clipself.data.coco.report import ReadReport
 from clipself.files import without_nan, write_json
+from clipself.text.columns import align
 
 TITLES = {"boxes": "boxes", "thing_masks": "thing masks", "stuff_masks": "stuff masks", "crops": "thing crops"}
 TITLES["stuff_crops"] = "stuff crops"
@@ -89,10 +90,7 @@ def compare_reports(reports: Sequence[RegionReport], *, names: Sequence[str] | N
         for title, report in zip(names or [report.model for report in reports], reports, strict=True)
     ]
     counts = ["regions / classes", *(_counts(reports[0].scores.get(mode)) for mode in modes)]
-    rows = [head, *body, counts]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = align(head, [*body, counts])
     told = [line for each in reports for line in (f"{each.images} of {each.listed} images", *each.reading.remarked())]
     return "\n".join(["mean class accuracy in percent, top-1 / top-5", *lines, *dict.fromkeys(told)])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipself.files import without_nan, write_json
+from clipself.text.columns import align
 from clipself.viz.dots import draw_dots
 
 COLUMNS: Final = {
@@ -73,16 +74,7 @@ class Comparison:
             ]
             for row in self.rows
         ]
-        table = [head, *body]
-        widths = [max(len(line[place]) for line in table) for place in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if place < 2 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in table
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
+        lines = align(head, body, words=2)
         told = [f"{self.titles[row.model]} {row.readout}: {row.refused}" for row in self.rows if row.refused]
         return "\n".join(["in percent; * is the best of a column", *lines, *told])
 
