@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from clipself.files import write_text
-from clipself.viz.report import STYLE
+from clipself.viz.report import STYLE, framed
 
 GRID: Final = """
 body { max-width: 82rem; }
@@ -73,12 +73,7 @@ class GalleryPage:
 
     def write(self, path: str | Path) -> Path:
         """Writes the page, atomically."""
-        head = (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}{GRID}</style></head><body>"
-        )
-        return write_text(path, head + "\n".join(self.parts) + "</body></html>\n")
+        return write_text(path, framed(self.title, STYLE + GRID, self.parts))
 
 
 def _figure(tile: Tile) -> str:

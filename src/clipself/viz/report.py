@@ -79,9 +79,14 @@ class ReportPage:
 
     def write(self, path: str | Path) -> Path:
         """Writes the page, atomically."""
-        head = (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body>"
-        )
-        return write_text(path, head + "\n".join(self.parts) + "</body></html>\n")
+        return write_text(path, framed(self.title, STYLE, self.parts))
+
+
+def framed(title: str, style: str, parts: Sequence[str]) -> str:
+    """A whole page of parts that are HTML already."""
+    head = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{style}</style></head><body>"
+    )
+    return head + "\n".join(parts) + "</body></html>\n"
