@@ -1,16 +1,14 @@
 """Grounding DINO through transformers, behind the same interface as our detectors."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.backbones.devices import pick_device
 from clipself.data.images import Picture, list_pictures, read_image
-from clipself.detection.protocol import Proposals
+from clipself.detection.detectors.hub import HubDetector
 from clipself.structures import Detections
 from clipself.text.templates import spoken_name
 
@@ -28,7 +26,7 @@ def is_grounding(name: str) -> bool:
         return False
 
 
-class GroundingDetector:
+class GroundingDetector(HubDetector):
     """A detector that reads the names as one text, and scores each by the best of its tokens, as released.
 
     Source: Grounding DINO (arXiv:2303.05499), released weights.
@@ -45,20 +43,8 @@ class GroundingDetector:
         ImportError: transformers is not installed.
     """
 
-    def __init__(
-        self, name: str | Path = "", *, device: str = "auto", model: Any = None, processor: Any = None
-    ) -> None:
-        if model is None:
-            try:
-                from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-            except ImportError as error:
-                raise ImportError("Grounding DINO needs transformers; pip install 'clipself[transformers]'") from error
-            auto_model: Any = AutoModelForZeroShotObjectDetection
-            auto_processor: Any = AutoProcessor
-            model, processor = auto_model.from_pretrained(str(name)), auto_processor.from_pretrained(str(name))
-        self.model, self.processor = model.to(pick_device(device)).eval(), processor
-        self.trained_names: Sequence[str] = ()
-        self.names: tuple[str, ...] = ()
+    kind = "Grounding DINO"
+    extra = "transformers"
 
     def use(self, names: Sequence[str]) -> None:
         """Looks for these names from now on.
@@ -66,25 +52,9 @@ class GroundingDetector:
         Raises:
             ValueError: There are none, or one is too long for a text.
         """
-        if not names:
-            raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
-        self.names, self._texts = tuple(names), self._group(names)
-
-    def change_scoring(self, **changes: Any) -> None:
-        """It has no settings.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(f"Grounding DINO has no settings that could be changed, such as {', '.join(changes)}")
-
-    def propose(self, image: Picture, *, most: int | None = None) -> Proposals:
-        """It looks for names alone.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError("Grounding DINO looks for names and has no class-free proposals; use one of `detect train`")
+        texts = [(text, self._tokens_of(text, spans)) for text, spans in self._group(names)]
+        super().use(names)
+        self._texts = texts
 
     @torch.no_grad()
     def stream(
@@ -101,7 +71,7 @@ class GroundingDetector:
         self.use(self.names if names is None else names)
         for given in list_pictures(images):
             picture = read_image(given)
-            found = [self._find(picture, text, spans) for text, spans in self._texts]
+            found = [self._find(picture, text, tokens) for text, tokens in self._texts]
             scores_QK = torch.cat([_across(scores, place, found) for place, (scores, _) in enumerate(found)])
             boxes = torch.cat([boxes for _, boxes in found])
             scores_Q, labels_Q = scores_QK.max(-1)
@@ -130,17 +100,20 @@ class GroundingDetector:
             used += length
         return groups
 
-    def _find(self, picture: Image.Image, text: str, spans: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def _tokens_of(self, text: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Of each name of a text its tokens."""
+        offsets = self.processor.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        return [
+            [token for token, (first, last) in enumerate(offsets) if first < end and last > start]
+            for start, end in spans
+        ]
+
+    def _find(self, picture: Image.Image, text: str, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Scores (Q, k) of the names of one text, and boxes (Q, 4) in pixels."""
         inputs = self.processor(images=picture, text=text, return_tensors="pt").to(self.model.device)
         outputs = self.model(**inputs)
         chances_QT = outputs.logits[0].float().sigmoid().cpu()
-        offsets = self.processor.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-        columns = [
-            [token for token, (first, last) in enumerate(offsets) if first < end and last > start]
-            for start, end in spans
-        ]
-        scores_Qk = torch.stack([chances_QT[:, some].amax(-1) for some in columns], dim=1)
+        scores_Qk = torch.stack([chances_QT[:, some].amax(-1) for some in tokens], dim=1)
         centre, half = (part.float().cpu() for part in outputs.pred_boxes[0].tensor_split([2], dim=-1))
         sides = torch.tensor([picture.width, picture.height] * 2)
         boxes = torch.cat([centre - half / 2, centre + half / 2], dim=-1) * sides

@@ -1,20 +1,17 @@
 """OWL-ViT and OWLv2 through transformers, behind the same interface as our detectors."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 
-from clipself.backbones.devices import pick_device
 from clipself.data.images import Picture, list_pictures, read_image
-from clipself.detection.protocol import Proposals
+from clipself.detection.detectors.hub import HubDetector
 from clipself.structures import Detections
 from clipself.text.templates import spoken_name
 
 
-class OwlDetector:
+class OwlDetector(HubDetector):
     """Source: OWL-ViT (arXiv:2205.06230), released weights; they have seen boxes of other data, so that their numbers
     do not compare with a detector trained on base classes alone.
 
@@ -28,46 +25,8 @@ class OwlDetector:
         ImportError: transformers is not installed.
     """  # noqa: D205
 
-    def __init__(
-        self, name: str | Path = "", *, device: str = "auto", model: Any = None, processor: Any = None
-    ) -> None:
-        if model is None:
-            try:
-                from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-            except ImportError as error:
-                raise ImportError("OWL-ViT needs transformers; pip install 'clipself[owlvit]'") from error
-            auto_model: Any = AutoModelForZeroShotObjectDetection
-            auto_processor: Any = AutoProcessor
-            model, processor = auto_model.from_pretrained(str(name)), auto_processor.from_pretrained(str(name))
-        self.model, self.processor = model.to(pick_device(device)).eval(), processor
-        self.trained_names: Sequence[str] = ()
-        self.names: tuple[str, ...] = ()
-
-    def use(self, names: Sequence[str]) -> None:
-        """Looks for these names from now on.
-
-        Raises:
-            ValueError: There are none.
-        """
-        if not names:
-            raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
-        self.names = tuple(names)
-
-    def change_scoring(self, **changes: Any) -> None:
-        """It has no settings.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(f"OWL-ViT has no settings that could be changed, such as {', '.join(changes)}")
-
-    def propose(self, image: Picture, *, most: int | None = None) -> Proposals:
-        """It looks for names alone.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError("OWL-ViT looks for names and has no class-free proposals; use a detector of `detect train`")
+    kind = "OWL-ViT"
+    extra = "owlvit"
 
     def predict(
         self, images: Sequence[Picture] | Picture, names: Sequence[str], *, threshold: float = 0.0, most: int = 100
