@@ -102,7 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     backbones = {"raw": options.raw, **({"refined": options.refined} if options.refined else {})}
     for recipe in options.only or small_recipes():
-        for backbone in backbones.keys() & set(options.backbones):
+        for backbone in (each for each in backbones if each in options.backbones):
             print(*list(lines([row_of(recipe, backbone, backbones[backbone], options)]))[2:], flush=True)
     kept = [options.out / f"{recipe}-{backbone}" / "row.json" for recipe in small_recipes() for backbone in backbones]
     rows = [json.loads(path.read_text()) for path in kept if path.exists()]
