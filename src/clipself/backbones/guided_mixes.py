@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from clipself.backbones.readout_context import ReadoutContext
+from clipself.ops.patch_maps import patch_cosines, regions_on_grid, unit_means
 
 NO_REGION = -1
 """Value of pixels that belong to no region."""
@@ -80,7 +81,7 @@ def likeness(guide_BCyx: Tensor, *, beta: float = 1.2, gamma: float = 3.0) -> Te
         beta: Share of the picture's mean cosine that is taken off.
         gamma: Sharpness.
     """
-    cosine = patch_cosines(guide_BCyx)
+    cosine = patch_cosines(guide_BCyx.flatten(2).mT)
     logits = (cosine - beta * cosine.mean((1, 2), keepdim=True)) * gamma  # whatever else is in the batch
     others = ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
     return logits.masked_fill((logits < 0) & others, float("-inf"))
@@ -106,21 +107,16 @@ def regional_likeness(
         merge: Least cosine of two regions' mean features that makes them one.
         join: Least cosine of neighbours that makes them a region, where no regions are given.
     """
-    cosine, grid = patch_cosines(guide_BCyx), (guide_BCyx.shape[-2], guide_BCyx.shape[-1])
+    patches_BPC, grid = guide_BCyx.flatten(2).mT, (guide_BCyx.shape[-2], guide_BCyx.shape[-1])
+    cosine = patch_cosines(patches_BPC)
     if regions_BHW is None:
         regions_BP = torch.stack([grow_regions(one, grid, join=join) for one in cosine])
     else:
-        regions_BP = F.interpolate(regions_BHW[:, None].float(), size=grid, mode="nearest-exact").flatten(1).long()
-    unit_BPC = F.normalize(guide_BCyx.flatten(2).mT, dim=-1)
+        regions_BP = regions_on_grid(regions_BHW, grid).flatten(1)
+    unit_BPC = F.normalize(patches_BPC, dim=-1)
     each = zip(unit_BPC, regions_BP.to(guide_BCyx.device), strict=True)
     merged_BP = torch.stack([merge_regions(*one, least=merge) for one in each])
     return (cosine / temperature).masked_fill(merged_BP[:, :, None] != merged_BP[:, None], float("-inf"))
-
-
-def patch_cosines(guide_BCyx: Tensor) -> Tensor:
-    """Cosines (B, P, P) of the guide's patches."""
-    unit = F.normalize(guide_BCyx.flatten(2), dim=1)
-    return unit.mT @ unit
 
 
 def spread(dense_BDYX: Tensor, guide_BCyx: Tensor, logits_BPP: Tensor) -> Tensor:
@@ -161,9 +157,7 @@ def merge_regions(unit_PC: Tensor, regions_P: Tensor, *, least: float) -> Tensor
 
     What belongs to no region stays by itself.
     """
-    numbers, place_P = torch.unique(regions_P, return_inverse=True)
-    means = unit_PC.new_zeros(len(numbers), unit_PC.shape[1]).index_add_(0, place_P, unit_PC.detach())
-    unit_RC = F.normalize(means, dim=-1)
+    numbers, place_P, unit_RC = unit_means(unit_PC.detach(), regions_P)
     alike = unit_RC @ unit_RC.T >= least
     real = numbers != NO_REGION
     pairs = (alike & real[:, None] & real[None]).nonzero().T.cpu().numpy()

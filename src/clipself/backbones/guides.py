@@ -35,9 +35,10 @@ from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.backbones.weights import first_line, read_state_dict
 from clipself.files import read_json
 from clipself.ops.patches import nearest_whole
+from clipself.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 
-IMAGENET: Final = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation that nearly all vision models were trained with."""
+IMAGENET: Final = (IMAGENET_MEAN, IMAGENET_STD)
+"""Mean and standard deviation where a model does not say its own."""
 SLACK: Final = 0.05
 """How far beyond [0, 1] pixels may lie: resampling overshoots at edges."""
 

@@ -17,6 +17,7 @@ from clipself.backbones.tokens import Tokens, join_heads, split_heads, to_map
 from clipself.backbones.transformer import TransformerTrunk
 from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.ops.patches import require_whole
+from clipself.ops.pixels import plain_pixels
 from clipself.ops.windows import Window, place_windows
 
 WINDOWS_AT_ONCE: Final = 8
@@ -114,8 +115,7 @@ def _guide_map(
         return asked
     if not readout.takes_guide or asked == OWN_GUIDE:
         return None
-    mean, std = (images_B3HW.new_tensor(each)[:, None, None] for each in (clip.image_mean, clip.image_std))
-    pixels = (images_B3HW.detach() * std + mean).float().clamp(0, 1)
+    pixels = plain_pixels(images_B3HW.detach(), mean=clip.image_mean, std=clip.image_std).float().clamp(0, 1)
     return find_guide(asked, clip=clip, device=images_B3HW.device)(pixels).to(images_B3HW)
 
 

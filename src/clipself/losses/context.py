@@ -3,14 +3,9 @@
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-
-def patch_cosines(patches_BPC: Tensor) -> Tensor:
-    """Cosines (B, P, P) of all patches of an image with each other."""
-    unit_BPC: Tensor = F.normalize(patches_BPC, dim=-1)
-    return unit_BPC @ unit_BPC.mT
+from clipself.ops.patch_maps import patch_cosines as patch_cosines
 
 
 def context_loss(ours_BPP: Tensor, theirs_BPP: Tensor, *, reduction: Literal["mean", "sum"] = "mean") -> Tensor:

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 
 
-def align(head: Sequence[str], body: Sequence[Sequence[str]], *, words: int | None = None) -> list[str]:
-    """Lines of a table, with a rule below its head.
+def align(
+    head: Sequence[str], body: Sequence[Sequence[str]], *, words: int | None = None, rule: bool = True
+) -> list[str]:
+    """Lines of a table.
 
     Args:
         head: Titles of the columns.
         body: Rows of as many cells.
         words: Columns from the left that begin at their left edge, the others end at their right; all if not given.
+        rule: Whether a line is drawn below the head.
     """
     table = [head, *body]
     widths = [max(len(row[place]) for row in table) for place in range(len(head))]
@@ -21,5 +24,4 @@ def align(head: Sequence[str], body: Sequence[Sequence[str]], *, words: int | No
         ).rstrip()
         for row in table
     ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return lines
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]] if rule else lines

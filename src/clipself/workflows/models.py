@@ -23,6 +23,7 @@ from clipself.backbones.word_encoder import has_word_vectors
 from clipself.detection.detectors.table import DETECTORS
 from clipself.distillation.methods import METHODS
 from clipself.segmentation.segmenters import SEGMENTERS
+from clipself.text.columns import align
 
 BY_CLASS_TOKEN: Final = frozenset({"declip", "denserc", "owl", "promptovd", "rovit", *SEGMENTERS})
 """Methods that run a transformer's class token by themselves, or merge it into every patch."""
@@ -170,9 +171,7 @@ def models_as_table(rows: Sequence[ModelRow]) -> str:
     reasons = list(dict.fromkeys(row.reason for row in rows if row.reason))
     notes = {reason: f"({place})" for place, reason in enumerate(reasons, 1)}
     head = ("name", "pools by", "patch", "pixels", "dim", "dense map", "distil", "detect", "segment", "text", "why not")
-    lines = [head, *(_cells(row, notes.get(row.reason, "")) for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    table = align(head, [_cells(row, notes.get(row.reason, "")) for row in rows], rule=False)
     return "\n".join([*table, "", *(f"{note} {reason}" for reason, note in notes.items())]).rstrip()
 
 

@@ -16,7 +16,9 @@ from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.declip.settings import DeclipSettings
 from clipself.distillation.student import Student, StudentReading
 from clipself.engine.step import Step
-from clipself.losses.context import context_loss, patch_cosines
+from clipself.losses.context import context_loss
+from clipself.ops.patch_maps import patch_cosines
+from clipself.ops.pixels import plain_pixels
 from clipself.structures import DistillBatch
 
 
@@ -98,11 +100,8 @@ class DeClip(ClipSelf):
 
     def plain_pixels(self, batch: DistillBatch) -> Tensor:
         """The student's images as RGB in [0, 1]."""
-        images = batch.images_B3HW
-        mean, std = (
-            images.new_tensor(each)[:, None, None] for each in (self.teacher.image_mean, self.teacher.image_std)
-        )
-        return (images * std + mean).clamp(0, 1)
+        teacher = self.teacher
+        return plain_pixels(batch.images_B3HW, mean=teacher.image_mean, std=teacher.image_std).clamp(0, 1)
 
     def identity(self) -> dict[str, Any]:
         """The weights of the guide."""

@@ -8,14 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clipself.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.text.synonyms import split_synonyms
 
 SHORTEST, LONGEST = 800, 1333
 STEP: Final = 32
 """Sides of the input are multiples of this."""
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
 class TransformersMasks:

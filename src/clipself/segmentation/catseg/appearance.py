@@ -15,10 +15,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from clipself.backbones.swin import SWIN_B, SwinMaps
 from clipself.backbones.weights import read_state_dict
+from clipself.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, plain_pixels
 from clipself.segmentation.published_clip import load_all
 
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 STRIDE: Final = 16
 """Of the map that guides at the patch grid."""
 
@@ -43,11 +42,9 @@ class Guidance(nn.Module):
 
     def forward(self, images_B3SS: Tensor) -> list[Tensor]:
         """Images in CLIP's normalisation -> maps, the coarsest first."""
-        old_mean, old_std, mean, std = (
-            images_B3SS.new_tensor(values)[:, None, None]
-            for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, IMAGENET_MEAN, IMAGENET_STD)
-        )
-        images = (images_B3SS * old_std + old_mean - mean) / std
+        plain = plain_pixels(images_B3SS, mean=OPENAI_DATASET_MEAN, std=OPENAI_DATASET_STD)
+        mean, std = (images_B3SS.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        images = (plain - mean) / std
         if images.shape[-1] != self.side:
             images = F.interpolate(images, size=(self.side, self.side), mode="bilinear", align_corners=False)
         return self.maps(images)

@@ -23,6 +23,7 @@ from clipself.backbones.weights import read_state_dict
 from clipself.cards import read_card
 from clipself.data.images import Picture, read_image
 from clipself.files import write_bytes, write_json
+from clipself.ops.pixels import plain_pixels
 from clipself.segmentation.training_free.regions import RegionsOf, bring, region_means
 
 STEM: Final = "regions"
@@ -123,10 +124,11 @@ def build_bank(
         pixels, regions_HW = bring(clip, image, regions(image), shortest=shortest)
         dense = clip.dense_map(pixels[None], readout=how, regions=regions_HW[None])[0]
         found = guide_keys(clip, pixels, regions_HW, guide=how.guide)
-        there, means = region_means(dense, regions_HW)
-        both = [number for number in there.tolist() if number in found]
-        keys += [found[number] for number in both]
-        values += [means[there.tolist().index(number)] for number in both]
+        numbers, means = region_means(dense, regions_HW)
+        for number, mean_D in zip(numbers.tolist(), means, strict=True):
+            if number in found:
+                keys.append(found[number])
+                values.append(mean_D)
     nothing = torch.zeros(0, 1)
     return RegionBank(
         keys_NG=torch.stack(keys) if keys else nothing, values_ND=torch.stack(values) if values else nothing,
@@ -136,7 +138,6 @@ def build_bank(
 
 def guide_keys(clip: DenseCLIP, pixels_3HW: Tensor, regions_HW: Tensor, *, guide: str) -> dict[int, Tensor]:
     """Number of a region -> the mean of the guide's map over it, a unit vector."""
-    mean, std = (pixels_3HW.new_tensor(each)[:, None, None] for each in (clip.image_mean, clip.image_std))
-    plain = (pixels_3HW * std + mean).clamp(0, 1)
+    plain = plain_pixels(pixels_3HW, mean=clip.image_mean, std=clip.image_std).clamp(0, 1)
     numbers, means = region_means(find_guide(guide, clip=clip, device=clip.device)(plain[None])[0], regions_HW)
     return dict(zip(numbers.tolist(), means, strict=True))

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.guided_mixes import NO_REGION
 from clipself.data.semantic_training import shortest_size
+from clipself.ops.patch_maps import regions_on_grid, unit_means
 from clipself.ops.patches import nearest_whole
 from clipself.segmentation.segmenter import LONGEST
 
@@ -27,16 +27,15 @@ def bring(clip: DenseCLIP, image: Image.Image, regions_HW: Tensor, *, shortest: 
 
 def on_grid(regions_HW: Tensor, size: tuple[int, int]) -> Tensor:
     """Regions at another size: that of each cell's centre."""
-    return F.interpolate(regions_HW[None, None].float(), size=size, mode="nearest-exact")[0, 0].long()
+    return regions_on_grid(regions_HW[None], size)[0]
 
 
 def region_means(map_DYX: Tensor, regions_HW: Tensor) -> tuple[Tensor, Tensor]:
     """Numbers of the regions that a map has cells of (R), and the means over them, unit vectors (R, D)."""
     placed = on_grid(regions_HW, (map_DYX.shape[-2], map_DYX.shape[-1])).flatten()
-    numbers, place = torch.unique(placed, return_inverse=True)
-    means = map_DYX.new_zeros(len(numbers), map_DYX.shape[0]).index_add_(0, place, map_DYX.flatten(1).T)
+    numbers, _, means = unit_means(map_DYX.flatten(1).T, placed)
     real = numbers != NO_REGION
-    return numbers[real], F.normalize(means[real], dim=-1)
+    return numbers[real], means[real]
 
 
 def most_common(labels_HW: Tensor, regions_HW: Tensor, *, classes: int) -> Tensor:

@@ -21,6 +21,7 @@ from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.rovit.published_names import read_plain_vit
 from clipself.detection.detectors.rovit.settings import RoVitSettings
 from clipself.detection.detectors.rovit.vit import PlainViT
+from clipself.ops.pixels import plain_pixels
 from clipself.ops.windows import join_windows, split_windows
 
 
@@ -81,8 +82,7 @@ class PlainTrunk(DetectorVit):
 
     def forward(self, images_B3HW: Tensor, *, dense: bool = False) -> Seen:
         """Pixels are brought back to [0, 1] first."""
-        mean, std = (images_B3HW.new_tensor(values)[:, None, None] for values in (self.pixels.mean, self.pixels.std))
-        images_B3HW = images_B3HW * std + mean
+        images_B3HW = plain_pixels(images_B3HW, mean=self.pixels.mean, std=self.pixels.std)
         map_BCYX = self.vit(images_B3HW)
         if not dense or self.twin is None:
             return Seen(map_BCYX=map_BCYX, dense_BDYX=map_BCYX if dense else None)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.data.preprocess import Preprocess
+from clipself.ops.pixels import plain_pixels
 
 IMAGENET: Final = Preprocess(
     mean=(123.675 / 255, 116.28 / 255, 103.53 / 255), std=(58.395 / 255, 57.12 / 255, 57.375 / 255)
@@ -30,7 +31,5 @@ def change_pixels(images_B3HW: Tensor, old: Preprocess, new: Preprocess) -> Tens
     """Normalised images in another normalisation; padding that was zero is so no more."""
     if old == new:
         return images_B3HW
-    mean, std, new_mean, new_std = (
-        images_B3HW.new_tensor(values)[:, None, None] for values in (old.mean, old.std, new.mean, new.std)
-    )
-    return (images_B3HW * std + mean - new_mean) / new_std
+    mean, std = (images_B3HW.new_tensor(values)[:, None, None] for values in (new.mean, new.std))
+    return (plain_pixels(images_B3HW, mean=old.mean, std=old.std) - mean) / std
