@@ -12,7 +12,7 @@ from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
 from tests.support.toys.conv import ToyConv, ToyConvTrunk, toy_conv_clip
 from tests.support.toys.readout import MEAN_VALUES
 
-from clipself.backbones import dense_clip, readouts
+from clipself.backbones import readouts, trunks
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.backbones.text import make_vocabulary
@@ -27,7 +27,7 @@ from clipself.segmentation.san.model import san_settings
 
 @pytest.fixture(autouse=True)
 def _one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(dense_clip.TRUNKS, ToyConv, ToyConvTrunk)
+    monkeypatch.setitem(trunks.TRUNKS, ToyConv, ToyConvTrunk)
     monkeypatch.setitem(readouts.READOUTS, "mean-values", MEAN_VALUES)
 
 

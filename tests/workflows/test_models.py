@@ -10,10 +10,10 @@ from open_clip.model import _build_vision_tower
 from tests.support.detection import PACKAGED as DETECTORS
 from tests.support.towers import TWINS, twin_clip
 
-from clipself.backbones.dense_clip import view_trunk
 from clipself.backbones.loading import load_clip
 from clipself.backbones.readouts import READOUTS
 from clipself.backbones.text import make_vocabulary
+from clipself.backbones.trunks import view_trunk
 from clipself.cli.main import main
 from clipself.detection.detectors.table import build_detector, make_settings
 from clipself.distillation.methods import METHODS, build_method

@@ -1,50 +1,30 @@
 """One CLIP with a dense side: image, text, dense map and taps over a stock open_clip model."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
-from timm.models.convnext import ConvNeXt
-from timm.models.eva import Eva
-from timm.models.fastvit import FastVit
-from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from clipself.backbones.eva import EvaTrunk
 from clipself.backbones.guides import Guide
+from clipself.backbones.memory import ReadMemory
+from clipself.backbones.pixels import fit_size, normalise
 from clipself.backbones.reading import read_images
 from clipself.backbones.readouts import Readout, find_readout
-from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.strict import digest_tensors
-from clipself.backbones.timm_conv import ConvNeXtTrunk, FastVitTrunk
-from clipself.backbones.timm_vit import TimmVitTrunk
 from clipself.backbones.tokens import cut_sentences
 from clipself.backbones.trunk import ClipReading, Trunk
-from clipself.backbones.vit import OpenClipTrunk
+from clipself.backbones.trunks import view_trunk
 from clipself.data.images import Picture, read_image
 from clipself.ops.boxes import normalize_boxes
-from clipself.ops.patches import nearest_whole
 from clipself.ops.pooling import pool_boxes
 from clipself.renamed import old_names, warn_renamed
 
 __getattr__ = old_names(__name__)
-
-TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
-    VisionTransformer: OpenClipTrunk,
-    Eva: EvaTrunk,
-    TimmVisionTransformer: TimmVitTrunk,
-    ModifiedResNet: ResNetTrunk,
-    ConvNeXt: ConvNeXtTrunk,
-    FastVit: FastVitTrunk,
-}
-"""Stock tower class -> the view of it; a new family is one line here and one file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +89,7 @@ class DenseCLIP(nn.Module):
         self.image_std = image_std
         self.register_parameter("gates", None)
         self._trunk: Trunk | None = None
+        self._set: tuple[ReadMemory, Tensor] | None = None
         self.embed_dim = self.trunk.embed_dim
         self.patch_size = self.trunk.patch_size
         rows, cols = self.trunk.native_grid
@@ -233,6 +214,38 @@ class DenseCLIP(nn.Module):
         dense = self.dense_map(images_B3HW, readout=readout)
         return F.normalize(pool_boxes(dense, [normalize_boxes(one.float(), size=size) for one in boxes]), dim=-1)
 
+    @torch.no_grad()
+    def set_image(self, image: Picture, *, size: tuple[int, int] | int | None = None) -> None:
+        """Takes a picture, for as many questions as there are; `query` answers them. The image tower looks once.
+
+        Args:
+            image: See `preprocess`.
+            size: Height and width that the model sees, see `preprocess`.
+        """
+        self._set = ReadMemory(self), self.preprocess(image, size=size)[None]
+
+    @torch.no_grad()
+    def query(self, texts: Sequence[str] | Tensor, *, readout: str | Readout = "value") -> Tensor:
+        """How near each patch of the picture that was set is to each text.
+
+        Args:
+            texts: Phrases, or unit rows (K, D) of them, such as `embed_names(...).rows_SD`.
+            readout: See `read`; each is read once.
+
+        Returns:
+            Cosines (K, Y, X), in the grid of the dense map.
+
+        Raises:
+            ValueError: No picture was set, or a text cannot be embedded.
+        """
+        if self._set is None:
+            raise ValueError("there is no picture to look at; call set_image first, or dense_map")
+        memory, image_13HW = self._set
+        rows_KD = texts if isinstance(texts, Tensor) else self.encode_text(texts)
+        with memory:
+            dense_1DYX = self.dense_map(image_13HW, readout=readout)
+        return torch.einsum("dyx,kd->kyx", dense_1DYX[0], rows_KD.to(dense_1DYX))
+
     def image_and_map(
         self, images_B3HW: Tensor, *, readout: str | Readout = "value", normalize: bool = True
     ) -> tuple[Tensor, Tensor]:
@@ -299,17 +312,9 @@ class DenseCLIP(nn.Module):
             FileNotFoundError: There is no such file.
             ValueError: It is no picture, or is damaged; or the size is none.
         """
-        rgb, patch = read_image(image), self.patch_size
-        if size is None:
-            size = (nearest_whole(rgb.height, patch), nearest_whole(rgb.width, patch))
-        sides = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ValueError(f"size={size!r} is no size; pass (height, width) in pixels, or one number for both")
-        height, width = sides
-        pixels = torch.frombuffer(bytearray(rgb.resize((width, height), resample=3).tobytes()), dtype=torch.uint8)
-        scaled = pixels.reshape(height, width, 3).permute(2, 0, 1).float() / 255
-        mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)
-        return ((scaled - mean[:, None, None]) / std[:, None, None]).to(self.device)
+        rgb = read_image(image)
+        size = fit_size((rgb.height, rgb.width), size, patch=self.patch_size)
+        return normalise(rgb, size=size, mean=self.image_mean, std=self.image_std).to(self.device)
 
     def weights_hash(self, part: str = "all") -> str:
         """A short digest of the weights, for cache keys and model cards.
@@ -327,22 +332,8 @@ class DenseCLIP(nn.Module):
     def copy(self, *, image_identity: str | None = None) -> "DenseCLIP":
         """An independent copy of both towers, for instance a student that starts at its teacher."""
         twin = deepcopy(self)
-        twin._trunk = None
+        twin._trunk, twin._set = None, None
         twin.set_grad_checkpointing(self.trunk.grad_checkpointing)
         if image_identity is not None:
             twin.identity = replace(twin.identity, image=image_identity)
         return twin
-
-
-def view_trunk(visual: Any) -> Trunk:
-    """The view that fits a stock vision tower.
-
-    Raises:
-        ValueError: There is no view of this family.
-    """
-    tower = visual.trunk if isinstance(visual, TimmModel) else visual
-    for stock, view in TRUNKS.items():
-        if isinstance(tower, stock):
-            return view(visual)
-    families = ", ".join(f"{stock.__module__}.{stock.__name__}" for stock in TRUNKS)
-    raise ValueError(f"{type(tower).__name__} has no dense readout; the families that have one: {families}")

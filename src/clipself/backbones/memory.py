@@ -1,12 +1,12 @@
 """What an image tower has read of a picture, kept while other names are asked for."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.trunk import ClipReading
 
 
@@ -25,11 +25,12 @@ class ReadMemory:
     guide, is read each time.
 
     Args:
-        clip: The CLIP, whose image tower must not learn meanwhile.
+        clip: The `DenseCLIP`, whose image tower must not learn meanwhile.
     """
 
-    def __init__(self, clip: DenseCLIP) -> None:
+    def __init__(self, clip: nn.Module) -> None:
         self.clip = clip
+        self._read_anew: Callable[..., ClipReading] = type(clip).read  # type: ignore[assignment]
         self._images: Tensor | None = None
         self._held: dict[str, ClipReading] = {}
 
@@ -42,7 +43,7 @@ class ReadMemory:
 
     def _read(self, images_B3HW: Tensor, **asked: Any) -> ClipReading:
         if asked.get("guide") is not None or asked.get("regions") is not None or torch.is_grad_enabled():
-            return DenseCLIP.read(self.clip, images_B3HW, **asked)
+            return self._read_anew(self.clip, images_B3HW, **asked)
         if (
             self._images is None
             or self._images.shape != images_B3HW.shape
@@ -51,5 +52,5 @@ class ReadMemory:
             self._images, self._held = images_B3HW, {}
         key = repr(sorted({**asked, "taps": tuple(asked.get("taps", ()))}.items()))
         if key not in self._held:
-            self._held[key] = DenseCLIP.read(self.clip, images_B3HW, **asked)
+            self._held[key] = self._read_anew(self.clip, images_B3HW, **asked)
         return self._held[key]

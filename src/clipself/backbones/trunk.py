@@ -47,7 +47,7 @@ class ClipReading:
 class Trunk(ABC):
     """A view of a stock vision tower; it owns no parameters and changes none of the tower's code.
 
-    A new family is one subclass in one file and one line in `dense_clip.TRUNKS`: of `TransformerTrunk` or `ConvTrunk`,
+    A new family is one subclass in one file and one line in `trunks.TRUNKS`: of `TransformerTrunk` or `ConvTrunk`,
     which know all but the family's own parts. Who uses a trunk asks for what it can do, never for its family.
 
     Attributes:

@@ -13,12 +13,12 @@ from open_clip.model import _build_vision_tower
 from open_clip.pretrained import list_pretrained_tags_by_model
 from tqdm import tqdm
 
-from clipself.backbones.dense_clip import view_trunk
 from clipself.backbones.hub_text import is_hub_text
 from clipself.backbones.loading import load_clip
 from clipself.backbones.model_config import PACKAGED, build_tokenizer, named_config, open_clip_name
 from clipself.backbones.transformer import TransformerTrunk
 from clipself.backbones.trunk import Trunk
+from clipself.backbones.trunks import view_trunk
 from clipself.backbones.word_encoder import has_word_vectors
 from clipself.detection.detectors.table import DETECTORS
 from clipself.distillation.methods import METHODS

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipself.backbones.dense_clip import DenseCLIP, view_trunk
+from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.readouts import Readout, ReadoutContext, find_readout, read_last_block
 from clipself.backbones.tokens import Tokens, to_map
 from clipself.backbones.trainable import train_whole
 from clipself.backbones.transformer import TransformerTrunk, require_blocks
 from clipself.backbones.trunk import Trunk
+from clipself.backbones.trunks import view_trunk
 from clipself.data.preprocess import Preprocess
 from clipself.detection.detectors.rovit.published_names import read_plain_vit
 from clipself.detection.detectors.rovit.settings import RoVitSettings
