@@ -50,8 +50,8 @@ SMALL = {
 """What is put behind the options of a command that knows it."""
 
 LIGHT = (
-    "clipself.md", "data.md", "declip.md", "denserc.md", "examples.md", "labelling.md", "models.md", "pictures.md",
-    "readouts.md", "regionclip.md", "scenes.md", "weights.md",
+    "clipself.md", "data.md", "declip.md", "demo.md", "denserc.md", "examples.md", "labelling.md", "models.md",
+    "pictures.md", "readouts.md", "regionclip.md", "scenes.md", "weights.md",
 )  # fmt: skip
 """Pages that take seconds; the others take minutes, but Python of the README is run each time."""
 

@@ -20,6 +20,7 @@ from .segmentation.predict import predict_segments as predict_segments
 from .segmentation.train import train_segmenter as train_segmenter
 from .segmentation.training_free import TrainingFree as TrainingFree
 from .workflows.labelling.run import label as label
+from .workflows.live.run import demo as demo
 from .workflows.quickstart import quickstart as quickstart
 from .workflows.show import show_kmeans as show_kmeans
 from .workflows.show import show_query as show_query
@@ -35,6 +36,7 @@ __all__ = [
     "TrainingFree",
     "blend",
     "convert",
+    "demo",
     "distill",
     "evaluate_detector",
     "evaluate_panoptic",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class ReadMemory:
 
     def __init__(self, clip: nn.Module) -> None:
         self.clip = clip
-        self._read_anew: Callable[..., ClipReading] = type(clip).read  # type: ignore[assignment]
+        self._read_anew: Callable[..., ClipReading] = cast(Any, type(clip)).read
         self._images: Tensor | None = None
         self._held: dict[str, ClipReading] = {}
 

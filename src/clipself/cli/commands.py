@@ -88,6 +88,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         about="Labels pictures: clipself label photos/ --names cat dog --formats coco yolo. The same command "
         "again goes on where it was stopped.",
     ),
+    "demo": Command(
+        does="a page in the browser: a picture, names as they are typed, what the models make of them",
+        settings="workflows.live.config:DemoConfig",
+        run="workflows.live.run:demo",
+        about="Opens a page in the browser (pip install 'clipself[demo]'): similarity, K-means, detection, "
+        "segmentation, panoptic, raw beside refined.",
+    ),
     "models": Command(
         does="list the models by name and what works with each: dense map, distil, detect, segment",
         settings="cli.options:ModelsOptions",

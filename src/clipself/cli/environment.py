@@ -10,7 +10,16 @@ NEEDED: Final = (
     "torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow", "pycocotools", "safetensors", "scipy",
     "scikit-learn", "tyro",
 )  # fmt: skip
-OPTIONAL: Final = ("transformers", "diffusers", "supervision", "tensorboard", "av", "pillow-heif", "faster-coco-eval")
+OPTIONAL: Final = (
+    "transformers",
+    "diffusers",
+    "supervision",
+    "tensorboard",
+    "av",
+    "pillow-heif",
+    "gradio",
+    "faster-coco-eval",
+)
 """What an extra of the package installs."""
 
 

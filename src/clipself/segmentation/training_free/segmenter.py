@@ -28,6 +28,8 @@ from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from clipself.structures import Segmentation
 from clipself.text.synonyms import split_synonyms
 
+MANY_NAMES = 30
+"""As many are embedded with a bar."""
 WINDOWS_AT_ONCE = 4
 """Windows in one pass of the image tower."""
 
@@ -95,8 +97,9 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
         if settings.threshold and settings.background not in firsts:
             raise ValueError(f"threshold={settings.threshold} needs a class {settings.background!r} among the names")
         text = embed_names(
-            self.clip, names, templates=settings.templates, wording="as-written", progress=True, shown=self.shown
-        )
+            self.clip, names, templates=settings.templates, wording="as-written", shown=self.shown,
+            progress=len(names) >= MANY_NAMES,
+        )  # fmt: skip
         self.background = firsts.index(settings.background) if settings.threshold else None
         self.class_of = torch.tensor([place for place, count in enumerate(text.counts) for _ in range(count)])
         self.texts_SD = text.rows_SD

@@ -123,20 +123,23 @@ def open_labeller(config: LabelConfig) -> Labeller:
 
 
 def task_of(config: LabelConfig) -> str:
+    """What the settings ask for; errors as of `task_of_checkpoint`."""
+    if config.masks is not None:
+        return "panoptic"
+    return "detect" if config.checkpoint is None else task_of_checkpoint(config.checkpoint)
+
+
+def task_of_checkpoint(checkpoint: str) -> str:
     """What a checkpoint is for, told by what lies in its folder, or by the kind of a model of transformers.
 
     Raises:
         ValueError: It does not tell.
         FileNotFoundError: There is no such folder.
     """
-    if config.masks is not None:
-        return "panoptic"
-    if config.checkpoint is None:
-        return "detect"
-    kind, _, name = config.checkpoint.partition(":")
+    kind, _, name = checkpoint.partition(":")
     if name and kind in ("hf", "owlvit"):
         return _task_of_transformers(name)
-    folder = heads_folder(config.checkpoint)
+    folder = heads_folder(checkpoint)
     for heads, task in ((DETECTOR, "detect"), (SEGMENTER, "segment"), (MASK_MODEL, "panoptic")):
         if heads.is_in(folder):
             return task
