@@ -21,6 +21,7 @@ from clipself.distillation.methods import METHODS
 from clipself.engine.fields import kinds_of
 from clipself.engine.optim import OPTIMIZERS, SCHEDULES
 from clipself.engine.precision import DTYPES
+from clipself.engine.trackers import TRACKERS
 from clipself.layers.norms import NORMS
 from clipself.losses import IMAGE_LABEL_RULES
 from clipself.losses.contrast import CONTRASTS
@@ -58,6 +59,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "schedule": SCHEDULES,
     "scores": MIXTURES,
     "split": SPLITS,
+    "track": TRACKERS,
     "trunk": TRUNKS,
     "vit": VITS,
     "supervision": SUPERVISIONS,

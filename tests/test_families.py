@@ -1,5 +1,6 @@
 """What every training promises, on all of them: a row in tests/support/families.py is a training."""
 
+import csv
 import json
 from collections.abc import Iterator
 from importlib import import_module
@@ -19,6 +20,7 @@ from clipself.backbones.clip_reference import find_clip
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.cli import main as cli
+from clipself.engine.callbacks import Progress
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 from clipself.engine.run import train
@@ -154,7 +156,8 @@ def test_accumulated_micro_batches_are_one_batch(name: str, whole: dict[str, Pat
 def test_python_and_the_command_line_mean_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     family, taken = FAMILIES[name], []
 
-    def take(task: Any, config: Any) -> Any:
+    def take(task: Any, config: Any, **callbacks: Any) -> Any:
+        assert set(callbacks.values()) == {None}
         taken.append(config)
         raise KeyboardInterrupt
 
@@ -173,10 +176,19 @@ def test_python_and_the_command_line_mean_the_same(name: str, monkeypatch: pytes
 def test_it_is_evaluated_inside_the_run(name: str, whole: dict[str, Path]) -> None:
     family, out = FAMILIES[name], Path.cwd() / f"{name}-evaluated"
     labels = {"evaluate_annotations": family.labels[0], "evaluate_images": family.labels[1], "evaluate_limit": 1}
-    family.train(out, evaluate_every=2, **labels)
+    steps: list[Progress] = []
+    evaluations: list[Progress] = []
+    family.train(out, evaluate_every=2, track=["csv"], on_step=steps.append, on_evaluate=evaluations.append, **labels)
     found = read_metrics(out, kind="evaluation")
     assert [record["step"] for record in found] == [2, 4]
     assert any(isinstance(value, float) for value in found[0].values())
+    assert [seen.values["loss"] for seen in steps] == losses(out)
+    assert [dict(seen.values).keys() <= record.keys() for seen, record in zip(evaluations, found, strict=True)] == [
+        True,
+        True,
+    ]
+    with (out / "csv/train.csv").open(newline="") as stream:
+        assert [float(row["loss"]) for row in csv.DictReader(stream)] == losses(out)
     # the model trains on as if nobody had looked
     assert farthest(family, out, unbroken(name, whole)) == 0.0
 
@@ -198,14 +210,15 @@ def test_what_was_saved_is_read_from_elsewhere_and_after_a_move(
 
 
 @families
-def test_another_text_tower_is_found_again(
+def test_another_text_tower_is_found_again_after_a_callback_has_ended_the_run(
     name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     donor = world / "donor"
     if not donor.exists():
         save_clip(tiny_openai_clip(7, layers=4), donor)
     out = world / f"{name}-donor"
-    FAMILIES[name].train(str(out), max_steps=1, text_from="donor")
+    result = FAMILIES[name].train(str(out), text_from="donor", on_step=lambda seen: seen.stop())
+    assert (result.steps, len(losses(out))) == (1, 1)
     monkeypatch.chdir(tmp_path)  # from anywhere
     cards = [(path.parent, json.loads(path.read_text())) for path in out.rglob("*.json")]
     heads = [(folder, card) for folder, card in cards if "clip_digest" in card]

@@ -10,6 +10,7 @@ import pytest
 
 import clipself
 from clipself import renamed
+from clipself.engine.fields import fit, kinds_of
 
 
 def test_an_old_module_finds_its_names_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,16 @@ def test_rows_of_names_lead_somewhere(old: str) -> None:
 
 def settings_class(name: str) -> Any:
     """The class of settings of that name, from whichever room has it."""
-    rooms = ("distillation", "regions", "detection", "segmentation", "panoptic", "cli.options")
+    rooms = (
+        "pretraining",
+        "distillation",
+        "regions",
+        "detection",
+        "detection.region_prompt.config",
+        "segmentation",
+        "panoptic",
+        "cli.options",
+    )
     found = [getattr(import_module(f"clipself.{room}"), name, None) for room in rooms]
     return next(one for one in found if one is not None)
 
@@ -77,4 +87,7 @@ def test_rows_of_fields_lead_somewhere(owner: str, old: str) -> None:
     held = {field.name for field in fields(settings_class(owner))}
     assert old not in held
     assert is_dataclass(settings_class(owner))
-    assert renamed.FIELDS[owner][old].split(".")[0] in held
+    new, _, chosen = renamed.FIELDS[owner][old].partition("=")
+    assert new.split(".")[0] in held
+    if chosen:  # a switch that is a value of another field now
+        assert fit(chosen, kinds_of(settings_class(owner))[new], new) == (chosen,)

@@ -200,13 +200,19 @@ _GENERATOR: Final = (
     "channels", "heads", "hidden", "image_size", "layers", "pixel_hidden", "pixel_layers", "queries", "taps",
     "templates",
 )  # fmt: skip
+_RUN: Final[Mapping[str, str]] = {"tensorboard": "track=tensorboard"}
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "DetectionTrainConfig": _RUN,
+    "DistillConfig": _RUN,
+    "PretrainConfig": _RUN,
+    "PromptTrainConfig": _RUN,
     "DetectionEvaluateConfig": {"detector": "checkpoint"},
     "DetectionPredictConfig": {"detector": "checkpoint"},
     "ProposalsConfig": {"detector": "checkpoint"},
     "SegmentationEvaluateConfig": {"data": "annotations", "models": "checkpoint"},
     "SegmentationTableConfig": {"data": "annotations", "methods": "readouts", "models": "model", "unseen": "novel"},
     "SegmentationTrainConfig": {
+        **_RUN,
         "data": "annotations",
         "evaluate_data": "evaluate_annotations",
         "seen": "base",
@@ -214,6 +220,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         **{field: f"segmenter.{field}" for field in _SEGMENTER},
     },
     "PanopticTrainConfig": {
+        **_RUN,
         "without": "novel",
         **{field: f"generator.{field}" for field in _GENERATOR},
         **{
@@ -226,7 +233,8 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "RegionsEvaluateConfig": {"models": "model"},
     "ScenesOptions": {"folder": "out"},
 }
-"""Class of settings -> {old field: new field}; a dot reaches into nested settings ("hidden": "segmenter.hidden").
+"""Class of settings -> {old field: new field}; a dot reaches into nested settings ("hidden": "segmenter.hidden"), and
+"track=tensorboard" stands for a switch that is now a value of another field.
 
 The flag of a field is its name with dashes, so that one row serves Python and the command line.
 """

@@ -55,7 +55,8 @@ def test_pictures_need_no_flag_but_may_have_one(words: str) -> None:
 
 def test_old_flags_are_taken_with_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(
-        "clipself.cli.read.FIELDS", {"LookOptions": {"inputs": "images", "seen": "base", "swift": "fast"}}
+        "clipself.cli.read.FIELDS",
+        {"LookOptions": {"inputs": "images", "seen": "base", "swift": "fast", "cats": "names=cat"}},
     )
     config = read("--inputs a.jpg --seen=x --swift")
     assert (config.images, config.base, config.fast) == ((Path("a.jpg"),), "x", True)
@@ -63,6 +64,9 @@ def test_old_flags_are_taken_with_a_line(monkeypatch: pytest.MonkeyPatch, capsys
     assert "--inputs is now --images; the old flag goes in version" in said
     assert "--seen is now --base" in said
     assert read("a.jpg --no-swift").fast is False
+    assert read("a.jpg --cats").names == ("cat",)
+    assert "--cats is now --names cat" in capsys.readouterr().err
+    assert read("a.jpg --no-cats --names dog").names == ("dog",)
 
 
 def test_a_file_gives_the_defaults(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_a_command_and_its_function_have_the_same_defaults(name: str, monkeypatc
     module = command.run.split(":")[0]
     if not callable(find(f"{module}:__dict__").get("train")):
         pytest.skip("this training does not stand on the engine's run yet")
-    monkeypatch.setattr(f"clipself.{module}.train", lambda task, config: seen.append(config))
+    monkeypatch.setattr(f"clipself.{module}.train", lambda task, config, **callbacks: seen.append(config))
     find(command.run)(**needed)
     by_words = read_words(kind, typed, command=name, about="", recipes=find(command.recipes))
     assert seen[0] == by_words

@@ -1,17 +1,16 @@
 """TensorBoard shows what `metrics.jsonl` holds, over kills and evaluations too."""
 
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.support.training import ToyTask, train_toy
+from tests.support.training import train_toy
 
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 
 EVALUATED: Final[dict[str, Any]] = {
-    "evaluate_every": 3, "evaluate_annotations": "labels.json", "evaluate_images": "pictures", "tensorboard": True,
+    "evaluate_every": 3, "evaluate_annotations": "labels.json", "evaluate_images": "pictures", "track": "tensorboard",
 }  # fmt: skip
 
 
@@ -61,14 +60,6 @@ def test_a_run_that_was_killed_shows_each_step_once(tmp_path: Path, monkeypatch:
 
 def test_overwriting_leaves_no_curve_of_the_old_run(tmp_path: Path) -> None:
     train_toy(data="d", out=tmp_path / "run", **EVALUATED)
-    train_toy(data="d", out=tmp_path / "run", overwrite=True, max_steps=2, tensorboard=True)
+    train_toy(data="d", out=tmp_path / "run", overwrite=True, max_steps=2, track=["tensorboard"])
     assert [number for number, _ in events(tmp_path / "run")["train/loss"]] == [1, 2]
     assert "evaluation/slope" not in events(tmp_path / "run")
-
-
-def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ImportError, match=r"needs TensorBoard; pip install 'clipself\[tensorboard\]'"):
-        train_toy(data="d", out=tmp_path / "run", tensorboard=True)
-    train_toy(data="d", out=tmp_path / "plain", task=ToyTask)
-    assert not (tmp_path / "plain/tensorboard").exists()

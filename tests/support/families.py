@@ -66,7 +66,7 @@ class Family:
     learns_text: bool = False
 
     def train(self, out: Path | str, **changes: Any) -> TrainResult:
-        """Trains in the present folder."""
+        """Trains in the present folder; changes are settings, or callbacks."""
         function: Callable[..., TrainResult] = getattr(import_module(self.module), self.function)
         settings = {**self.required, **COMMON, **self.options, **changes}
         return function(out=out, recipe=self.recipe, **settings)

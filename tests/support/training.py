@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from clipself.engine.callbacks import Callback
 from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World
 from clipself.engine.fields import UNSET
@@ -147,10 +148,13 @@ def train_toy(
     *,
     recipe: str | None = None,
     task: type[ToyTask] = ToyTask,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **options: Any,
 ) -> TrainResult:
     """Trains it as families do."""
-    return train(task, resolve(ToyConfig, TOY_RECIPES, config, recipe=recipe, **options))
+    settings = resolve(ToyConfig, TOY_RECIPES, config, recipe=recipe, **options)
+    return train(task, settings, on_step=on_step, on_evaluate=on_evaluate)
 
 
 def weights_of(out: Path) -> dict[str, Tensor]:

@@ -11,15 +11,9 @@ NEEDED: Final = (
     "scikit-learn", "tyro",
 )  # fmt: skip
 OPTIONAL: Final = (
-    "transformers",
-    "diffusers",
-    "supervision",
-    "tensorboard",
-    "av",
-    "pillow-heif",
-    "gradio",
+    "transformers", "diffusers", "supervision", "tensorboard", "wandb", "mlflow", "av", "pillow-heif", "gradio",
     "faster-coco-eval",
-)
+)  # fmt: skip
 """What an extra of the package installs."""
 
 

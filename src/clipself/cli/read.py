@@ -80,6 +80,11 @@ def rename_flags(kind: type, words: Sequence[str]) -> list[str]:
         if new is None:
             told.append(word)
             continue
+        new, switch, chosen = new.partition("=")
+        if switch:
+            print(f"clipself: {flag} is now --{new} {chosen}; the old flag goes in version {GONE_IN}", file=sys.stderr)
+            told += [] if negated else [f"--{new}", chosen]
+            continue
         outer, dot, inner = new.rpartition(".")
         spelled = f"--{outer}{dot}{negated}{inner}".replace("_", "-")
         print(f"clipself: {flag} is now {spelled}; the old flag goes in version {GONE_IN}", file=sys.stderr)

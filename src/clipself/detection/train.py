@@ -21,6 +21,7 @@ from clipself.detection.evaluate import score_detector
 from clipself.detection.image_labels import add_image_labels, open_image_labels
 from clipself.detection.protocol import CachesFeatures, DetectorModel, running_statistics
 from clipself.detection.recipes import DETECT_RECIPES
+from clipself.engine.callbacks import Callback
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
@@ -196,6 +197,8 @@ def train_detector(
     /,
     *,
     recipe: str | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **options: Any,
 ) -> TrainResult:
     """Trains a detector on the base classes of a COCO-format file.
@@ -203,6 +206,8 @@ def train_detector(
     Args:
         config: All settings: an object, a table, or the file of a run's `config.json`.
         recipe: Complete settings by name, which `options` change; `small` if not given.
+        on_step: Called with the run's `Progress` after each step, in the main process.
+        on_evaluate: Likewise after each evaluation inside the run.
         options: Fields of `DetectionTrainConfig`; text stands for paths, a table for some settings of the detector.
 
     Returns:
@@ -214,4 +219,5 @@ def train_detector(
         FileExistsError: The folder holds a run already.
         FloatingPointError: The loss became NaN or infinite.
     """
-    return train(DetectionTask, resolve(DetectionTrainConfig, DETECT_RECIPES, config, recipe=recipe, **options))
+    settings = resolve(DetectionTrainConfig, DETECT_RECIPES, config, recipe=recipe, **options)
+    return train(DetectionTask, settings, on_step=on_step, on_evaluate=on_evaluate)

@@ -19,6 +19,7 @@ from clipself.distillation.keep import KeepImages
 from clipself.distillation.methods import METHODS, build_method
 from clipself.distillation.recipes import RECIPES
 from clipself.distillation.teacher_cache import TeacherCache
+from clipself.engine.callbacks import Callback
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
@@ -35,6 +36,8 @@ def distill(
     /,
     *,
     recipe: str | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **options: Any,
 ) -> TrainResult:
     """Refines a CLIP's dense map on images without labels.
@@ -43,6 +46,8 @@ def distill(
         config: All settings, or a file of them; or give them as keywords: `distill(out="runs/mine", data="photos/",
             model="ViT-B-16", pretrained="openai")`.
         recipe: Name of the settings that the keywords change, as on the command line; "modern" if not given.
+        on_step: Called with the run's `Progress` after each step, in the main process.
+        on_evaluate: Likewise after each evaluation inside the run.
         options: Fields of `DistillConfig`; paths may be strings.
 
     Returns:
@@ -54,7 +59,8 @@ def distill(
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: Loss, gradients or weights became NaN or infinite.
     """
-    return train(DistillTask, resolve(DistillConfig, RECIPES, config, recipe=recipe, **options))
+    settings = resolve(DistillConfig, RECIPES, config, recipe=recipe, **options)
+    return train(DistillTask, settings, on_step=on_step, on_evaluate=on_evaluate)
 
 
 class DistillTask(Task[DistillBatch]):

@@ -1,3 +1,4 @@
+from .callbacks import Progress as Progress
 from .checkpoint import load_state as load_state
 from .checkpoint import save_state as save_state
 from .config import RunConfig as RunConfig
@@ -24,13 +25,16 @@ from .sampler import EpochSampler as EpochSampler
 from .step import Step as Step
 from .task import Task as Task
 from .task import digest_of as digest_of
+from .trackers import TRACKERS as TRACKERS
 
 __all__ = [
     "SCHEDULES",
+    "TRACKERS",
     "UNSET",
     "EpochSampler",
     "Loop",
     "Precision",
+    "Progress",
     "RunConfig",
     "RunLog",
     "Settings",

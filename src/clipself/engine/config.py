@@ -15,7 +15,7 @@ C = TypeVar("C")
 
 FREE: Final = frozenset(
     (
-        "out", "resume", "overwrite", "workers", "device", "tensorboard", "save_every", "evaluate_every",
+        "out", "resume", "overwrite", "workers", "device", "track", "save_every", "evaluate_every",
         "evaluate_annotations", "evaluate_images", "evaluate_limit", "epochs", "max_steps",
     )
 )  # fmt: skip
@@ -225,8 +225,8 @@ class RunConfig(Settings):
     """Folder of its pictures."""
     evaluate_limit: int | None = None
     """First pictures of it only."""
-    tensorboard: bool = False
-    """Write TensorBoard events into the run's folder."""
+    track: tuple[Literal["csv", "mlflow", "tensorboard", "wandb"], ...] = ()
+    """Trackers that get the numbers of metrics.jsonl too."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
     resume: bool = False

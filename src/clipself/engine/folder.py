@@ -15,7 +15,10 @@ from clipself.files import clear_parts, locked, write_json
 
 log = logging.getLogger(__name__)
 
-RECORDS: Final = ("result.json", "config.json", "metrics.jsonl", "log.txt", "tensorboard", "training_state.pt")
+RECORDS: Final = (
+    "result.json", "config.json", "metrics.jsonl", "log.txt", "csv", "tensorboard", "trackers.json", "wandb",
+    "training_state.pt",
+)  # fmt: skip
 """What every run writes, beside what its task does."""
 
 

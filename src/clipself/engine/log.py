@@ -1,48 +1,49 @@
-"""The log of a run: one JSON line a record, a text log, TensorBoard where it is installed and wanted."""
+"""The log of a run: one JSON line a record, a text log, and the trackers that are wanted."""
 
 import json
 import logging
 import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipself.engine.trackers import Trackers
 from clipself.files import write_text
 
 
 class RunLog:
-    """Appends records to `metrics.jsonl`; only the main process writes.
+    """Appends records to `metrics.jsonl` and tells the trackers; only the main process writes.
 
     Args:
         folder: The run's folder.
         active: Whether this process writes at all.
-        tensorboard: Whether to write TensorBoard events too.
-        start: Steps that an earlier run has made; its events after them are not shown any more.
-
-    Raises:
-        ImportError: TensorBoard is wanted but not installed.
+        track: Trackers beside it, rows of `TRACKERS`.
+        settings: All settings of the run, for the trackers.
+        start: Steps that an earlier part of the run has made; its records after them are removed.
+        resumed: Whether there is an earlier part, of which services may know.
     """
 
-    def __init__(self, folder: Path, *, active: bool = True, tensorboard: bool = False, start: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, active: bool = True, track: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None, start: int = 0, resumed: bool = False,
+    ) -> None:  # fmt: skip
         self.path, self.active = folder / "metrics.jsonl", active
-        self._board: Any = None
         self._handler: logging.Handler | None = None
+        self._trackers: Trackers | None = None
         if not active:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("clipself").addHandler(self._handler)
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ImportError("tensorboard=True needs TensorBoard; pip install 'clipself[tensorboard]'") from error
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        told = self._last_steps() if resumed else None
+        self._drop_after(start)
+        self._trackers = Trackers(track, folder, settings=settings or {}, start=start, told=told)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Appends one record; numbers also go to TensorBoard."""
+        """Appends one record; numbers also go to the trackers."""
         if not self.active:
             return
         # JSON has no infinity: the gradient norm of a step that the float16 scaler skips is written as null.
@@ -50,29 +51,37 @@ class RunLog:
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **plain}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
-
-    def drop_after(self, step: int) -> None:
-        """Removes records past a step: a resumed run writes them again."""
-        if self.active and self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.strip() and _step_of(line) <= step]
-            write_text(self.path, "".join(f"{line}\n" for line in kept))
+        if self._trackers is not None:
+            self._trackers.write(kind, step, values)
 
     def has(self, kind: str, step: int) -> bool:
         """Whether there is a record of a kind and step."""
         return any(record["step"] == step for record in read_metrics(self.path.parent, kind=kind))
 
-    def close(self) -> None:
-        """Lets go of the files."""
-        if self._board is not None:
-            self._board.close()
+    def close(self, *, finished: bool = True) -> None:
+        """Lets go of the files and trackers; the run has come to its end, or it was stopped."""
+        if self._trackers is not None:
+            self._trackers.close(finished=finished)
         if self._handler is not None:
             logging.getLogger("clipself").removeHandler(self._handler)
             self._handler.close()
+
+    def _drop_after(self, step: int) -> None:
+        """Removes records past a step: a resumed run writes them again."""
+        if self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line.strip() and _step_of(line) <= step]
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def _last_steps(self) -> dict[str, int]:
+        """The last step of each kind of record."""
+        found: dict[str, int] = {}
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        for line in lines:
+            if line.strip() and _step_of(line) < sys.maxsize:
+                record = json.loads(line)
+                found[record["kind"]] = int(record["step"])
+        return found
 
 
 def read_metrics(folder: str | Path, *, kind: str = "train") -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from clipself.engine.average import MovingAverage
+from clipself.engine.callbacks import Callback, Callbacks, Progress
 from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World, delayed_sync
 from clipself.engine.each_picture import EachPicture, take_apart
@@ -74,6 +75,7 @@ class Loop(Generic[B]):
         rate: Learning rate of a 0-based step.
         save: Writes the training state after so many steps.
         state_path: Where it goes, for messages.
+        callbacks: What the caller wants to be called.
     """
 
     task: Task[B]
@@ -88,13 +90,17 @@ class Loop(Generic[B]):
     rate: Callable[[int], float]
     save: Callable[[int], None]
     state_path: Path
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
-    def run(self, batches: Iterable[B], *, start_step: int = 0) -> None:
-        """Trains to the end of the schedule.
+    def run(self, batches: Iterable[B], *, start_step: int = 0) -> int:
+        """Trains to the end of the schedule, or until a callback ends it.
 
         Args:
             batches: Endless micro-batches, beginning after those that an earlier run has seen.
             start_step: Steps that an earlier run has made.
+
+        Returns:
+            Steps made in all.
 
         Raises:
             FloatingPointError: Loss, gradients or weights are not finite; the last saved state is kept.
@@ -105,23 +111,33 @@ class Loop(Generic[B]):
         model: nn.Module = torch.compile(wrapped) if self.config.compile else wrapped  # type: ignore[assignment]
         stream, steps = iter(batches), range(start_step, self.total_steps)
         shown = {"total": self.total_steps, "initial": start_step, "unit": "step"}
-        if self._lacks_evaluation(start_step):
-            self._evaluate(start_step)
+        if self._lacks_evaluation(start_step) and self._evaluate(start_step):
+            return start_step
         with tqdm(**shown, disable=not self.world.is_main) as bar, between_steps() as stop:
             for step in steps:
                 self._step(model, stream, step, bar)
                 done = step + 1
-                stopping = self.world.any(stop.asked)  # all stop after the same step, or those left would wait forever
+                # All stop after the same step, or those left would wait forever.
+                ending = self.world.any(stop.asked or self.callbacks.end.asked)
+                stopping = ending and self.world.any(stop.asked)
                 due = self.config.save_every and done % self.config.save_every == 0
-                if due or stopping or done == self.total_steps:
-                    self._check_weights(done)
-                    self.save(done)
+                if due or ending or done == self.total_steps:
+                    self._keep(done)
                 if stopping:
                     raise KeyboardInterrupt(
                         f"stopped after {done} steps; the state is kept, go on with it by resume (--resume)"
                     )
-                if self.config.evaluate_every and done % self.config.evaluate_every == 0:
-                    self._evaluate(done)
+                every = self.config.evaluate_every
+                ended = bool(every) and done % every == 0 and self._evaluate(done)
+                if ended and not ending:
+                    self._keep(done)
+                if ended or ending:
+                    return done
+        return self.total_steps
+
+    def _keep(self, done: int) -> None:
+        self._check_weights(done)
+        self.save(done)
 
     def _step(self, model: nn.Module, stream: Iterator[B], number: int, bar: Any) -> None:
         begun = time.perf_counter()
@@ -158,10 +174,12 @@ class Loop(Generic[B]):
         speed = images / (time.perf_counter() - begun)
         counts = {name: total for name, total in totals.items() if total.numel() == 1 and name not in numbers}
         counted = {name: _plain(float(total)) for name, total in counts.items()}
-        self.log.write(
-            "train", number + 1, loss=loss_here, lr=lr, grad_norm=norm, **numbers, **counted,
-            images_per_s=round(speed, 3), data_s=round(waited, 4),
-        )  # fmt: skip
+        record = {
+            "loss": loss_here, "lr": lr, "grad_norm": norm, **numbers, **counted, "images_per_s": round(speed, 3),
+            "data_s": round(waited, 4),
+        }  # fmt: skip
+        self.log.write("train", number + 1, **record)
+        self._tell(self.callbacks.on_step, number + 1, record)
         listed = numbers if len(numbers) > 1 else {}
         shown = {name: f"{value:.4f}" for name, value in {"loss": loss_here, **listed}.items()}
         bar.set_postfix(**shown, images=f"{speed:.1f}/s", refresh=False)
@@ -227,12 +245,25 @@ class Loop(Generic[B]):
             return False
         return self.world.any(self.world.is_main and not self.log.has("evaluation", start_step))
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, step: int) -> bool:
+        """Evaluates; whether a callback asks for the end."""
         if self.world.is_main:
             with self.average.in_place():
-                self.log.write("evaluation", step, **self.task.evaluate())
+                scores = self.task.evaluate()
             self.task.model.train()
-        self.world.wait()
+            self.log.write("evaluation", step, **scores)
+            self._tell(self.callbacks.on_evaluate, step, scores)
+        return self.world.any(self.callbacks.end.asked)
+
+    def _tell(self, called: Callback | None, step: int, values: Mapping[str, Any]) -> None:
+        if called is None or not self.world.is_main:
+            return
+        called(
+            Progress(
+                step=step, total_steps=self.total_steps, values=values, model=self.task.model, out=self.config.out,
+                end=self.callbacks.end,
+            )
+        )  # fmt: skip
 
 
 def _plain(count: float) -> int | float:

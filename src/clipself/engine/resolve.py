@@ -122,9 +122,13 @@ def renamed(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     table = FIELDS.get(kind.__name__, {})
     values: dict[str, Any] = {}
     for name, value in options.items():
-        new = table.get(name, name)
+        new, switch, chosen = table.get(name, name).partition("=")
+        if switch and not value:
+            continue
         if new != name:
-            warn_renamed(f"{name} of {kind.__name__}", new, stacklevel=5)
+            warn_renamed(f"{name} of {kind.__name__}", new + switch + chosen, stacklevel=5)
+        if switch:
+            value = chosen
         outer, _, inner = new.partition(".")
         if inner:
             values[outer] = {**values.get(outer, {}), inner: value}

@@ -11,6 +11,7 @@ import torch
 from clipself.backbones.devices import pick_device
 from clipself.choices import pick
 from clipself.engine.average import MovingAverage
+from clipself.engine.callbacks import Callback, Callbacks
 from clipself.engine.config import RunConfig, shareable
 from clipself.engine.distributed import World, join_world
 from clipself.engine.folder import RunFolder, open_folder
@@ -22,18 +23,27 @@ from clipself.engine.precision import make_precision
 from clipself.engine.result import TrainResult, measure
 from clipself.engine.state import Phase, StateKeeper
 from clipself.engine.task import Task, digest_of
+from clipself.engine.trackers import check_trackers
 from clipself.files import write_json
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=RunConfig)
 
 
-def train(task_type: Callable[[C, World], Task[Any]], config: C) -> TrainResult:
+def train(
+    task_type: Callable[[C, World], Task[Any]],
+    config: C,
+    *,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
+) -> TrainResult:
     """Trains what a task says, and saves it.
 
     Args:
         task_type: Class of the task.
         config: The run's settings.
+        on_step: Called with the run's `Progress` after each optimizer step, in the main process.
+        on_evaluate: Likewise after each evaluation.
 
     Returns:
         Where everything is and how the loss went.
@@ -43,13 +53,16 @@ def train(task_type: Callable[[C, World], Task[Any]], config: C) -> TrainResult:
         FileNotFoundError: A file or folder is missing, or there is no run to go on with.
         FileExistsError: The folder holds a run, and neither resume nor overwrite was asked for; or one runs there now.
         FloatingPointError: Loss, gradients or weights became NaN or infinite.
+        ImportError: The library of a tracker is missing.
         KeyboardInterrupt: Asked to stop; the state was saved.
     """
+    callbacks = Callbacks(on_step=on_step, on_evaluate=on_evaluate)
+    check_trackers(config.track)
     writes = getattr(task_type, "writes", ())
     with join_world(pick_device(config.device)) as world, open_folder(config, writes, world) as folder:
         with own_chance(config.seed, world):
             task = task_type(config, world)
-            result = _run(task, config, folder, world)
+            result = _run(task, config, folder, world, callbacks)
         world.wait()
     return result
 
@@ -63,7 +76,7 @@ def own_chance(seed: int, world: World) -> Iterator[None]:
         yield
 
 
-def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) -> TrainResult:
+def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World, callbacks: Callbacks) -> TrainResult:
     data = task.data()
     groups: Any = task.parameter_groups()
     if not any(group["params"] for group in groups):
@@ -83,22 +96,33 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World) ->
     start, phase = keeper.take_up(total) if config.resume else (0, Phase(start=0, end=total))
     sampler = data.sampler(**cut, rank=world.rank, seed=config.seed, start_batch=start * config.accumulate)
     folder.begin(config)
-    run_log = RunLog(config.out, active=world.is_main, tensorboard=config.tensorboard, start=start)
-    try:
-        run_log.drop_after(start)
+    with _log_of(config, world, start) as run_log:
         if world.is_main:
             log.info("%s", task.describe(len(data), total))
         loop: Loop[Any] = Loop(
             task=task, config=config, world=world, log=run_log, learning=learning, optimizer=optimizer,
             average=average, precision=precision, total_steps=total, rate=rate_of(config, phase, per_epoch),
-            save=partial(keeper.save, phase), state_path=folder.state_path,
+            save=partial(keeper.save, phase), state_path=folder.state_path, callbacks=callbacks,
         )  # fmt: skip
         with closing(load_batches(data, sampler, workers=config.workers, device=world.device)) as batches:
-            loop.run(batches, start_step=start)
+            made = loop.run(batches, start_step=start)
         with average.in_place():
-            return _finish(task, config, world, total)
+            return _finish(task, config, world, made)
+
+
+@contextmanager
+def _log_of(config: RunConfig, world: World, start: int) -> Iterator[RunLog]:
+    """The run's log, which is told whether the run has come to its end."""
+    run_log = RunLog(
+        config.out, active=world.is_main, track=config.track, settings=config.to_json(), start=start,
+        resumed=config.resume,
+    )  # fmt: skip
+    finished = False
+    try:
+        yield run_log
+        finished = True
     finally:
-        run_log.close()
+        run_log.close(finished=finished)
 
 
 def _finish(task: Task[Any], config: RunConfig, world: World, steps: int) -> TrainResult:

@@ -11,6 +11,7 @@ from clipself.backbones.loading import load_clip
 from clipself.data.mask_batches import MaskBatch, MaskDataset, collate_masks
 from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess
+from clipself.engine.callbacks import Callback
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
@@ -35,6 +36,8 @@ def train_panoptic(
     /,
     *,
     recipe: str | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **options: Any,
 ) -> TrainResult:
     """Trains a mask generator on panoptic labels.
@@ -42,6 +45,8 @@ def train_panoptic(
     Args:
         config: All settings, or a file of them; or give them as keywords.
         recipe: Name of the settings that the keywords change, as on the command line; "small" if not given.
+        on_step: Called with the run's `Progress` after each step, in the main process.
+        on_evaluate: Likewise after each evaluation inside the run.
         options: Fields of `PanopticTrainConfig`; paths may be strings, tables stand for nested settings.
 
     Returns:
@@ -53,7 +58,8 @@ def train_panoptic(
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: Loss, gradients or weights became NaN or infinite.
     """
-    return train(PanopticTask, resolve(PanopticTrainConfig, PANOPTIC_RECIPES, config, recipe=recipe, **options))
+    settings = resolve(PanopticTrainConfig, PANOPTIC_RECIPES, config, recipe=recipe, **options)
+    return train(PanopticTask, settings, on_step=on_step, on_evaluate=on_evaluate)
 
 
 class PanopticTask(Task[MaskBatch]):

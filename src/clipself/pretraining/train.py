@@ -15,6 +15,7 @@ from clipself.backbones.trainable import train_whole
 from clipself.choices import pick
 from clipself.data.caption_pairs import CaptionDataset, CaptionSource, collate_captions, open_captions
 from clipself.data.preprocess import Preprocess
+from clipself.engine.callbacks import Callback
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
@@ -42,6 +43,8 @@ def pretrain(
     /,
     *,
     recipe: str | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **options: Any,
 ) -> TrainResult:
     """Pre-trains a CLIP on pictures with captions, from its weights or from scratch.
@@ -49,6 +52,8 @@ def pretrain(
     Args:
         config: All settings, or a file of them; or give them as keywords.
         recipe: Name of the settings that the keywords change; "small" if not given.
+        on_step: Called with the run's `Progress` after each step, in the main process.
+        on_evaluate: Likewise after each evaluation inside the run.
         options: Fields of `PretrainConfig`; paths may be strings.
 
     Returns:
@@ -60,7 +65,8 @@ def pretrain(
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: Loss, gradients or weights became NaN or infinite.
     """
-    return train(PretrainTask, resolve(PretrainConfig, PRETRAIN_RECIPES, config, recipe=recipe, **options))
+    settings = resolve(PretrainConfig, PRETRAIN_RECIPES, config, recipe=recipe, **options)
+    return train(PretrainTask, settings, on_step=on_step, on_evaluate=on_evaluate)
 
 
 class PretrainTask(Task[CaptionBatch]):

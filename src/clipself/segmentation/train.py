@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clipself.backbones.loading import load_clip
 from clipself.data.semantic import SemanticImages, SomeClasses, names_to_segment, open_semantic
 from clipself.data.semantic_training import Augmentation, SemanticCrops, collate_semantic
+from clipself.engine.callbacks import Callback
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
@@ -107,13 +108,21 @@ class SegmentationTask(Task[SemanticBatch]):
 
 
 def train_segmenter(
-    config: SegmentationTrainConfig | None = None, /, *, recipe: str | None = None, **options: Any
+    config: SegmentationTrainConfig | Mapping[str, Any] | str | Path | None = None,
+    /,
+    *,
+    recipe: str | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
+    **options: Any,
 ) -> TrainResult:
     """Trains a segmenter.
 
     Args:
         config: All settings, also as a table or a file such as a run's `config.json`.
         recipe: Name of the recipe that `options` change; "small-catseg" if neither it nor a config is given.
+        on_step: Called with the run's `Progress` after each step, in the main process.
+        on_evaluate: Likewise after each evaluation inside the run.
         options: Fields of `SegmentationTrainConfig`.
 
     Returns:
@@ -125,7 +134,8 @@ def train_segmenter(
         FileExistsError: The folder already holds a run, and neither resume nor overwrite was asked for.
         FloatingPointError: The loss became NaN or infinite.
     """
-    return train(SegmentationTask, resolve(SegmentationTrainConfig, SEGMENT_RECIPES, config, recipe=recipe, **options))
+    settings = resolve(SegmentationTrainConfig, SEGMENT_RECIPES, config, recipe=recipe, **options)
+    return train(SegmentationTask, settings, on_step=on_step, on_evaluate=on_evaluate)
 
 
 def open_training(config: SegmentationTrainConfig) -> SemanticImages:

@@ -16,6 +16,7 @@ from clipself.detection.region_prompt.config import PROMPT_RECIPES, PromptTrainC
 from clipself.detection.region_prompt.file import PROMPT, PROMPT_FOLDER
 from clipself.detection.region_prompt.loss import prompt_loss, region_logits
 from clipself.detection.region_prompt.regions import ClipRegions, ResNetRegions, clip_regions
+from clipself.engine.callbacks import Callback
 from clipself.engine.distributed import World
 from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
@@ -172,6 +173,8 @@ def train_prompt(
     /,
     *,
     recipe: str | None = None,
+    on_step: Callback | None = None,
+    on_evaluate: Callback | None = None,
     **options: Any,
 ) -> TrainResult:
     """Trains a region prompt on the base classes of a COCO-format file.
@@ -179,6 +182,8 @@ def train_prompt(
     Args:
         config: All settings: an object, a table, or the file of a run's `config.json`.
         recipe: Complete settings by name, which `options` change; `ov-coco-rn50` if not given.
+        on_step: Called with the run's `Progress` after each step, in the main process.
+        on_evaluate: Likewise after each evaluation inside the run.
         options: Fields of `PromptTrainConfig`.
 
     Returns:
@@ -190,4 +195,5 @@ def train_prompt(
         FileExistsError: The folder holds a run already.
         FloatingPointError: The loss became NaN or infinite.
     """
-    return train(PromptTask, resolve(PromptTrainConfig, PROMPT_RECIPES, config, recipe=recipe, **options))
+    settings = resolve(PromptTrainConfig, PROMPT_RECIPES, config, recipe=recipe, **options)
+    return train(PromptTask, settings, on_step=on_step, on_evaluate=on_evaluate)
