@@ -34,8 +34,10 @@ from clipself.panoptic.supervision import SUPERVISIONS
 from clipself.segmentation.catseg.appearance import APPEARANCES
 from clipself.segmentation.segmenters import SEGMENTERS
 from clipself.workflows.labelling.labellers import LABELLERS
+from clipself.workflows.reproduction.rows import TABLES as REPRODUCED
 
 TABLES: Final[Mapping[str, Collection[Any]]] = {
+    "tables": REPRODUCED,
     "contrast": CONTRASTS,
     "counted": COUNTED,
     "box_bias": BOX_BIASES,

@@ -51,7 +51,7 @@ SMALL = {
 
 LIGHT = (
     "clipself.md", "data.md", "declip.md", "demo.md", "denserc.md", "examples.md", "labelling.md", "models.md",
-    "pictures.md", "readouts.md", "regionclip.md", "scenes.md", "training.md", "weights.md",
+    "pictures.md", "readouts.md", "regionclip.md", "reproduce.md", "scenes.md", "training.md", "weights.md",
 )  # fmt: skip
 """Pages that take seconds; the others take minutes, but Python of the README is run each time."""
 

@@ -318,7 +318,8 @@ def _fill(clip: DenseCLIP, state: Mapping[str, Tensor], *, source: str, ignore: 
 
 
 def _take_text(clip: DenseCLIP, source: str | Path) -> None:
-    folder, gelu = export_folder(source), bool(clip.model_cfg.get("quick_gelu", False))
+    folder = None if Path(source).is_file() else export_folder(source)
+    gelu = bool(clip.model_cfg.get("quick_gelu", False))
     donor = (
         _load_folder(folder, name=str(source), ignore=())
         if folder is not None

@@ -71,6 +71,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         run="workflows.side_by_side:compare",
         about="Measures every readout on every model; a comparison that was stopped goes on where it was.",
     ),
+    "reproduce": Command(
+        does="the paper's tables from official data and released weights, published figures beside ours",
+        settings="workflows.reproduction.config:ReproduceConfig",
+        run="cli.jobs:reproduce",
+        about="Runs every row of the paper's tables that can be run: clipself reproduce table2 --data DATA --weights "
+        "WEIGHTS. --list prints all rows and what each needs. The same command again goes on where it was stopped.",
+    ),
     "show kmeans": Command(
         does="draw the groups of a dense map, original beside refined",
         settings="cli.options:KmeansOptions",

@@ -46,43 +46,27 @@ def split(*, annotations: Path, out: Path, part: str, split: str | None, base: A
     return f"{path}: {len(classes.base)} base and {len(classes.novel)} novel classes"
 
 
-def import_detector(*, weights: Path, out: Path, recipe: str, pretrained: str | None, text_from: str | None) -> str:
+def import_detector(**options: Any) -> str:
     """Writes a released checkpoint as a folder and says what it knows."""
-    from clipself.data.detection import ClassSplit
-    from clipself.detection.recipes import detect_recipe
-    from clipself.detection.released import import_released
-    from clipself.text.vocabulary import load_vocabulary
+    from clipself.workflows.imports import import_detector as run
 
-    config = detect_recipe(recipe)
-    vocabulary = load_vocabulary("ov_coco_65" if config.split == "ov-coco" else "lvis_v1_1203")
-    is_base = tuple(not novel for novel in vocabulary.is_novel)
-    classes = ClassSplit(ids=vocabulary.ids, names=vocabulary.names, is_base=is_base)
-    folder = import_released(
-        weights, out, model=config.model, pretrained=pretrained or config.pretrained, settings=config.detector,
-        classes=classes, text_from=text_from,
-    )  # fmt: skip
+    folder, classes = run(**options)
     return f"{folder}: {len(classes.base)} base and {len(classes.novel)} novel classes"
 
 
-def import_segmenter(*, weights: Path, out: Path, method: str, names: tuple[str, ...], crop: int | None) -> str:
+def import_segmenter(**options: Any) -> str:
     """Writes a released CAT-Seg or SAN as a folder and says what it knows."""
-    from clipself.segmentation.imported import import_segmenter as run
-    from clipself.text.names import parse_names
+    from clipself.workflows.imports import import_segmenter as run
 
-    known = parse_names(names).names
-    return f"{run(weights, out, method=method, names=known, crop=crop)}: {len(known)} classes"
+    folder, known = run(**options)
+    return f"{folder}: {known} classes"
 
 
-def import_masks(
-    *, weights: Path, out: Path, system: str, model: str | None, pretrained: str | None, diffusion: str | None,
-    image_size: int,
-) -> Path:  # fmt: skip
+def import_masks(**options: Any) -> Path:
     """Writes a released FC-CLIP or ODISE as a folder and says where."""
-    from clipself.panoptic.imported import IMPORTS
+    from clipself.workflows.imports import import_masks as run
 
-    named = {"model": model, "pretrained": pretrained, "diffusion": diffusion}
-    told = {name: value for name, value in named.items() if value is not None}
-    return IMPORTS[system](weights, out, image_size=image_size, **told)
+    return run(**options)
 
 
 def tell_proposals(written: tuple[Path, Path]) -> str:
@@ -99,6 +83,16 @@ def tell_detections(result: Any) -> str:
     from clipself.detection.predict import summarize
 
     return f"{summarize(result.found)}\n{result.summary}"
+
+
+def reproduce(config: Any) -> int:
+    """Prints the report; the exit code is 1 where a row ended in an error."""
+    from clipself.text.printable import printable
+    from clipself.workflows.reproduction.run import reproduce as run
+
+    result = run(config)
+    print(printable(result if isinstance(result, str) else result.to_table()))
+    return 0 if isinstance(result, str) or not result.failed else 1
 
 
 def parity(*, manifests: tuple[Path, ...], json: Path | None) -> int:

@@ -1,10 +1,11 @@
 from .labelling.run import label as label
 from .live.run import demo as demo
 from .quickstart import quickstart as quickstart
+from .reproduction.run import reproduce as reproduce
 from .show import show_kmeans as show_kmeans
 from .show import show_query as show_query
 from .side_by_side import compare as compare
 from .weights import blend as blend
 from .weights import convert as convert
 
-__all__ = ["blend", "compare", "convert", "demo", "label", "quickstart", "show_kmeans", "show_query"]
+__all__ = ["blend", "compare", "convert", "demo", "label", "quickstart", "reproduce", "show_kmeans", "show_query"]

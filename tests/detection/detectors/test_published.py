@@ -33,9 +33,11 @@ CLASSES = ClassSplit(ids=(1, 2, 3), names=("cat", "dog", "bird"), is_base=(True,
 COUNTERS = "num_batches_tracked"
 
 
-def released_shapes(clip: DenseCLIP, *, channels: int, masks: bool, rpn_norm: bool) -> dict[str, tuple[int, ...]]:
+def released_shapes(
+    clip: DenseCLIP, *, channels: int, masks: bool, rpn_norm: bool, classes: int = len(CLASSES.names)
+) -> dict[str, tuple[int, ...]]:
     """Names and shapes as MMDetection 2.28 makes them from the released configurations."""
-    width, dim, classes = clip.trunk.width, clip.embed_dim, len(CLASSES.names)
+    width, dim = clip.trunk.width, clip.embed_dim
     shapes: dict[str, tuple[int, ...]] = {}
 
     def norm(name: str, size: int) -> None:
