@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.pictures import draw_pictures, write_coco
+from tests.support.tips import write_tips
 from tests.support.towers import TWINS, twin_clip
 
 from clipself.backbones import DenseCLIP, load_clip, save_clip
@@ -38,9 +39,7 @@ def learn(clip: DenseCLIP, *, steps: int) -> list[float]:
     return losses
 
 
-def work(name: str, folder: Path, *, steps: int) -> None:
-    model = save_clip(twin_clip(name, folder / "hub"), folder / "model")
-    side = 128 if name == "MobileCLIP2-S3" else 64
+def work(model: Path, folder: Path, *, steps: int, side: int = 64) -> None:
     pictures = draw_pictures(folder / "pictures", 4)
     result = distill(
         data=pictures, out=folder / "run", model=str(model), image_size=side, max_steps=steps, batch_size=4, lr=2e-4,
@@ -70,10 +69,16 @@ def work(name: str, folder: Path, *, steps: int) -> None:
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_family_is_distilled_evaluated_and_exported(name: str, tmp_path: Path) -> None:
-    work(name, tmp_path, steps=3)
+    work(save_clip(twin_clip(name, tmp_path / "hub"), tmp_path / "model"), tmp_path, steps=3)
+
+
+def test_a_tipsv2_is_distilled_evaluated_and_exported(tmp_path: Path) -> None:
+    write_tips(tmp_path / "model")
+    work(tmp_path / "model", tmp_path, steps=3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TWINS)
 def test_every_twin_is_distilled_evaluated_and_exported(name: str, tmp_path: Path) -> None:
-    work(name, tmp_path, steps=10)
+    side = 128 if name == "MobileCLIP2-S3" else 64
+    work(save_clip(twin_clip(name, tmp_path / "hub"), tmp_path / "model"), tmp_path, steps=10, side=side)

@@ -92,7 +92,7 @@ def set_gates(clip: Gated, gates_Kh: Tensor | None) -> None:
     if gates_Kh is None:
         clip.gates = None
         return
-    trunk = require_blocks(clip, "a readout of several blocks")
+    trunk = require_blocks(clip, "a readout of several blocks", registers=True)
     if gates_Kh.ndim != 2 or not 1 <= len(gates_Kh) <= trunk.depth or gates_Kh.shape[1] != trunk.num_heads:
         raise ValueError(
             f"gates {tuple(gates_Kh.shape)} do not fit {clip.name}; expected a row for each of 1 to {trunk.depth} last "

@@ -10,6 +10,7 @@ from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor, nn
 
 from clipself.backbones.siglip_names import from_siglip, is_siglip
+from clipself.backbones.tips_names import from_tips, is_tips
 
 StateDict = dict[str, Tensor]
 
@@ -149,6 +150,11 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
         recognise=is_official_eva,
         convert=from_official_eva,
         advice="the file has the names of an EVA-CLIP release: choose an EVA02-CLIP model of its size",
+    ),
+    "TIPSv2": Layout(
+        recognise=is_tips,
+        convert=from_tips,
+        advice="the file is a TIPSv2's; pass its whole folder, with config.json, as the model",
     ),
     "transformers' SigLIP": Layout(
         recognise=is_siglip,

@@ -33,6 +33,7 @@ from clipself.backbones.model_config import (
 )
 from clipself.backbones.model_folder import CONFIG_NAME, HUB_CONFIG, is_model_folder, read_model_folder
 from clipself.backbones.strict import load_strictly, within_budget
+from clipself.backbones.tips import TipsClip
 from clipself.backbones.weights import first_line, read_state_dict
 from clipself.renamed import old_names
 
@@ -69,7 +70,8 @@ def load_clip(
 
     Args:
         model: An open_clip or EVA-CLIP name ("ViT-B-16", "EVA02-CLIP-B-16"), "clipself-mini", or a folder with
-            `open_clip_config.json` (an export of ours or open_clip's) or with `config.json` (transformers' CLIPModel).
+            `open_clip_config.json` (an export of ours or open_clip's) or with `config.json` (transformers' CLIPModel,
+            SiglipModel or TIPSv2).
         pretrained: An open_clip tag ("openai", downloaded where the network allows), a checkpoint file, a folder that
             holds one, or "random". Not used where the model is a folder or a packaged one.
         device: Where the model goes; "auto" is the best there is.
@@ -191,7 +193,10 @@ def build_clip(
     if "timm_model_name" in arguments["vision_cfg"]:
         # Blocks that are dropped at random would draw from no generator of a step, in the student alone.
         arguments["vision_cfg"].update(timm_model_pretrained=False, timm_drop=0.0, timm_drop_path=None)
-    family = CoCa if "multimodal_cfg" in arguments else CustomTextCLIP if custom_text else CLIP
+    if "tipsv2" in arguments["vision_cfg"]:
+        family: type[nn.Module] = TipsClip
+    else:
+        family = CoCa if "multimodal_cfg" in arguments else CustomTextCLIP if custom_text else CLIP
     with nullcontext() if random else unfilled():
         stock: nn.Module = family(**arguments)
     return DenseCLIP(

@@ -17,6 +17,7 @@ from clipself.backbones.layouts import LAYOUTS, layout_of, without_wrappers
 from clipself.backbones.model_config import named_normalisation
 from clipself.backbones.siglip_names import named_siglip
 from clipself.backbones.sizes import config_of_tensors
+from clipself.backbones.tips_names import temperature_of, tips_config
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.cards import read_card
 
@@ -24,7 +25,7 @@ CONFIG_NAME: Final = "open_clip_config.json"
 WEIGHTS_NAME: Final = "open_clip_model.safetensors"
 HUB_CONFIG: Final = "config.json"
 """transformers' name of a model's configuration."""
-HUB_MODELS: Final = {"clip": "transformers' CLIPModel", "siglip": "transformers' SigLIP"}
+HUB_MODELS: Final = {"clip": "transformers' CLIPModel", "siglip": "transformers' SigLIP", "tipsv2": "TIPSv2"}
 """transformers' `model_type` -> row of `LAYOUTS`."""
 CARD_NAME: Final = "model_card.json"
 VOCABULARY: Final = 49408
@@ -164,7 +165,7 @@ def normalisation(
 
 
 def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
-    """Reads a folder of transformers' CLIPModel, of any sizes, or SiglipModel, of open_clip's.
+    """Reads a folder of transformers' CLIPModel or a TIPSv2, of any sizes, or of SiglipModel, of open_clip's.
 
     Raises:
         FileNotFoundError: It lacks the weights.
@@ -175,7 +176,8 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
     kind = held.get("model_type")
     if kind not in HUB_MODELS:
         raise ValueError(
-            f"{path} describes a {kind!r:.40} model of transformers; of those, CLIPModel and SiglipModel are read here"
+            f"{path} describes a {kind!r:.40} model of transformers; of those, CLIPModel, SiglipModel and TIPSv2 are "
+            "read here"
         )
     weights = weights_in(folder)
     state, _ = without_wrappers(read_state_dict(weights))
@@ -189,11 +191,18 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
         named = named_siglip(state, image_size=size, source=str(weights))
         config = dict(deepcopy(open_clip.get_model_config(named)))
         usual = named_normalisation(named)
+    elif kind == "tipsv2":
+        named, config = Path(name).name, tips_config(held, state, source=str(weights))
+        state = {"logit_scale": temperature_of(held), **state}
+        usual = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     else:
         named, config = Path(name).name, _clip_config(held, state, path=path, weights=weights)
         usual = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
     preprocess = folder / "preprocessor_config.json"
-    pixels = read_card(preprocess) if preprocess.is_file() else {"image_mean": usual[0], "image_std": usual[1]}
+    stated = read_card(preprocess) if preprocess.is_file() else {}
+    pixels = {"image_mean": usual[0], "image_std": usual[1], **{key: stated[key] for key in stated if stated[key]}}
+    if stated.get("do_normalize") is False:
+        pixels = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     mean, std = normalisation(pixels, preprocess, keys=("image_mean", "image_std"))
     return ModelFolder(
         config_path=path, weights_path=weights, name=named, model_cfg=config, state=state,

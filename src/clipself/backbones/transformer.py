@@ -34,6 +34,8 @@ class TransformerTrunk(Trunk):
     has_class_token = True
     pools_by: PoolsBy = "class token"
     first_tap = -1
+    registers = 0
+    """Tokens that stand between the class token and the patches."""
     blocks: nn.ModuleList
     num_heads: int
     head_dim: int
@@ -252,8 +254,13 @@ class HasTrunk(Protocol):
         """The view of its vision tower."""
 
 
-def require_blocks(clip: HasTrunk, purpose: str) -> TransformerTrunk:
+def require_blocks(clip: HasTrunk, purpose: str, *, registers: bool = False) -> TransformerTrunk:
     """The trunk of a CLIP, for what runs blocks and class token by itself.
+
+    Args:
+        clip: The CLIP.
+        purpose: What asks, for the message.
+        registers: Whether tokens between class token and patches are welcome.
 
     Raises:
         ValueError: The trunk has no blocks of tokens whose class token becomes the image embedding.
@@ -266,4 +273,6 @@ def require_blocks(clip: HasTrunk, purpose: str) -> TransformerTrunk:
             f"{purpose} needs a trunk of transformer blocks with a class token that is the image embedding, such as "
             f"ViT-B-16; {clip.name} has {has} and pools by {trunk.pools_by}"
         )
+    if trunk.registers and not registers:
+        raise ValueError(f"{purpose} knows a class token and patches alone; {clip.name} has registers between them")
     return trunk

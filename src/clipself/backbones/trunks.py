@@ -15,6 +15,7 @@ from clipself.backbones.eva import EvaTrunk
 from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.timm_conv import ConvNeXtTrunk, FastVitTrunk
 from clipself.backbones.timm_vit import TimmVitTrunk
+from clipself.backbones.tips import TipsTrunk, TipsVision
 from clipself.backbones.trunk import Trunk
 from clipself.backbones.vit import OpenClipTrunk
 
@@ -25,6 +26,7 @@ TRUNKS: Final[Mapping[type, Callable[[Any], Trunk]]] = {
     ModifiedResNet: ResNetTrunk,
     ConvNeXt: ConvNeXtTrunk,
     FastVit: FastVitTrunk,
+    TipsVision: TipsTrunk,
 }
 """Stock tower class -> the view of it; a new family is one line here and one file."""
 

@@ -35,13 +35,13 @@ class ContextStudent(Student):
 
     def __init__(self, clip: DenseCLIP, *, parts: str = "q", **how: Any) -> None:
         super().__init__(clip, **how)
-        require_blocks(clip, "DeCLIP")
+        require_blocks(clip, "DeCLIP", registers=True)
         self.parts = parts
 
     def more(self, read: ClipReading) -> dict[str, Tensor]:
         """The projected patches (K, B, P, C) that enter the last block, K parts."""
         assert read.tokens is not None
-        trunk, entered = require_blocks(self.clip, "DeCLIP"), read.tokens
+        trunk, entered = require_blocks(self.clip, "DeCLIP", registers=True), read.tokens
         normed = trunk.norm_attention(trunk.blocks[-1], entered.tokens[:, entered.prefix :])
         parts = [join_heads(trunk.project(trunk.blocks[-1], normed, part)) for part in self.parts]
         return {"context_KBPC": torch.stack(parts)}

@@ -38,7 +38,7 @@ class DenseRc(ClipSelf):
 
     def make_model(self) -> Student:
         """A student with gates that learn."""
-        trunk = require_blocks(self.student, "DenseRC")
+        trunk = require_blocks(self.student, "DenseRC", registers=True)
         blocks, held = self.gating.blocks, self.student.gates
         if blocks is not None and (blocks > trunk.depth or (held is not None and blocks != len(held))):
             there = f"{trunk.depth} blocks" if held is None else f"gates of {len(held)} blocks"
