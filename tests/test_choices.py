@@ -33,6 +33,7 @@ from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.supervision import SUPERVISIONS
 from clipself.segmentation.catseg.appearance import APPEARANCES
 from clipself.segmentation.segmenters import SEGMENTERS
+from clipself.workflows.exporting.targets import TARGETS
 from clipself.workflows.labelling.labellers import LABELLERS
 from clipself.workflows.reproduction.rows import TABLES as REPRODUCED
 
@@ -62,6 +63,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "scores": MIXTURES,
     "split": SPLITS,
     "track": TRACKERS,
+    "to": TARGETS,
     "trunk": TRUNKS,
     "vit": VITS,
     "supervision": SUPERVISIONS,

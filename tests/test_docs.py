@@ -29,7 +29,7 @@ OTHERS = {"nproc-per-node", "nnodes", "rdzv-endpoint", "runslow", "index-url"}
 
 
 def command_of(words: list[str]) -> str | None:
-    return next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    return max((name for name in COMMANDS if words[: len(name.split())] == name.split()), key=len, default=None)
 
 
 def read(words: list[str]) -> Any:

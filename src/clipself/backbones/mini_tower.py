@@ -18,6 +18,8 @@ from typing import Any
 import open_clip
 import timm
 import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed
@@ -45,6 +47,9 @@ class EfficientStem(nn.Module):
         self.num_features = STEM_CHANNELS
         self.conv_stem, self.bn1 = network.conv_stem, network.bn1
         self.blocks = network.blocks[:STEM_STAGES]
+        for conv in self.modules():
+            if isinstance(conv, Conv2dSame):
+                conv.__class__ = EvenConv
         self.requires_grad_(False)
         self.eval()
         self._folded: list[tuple[Any, nn.Module]] = []
@@ -55,6 +60,9 @@ class EfficientStem(nn.Module):
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Stem features at stride 16; channels go last inside, which CPUs convolve up to twice as fast."""
+        if torch.compiler.is_exporting():
+            exported: Tensor = self._layers()(images_B3HW)
+            return exported
         images, layers = images_B3HW.contiguous(memory_format=torch.channels_last), self._layers()
         if images.device.type == "cpu" and not torch.compiler.is_compiling():
             parts = torch.split(images, max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
@@ -85,6 +93,18 @@ def fold_norms(module: nn.Module) -> nn.Module:
     for child in module.children():
         fold_norms(child)
     return module
+
+
+class EvenConv(nn.Conv2d):
+    """A convolution of stride 2 that pads as TensorFlow does, on maps of even sides: by constants.
+
+    timm's computes its padding from the size of the map, so that an exported graph of any size would be a maze.
+    """
+
+    def forward(self, maps_BCYX: Tensor) -> Tensor:
+        """(B, C, 2 Y, 2 X) -> (B, C', Y, X)."""
+        pads = [end for kernel in reversed(self.kernel_size) for end in ((kernel - 2) // 2, (kernel - 1) // 2)]
+        return F.conv2d(F.pad(maps_BCYX, pads), self.weight, self.bias, self.stride, groups=self.groups)
 
 
 @register_model  # type: ignore[untyped-decorator]

@@ -118,6 +118,19 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="cli.options:ConvertOptions",
         run="workflows.weights:convert",
     ),
+    "export": Command(
+        does="write a model as a graph (ONNX, TorchScript, torch.export) whose names are an input",
+        settings="workflows.exporting.config:ExportConfig",
+        run="workflows.exporting.run:export",
+        about="Writes a dense map, detector or segmenter as a graph that runs without this package: clipself export "
+        "--checkpoint runs/mine --to onnx --out graph",
+    ),
+    "export names": Command(
+        does="embed other names for an exported graph",
+        settings="workflows.exporting.config:NamesConfig",
+        run="workflows.exporting.run:export_names",
+        about="Embeds other names for an exported graph: clipself export names graph --names zebra kite",
+    ),
     "segment train": Command(
         does="train CAT-Seg or SAN on a CLIP, on classes that may be named later",
         settings="segmentation.config:SegmentationTrainConfig",

@@ -54,7 +54,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
         print(f"clipself {__version__}")
         return 0
-    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    named = (name for name in COMMANDS if words[: len(name.split())] == name.split())
+    name = max(named, key=len, default=None)  # "export names" is not "export"
     if name is None:
         if (relatives := family(words[0])) and set(words[1:]) <= {"-h", "--help"}:
             print(usage(relatives))

@@ -104,7 +104,7 @@ class GuidedWindowBlock(nn.Module):
             normed, guided = (part.roll((-shift, -shift), dims=(1, 2)) for part in (normed, guided))
         bias = shift_bias((rows, cols), window=window, shift=shift, device=maps_MYXC.device) if shift else None
         if bias is not None:
-            bias = bias.repeat(len(maps_MYXC), 1, 1)
+            bias = bias.repeat(maps_MYXC.shape[0], 1, 1)
         mixed = self.attn(cut_windows(normed, window), cut_windows(guided, window), bias)
         mixed = join_windows(mixed, window, (rows, cols))
         if shift:

@@ -42,7 +42,7 @@ class AnchorHead(nn.Module):
         for level in maps:
             features = self.tower(level)
             logits.append(self.score(features).permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.deltas(features).permute(0, 2, 3, 1).reshape(len(features), -1, 4))
+            deltas.append(self.deltas(features).permute(0, 2, 3, 1).reshape(features.shape[0], -1, 4))
         return logits, deltas
 
 

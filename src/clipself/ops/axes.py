@@ -13,5 +13,7 @@ def unfold_axis(values: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
 
 def pieces(values: Tensor, at_once: int | None, *, axis: int) -> tuple[Tensor, ...]:
     """The tensor cut along an axis into pieces of at most `at_once`; whole if None."""
-    parts: tuple[Tensor, ...] = values.split(at_once or max(1, values.shape[axis]), dim=axis)  # type: ignore[no-untyped-call]
+    if at_once is None:
+        return (values,)
+    parts: tuple[Tensor, ...] = values.split(at_once, dim=axis)  # type: ignore[no-untyped-call]
     return parts

@@ -24,8 +24,10 @@ def roi_levels(boxes: Tensor, *, levels: int, finest: float = 56.0) -> Tensor:
     return (side / finest + 1e-6).log2().floor().clamp(0, levels - 1).long()
 
 
-def join_boxes(boxes: Sequence[Tensor]) -> Tensor:
-    """One (r, 4) tensor an image -> (R, 5) with the image's number in front."""
+def join_boxes(boxes: Sequence[Tensor] | Tensor) -> Tensor:
+    """One (r, 4) tensor an image -> (R, 5) with the image's number in front; what is joined already stays."""
+    if isinstance(boxes, Tensor):
+        return boxes
     return torch.cat(
         [torch.cat([box.new_full((len(box), 1), float(image)), box], dim=-1) for image, box in enumerate(boxes)]
     )
@@ -33,7 +35,7 @@ def join_boxes(boxes: Sequence[Tensor]) -> Tensor:
 
 def pool_levels(
     maps: Sequence[Tensor],
-    boxes: Sequence[Tensor],
+    boxes: Sequence[Tensor] | Tensor,
     *,
     strides: Sequence[float],
     output_size: int,
@@ -45,7 +47,7 @@ def pool_levels(
 
     Args:
         maps: (B, C, Y, X), finest first.
-        boxes: For each image its `xyxy` boxes (r, 4) in pixels.
+        boxes: For each image its `xyxy` boxes (r, 4) in pixels; or all of them as `join_boxes` gives them.
         strides: Pixels of a cell of each map.
         output_size: Bins a side.
         finest: See `roi_levels`.
@@ -60,6 +62,8 @@ def pool_levels(
         raise ValueError(f"{len(maps)} maps and {len(strides)} strides; each map needs the pixels of its cell")
     rois_R5 = join_boxes(boxes).to(maps[0].dtype)
     level_R = roi_levels(rois_R5[:, 1:], levels=len(maps), finest=finest)
+    if torch.compiler.is_exporting():
+        return _pool_every_level(maps, rois_R5, level_R, strides=strides, output_size=output_size)
     pooled = maps[0].new_zeros(len(rois_R5), maps[0].shape[1], output_size, output_size)
     for level, (features, stride) in enumerate(zip(maps, strides, strict=True)):
         rows = (level_R == level).nonzero().flatten()
@@ -68,3 +72,16 @@ def pool_levels(
                 0, rows, roi_align(features, rois_R5[rows], output_size, 1.0 / stride, sampling_ratio=-1, aligned=True)
             )
     return pooled
+
+
+def _pool_every_level(
+    maps: Sequence[Tensor], rois_R5: Tensor, level_R: Tensor, *, strides: Sequence[float], output_size: int
+) -> Tensor:
+    """The same without rows whose number depends on the boxes: elsewhere than on its level a box has no area."""
+    pooled = []
+    for level, (features, stride) in enumerate(zip(maps, strides, strict=True)):
+        here_R1 = (level_R == level)[:, None]
+        rois = torch.cat([rois_R5[:, :1], rois_R5[:, 1:] * here_R1], dim=1)
+        read = roi_align(features, rois, output_size, 1.0 / stride, sampling_ratio=-1, aligned=True)
+        pooled.append(read * here_R1[..., None, None])
+    return torch.stack(pooled).sum(0)

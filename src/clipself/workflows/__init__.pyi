@@ -1,3 +1,5 @@
+from .exporting.run import export as export
+from .exporting.run import export_names as export_names
 from .labelling.run import label as label
 from .live.run import demo as demo
 from .quickstart import quickstart as quickstart
@@ -8,4 +10,16 @@ from .side_by_side import compare as compare
 from .weights import blend as blend
 from .weights import convert as convert
 
-__all__ = ["blend", "compare", "convert", "demo", "label", "quickstart", "reproduce", "show_kmeans", "show_query"]
+__all__ = [
+    "blend",
+    "compare",
+    "convert",
+    "demo",
+    "export",
+    "export_names",
+    "label",
+    "quickstart",
+    "reproduce",
+    "show_kmeans",
+    "show_query",
+]

@@ -92,10 +92,14 @@ class ClassStep(nn.Module):
         return places.reshape(batch, rows, cols, classes, channels).permute(0, 3, 1, 2, 4)
 
     def _padding(self, classes: int) -> Padding | None:
-        if classes >= self.pad_classes:
+        exporting = (
+            torch.compiler.is_exporting()
+        )  # a graph takes any number of classes, and pads by 0 where it is enough
+        if not self.pad_classes or (not exporting and classes >= self.pad_classes):
             return None
+        count = torch.sym_max(self.pad_classes - classes, 0)
         token = self.norm1(self.padding_tokens)
-        return Padding(token_11C=token, guidance_11G=self.padding_guidance, count=self.pad_classes - classes)
+        return Padding(token_11C=token, guidance_11G=self.padding_guidance, count=count)
 
 
 class AggregatorLayer(nn.Module):
@@ -195,7 +199,7 @@ class CostAggregator(nn.Module):
     def compare(self, dense_BDYX: Tensor, texts_BTPD: Tensor, *, class_cap: int | None = None) -> Costs:
         """Cosines between every patch and every sentence, of all classes or of the nearest ones."""
         total = texts_BTPD.shape[1]
-        texts_BTPD = texts_BTPD.expand(len(dense_BDYX), -1, -1, -1)
+        texts_BTPD = texts_BTPD.expand(dense_BDYX.shape[0], -1, -1, -1)
         unit_map, unit_texts = F.normalize(dense_BDYX, dim=1), F.normalize(texts_BTPD, dim=-1)
         cosine = torch.einsum("bdyx,btpd->bptyx", unit_map, unit_texts)
         if not class_cap or total <= class_cap:

@@ -116,6 +116,9 @@ class San(SegmenterModel):
     def shrink(self, images_B3HW: Tensor) -> Tensor:
         """CLIP's input: the picture scaled bilinearly, its sides brought to whole patches."""
         patch, scale = self.clip.patch_size, self.clip_scale
+        if torch.compiler.is_exporting():  # sides are multiples of two patches
+            half = [side // 2 for side in images_B3HW.shape[-2:]]
+            return F.interpolate(images_B3HW, size=half, mode="bilinear", align_corners=False)
         scaled = [int(side * scale) for side in images_B3HW.shape[-2:]]
         whole = [max(1, side // patch) * patch for side in scaled]
         if self.settings.cut_remainder or whole == scaled:
@@ -170,7 +173,10 @@ class San(SegmenterModel):
 
 def pool_bias(bias_BhQYX: Tensor, grid: tuple[int, int]) -> Tensor:
     """Biases at CLIP's grid, the largest of each cell: (B, h, Q, P)."""
-    pooled = F.adaptive_max_pool2d(bias_BhQYX.flatten(1, 2), grid)
+    maps = bias_BhQYX.flatten(1, 2)
+    if torch.compiler.is_exporting():  # where a cell is two by two of the other grid, at any size
+        return unfold_axis(F.max_pool2d(maps, 2).flatten(2), 1, bias_BhQYX.shape[1:3])
+    pooled = F.adaptive_max_pool2d(maps, grid)
     return unfold_axis(pooled.flatten(2), 1, bias_BhQYX.shape[1:3])
 
 

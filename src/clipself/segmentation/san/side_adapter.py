@@ -72,7 +72,7 @@ class SideTrunk(nn.Module):
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """The position table on another grid: bicubic, without antialiasing."""
         side = round(self.pos_embed.shape[1] ** 0.5)
-        if grid == (side, side):
+        if not torch.compiler.is_exporting() and grid == (side, side):
             return self.pos_embed
         table = unfold_axis(self.pos_embed.mT, -1, (side, side))
         return F.interpolate(table, size=grid, mode="bicubic", align_corners=False).flatten(2).mT
@@ -137,7 +137,7 @@ class SideAdapter(nn.Module):
         patches = trunk.patch_embed["proj"](images_B3HW)
         grid = (patches.shape[2], patches.shape[3])
         positions = torch.cat([self.query_pos_embed, trunk.positions(grid)], dim=1)
-        queries = self.query_embed.expand(len(patches), -1, -1)
+        queries = self.query_embed.expand(patches.shape[0], -1, -1)
         tokens = torch.cat([queries, patches.flatten(2).mT], dim=1) + positions
         tokens = self._fuse(0, tokens, taps, grid)
         proposals = []

@@ -116,7 +116,7 @@ class BaronKD(TwoStage):
 
     def words_of(self, embeddings_RD: Tensor) -> Tensor:
         """Region embeddings -> pseudo words (R, L, C)."""
-        return embeddings_RD.reshape(len(embeddings_RD), self.settings.words, self._word_width)
+        return embeddings_RD.reshape(embeddings_RD.shape[0], self.settings.words, self._word_width)
 
     def class_embeddings(self, embeddings_RD: Tensor) -> Tensor:
         """The text tower's reading of each region's words."""

@@ -150,7 +150,7 @@ class Owl(OwlNetwork):
     def detect(self, images_B3HW: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Found]:
         """Finds the vocabulary's names: the best pairs of token and name."""
         reading = self.read(images_B3HW)
-        scores_BPK = self.heads.logits(reading, self._asked_names()[None]).sigmoid()
+        scores_BPK = self.heads.logits(reading, self.asked_names()[None]).sigmoid()
         return [
             self._best(scores_PK, self._in_picture(boxes_P4, images_B3HW, size))
             for scores_PK, boxes_P4, size in zip(scores_BPK, reading.boxes_BP4, sizes, strict=True)
@@ -229,7 +229,7 @@ class Owl(OwlNetwork):
                 self._rows |= dict(zip(some, self.embed_texts(some).float(), strict=True))
         return torch.stack([self._rows[text] for text in sentences])
 
-    def _asked_names(self) -> Tensor:
+    def asked_names(self) -> Tensor:
         """One row a name: the mean over the sentences of the test."""
         if self._queries_KD is None:
             if self.clip.identity.text is None:

@@ -65,7 +65,7 @@ class FrozenClip(nn.Module):
         return F.normalize(self.clip.trunk.read_tap(last_tap_BCYX), dim=1)
 
     @torch.no_grad()
-    def embed_regions(self, features: ClipReading, boxes: Sequence[Tensor]) -> Tensor:
+    def embed_regions(self, features: ClipReading, boxes: Sequence[Tensor] | Tensor) -> Tensor:
         """What the frozen CLIP says about regions: RoIAlign of one bin on the dense map.
 
         Of a tower that pools its last stage, RoIAlign of that to the grid of pre-training, then its own pooling.
@@ -73,7 +73,7 @@ class FrozenClip(nn.Module):
 
         Args:
             features: Of this backbone, with the dense map.
-            boxes: (N, 4) in canvas pixels for each image.
+            boxes: (N, 4) in canvas pixels for each image; or all of them as `join_boxes` gives them.
 
         Returns:
             Region embeddings (R, D), not normalised.
@@ -91,6 +91,8 @@ class FrozenClip(nn.Module):
             regions_RD: Tensor = roi_align(features.dense.float(), rows_R5, 1, **how)[..., 0, 0]
             return regions_RD
         last = features.taps[-1].float()
+        if torch.compiler.is_exporting():
+            return trunk.pool_map(roi_align(last, rows_R5, trunk.native_grid, **how))
         if not len(rows_R5):
             return last.new_zeros(0, trunk.embed_dim)
         pooled = [

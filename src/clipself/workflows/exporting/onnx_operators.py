@@ -1,0 +1,25 @@
+"""What of our graphs torch's exporter has no ONNX operators for; needs onnxscript."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxscript import FLOAT
+from onnxscript import opset18 as op
+
+from clipself.workflows.exporting.suppression import OPERATOR
+
+
+def suppressed(boxes: FLOAT[...], scores: FLOAT[...], overlap: float, least: float) -> Any:
+    """`suppression.suppress` by NonMaxSuppression, whose rows are image, group and box of what stays."""
+    most = op.Shape(boxes, start=1, end=2)
+    stays = op.NonMaxSuppression(
+        boxes, scores, most, op.Constant(value_floats=[overlap]), op.Constant(value_floats=[least])
+    )
+    nothing = op.Cast(op.Mul(scores, op.Constant(value_float=0.0)), to=6)
+    ones = op.Expand(op.Constant(value_ints=[1]), op.Shape(stays, start=0, end=1))
+    return op.Cast(op.ScatterND(nothing, stays, op.Cast(ones, to=6)), to=9)
+
+
+def translations() -> Mapping[Any, Any]:
+    """Operator of torch -> what stands for it."""
+    return {OPERATOR: suppressed}

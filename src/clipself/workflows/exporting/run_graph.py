@@ -1,0 +1,67 @@
+"""Runs the graph of this folder on pictures: python run_graph.py PICTURE ...; onnxruntime, numpy and pillow are enough.
+
+Other names: clipself export names FOLDER --names ...
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+FOLDER = Path(__file__).parent
+
+
+def prepare(picture: Image.Image, how: dict[str, Any]) -> tuple[Any, float]:
+    """An RGB picture as the graph takes it (1, 3, H, W), and what its sides were scaled by."""
+    scale = how["size"] / (max if how["side"] == "longest" else min)(picture.size)
+    scale, step = min(scale, (how["most"] or np.inf) / max(picture.size)), how["multiple"]
+    size = [max(1, round(side * scale / step)) * step for side in picture.size]
+    resample, extent = Image.Resampling[how["resample"].upper()], Image.Transform.EXTENT
+    small = picture.resize((size[0], size[1]), resample)
+    if not how["antialias"]:
+        small = picture.transform((size[0], size[1]), extent, (0, 0, *picture.size), resample)
+    pixels = np.asarray(small, np.float32) / np.float32(255)
+    image = ((pixels - np.float32(how["mean"])) / np.float32(how["std"])).transpose(2, 0, 1)[None]
+    return image, scale
+
+
+def run(file: str | Path, folder: Path = FOLDER, names_file: str = "names.npz") -> dict[str, Any]:
+    """What the graph gives for a picture, boxes in its own pixels; with the list of `names`, where there is one."""
+    card = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
+    picture, how = Image.open(file).convert("RGB"), card["prepare"]
+    image, scale = prepare(picture, how)
+    inputs, names = {"images": image}, []
+    if card["names"]:
+        inputs |= dict(np.load(folder / names_file))
+        names = json.loads((folder / names_file).with_suffix(".json").read_text(encoding="utf-8"))
+    if how["canvas"]:
+        height, width = image.shape[2:]
+        mean, std = (np.float32(how[name])[None, :, None, None] for name in ("mean", "std"))
+        grey = 0 * mean if how["fill"] is None else (np.float32(how["fill"]) - mean) / std
+        inputs["images"] = np.broadcast_to(grey, (1, 3, how["canvas"], how["canvas"])).copy()
+        inputs["images"][:, :, :height, :width] = image
+        inputs["sizes"] = np.array([[height, width]], np.float32)
+    session = onnxruntime.InferenceSession(folder / card["file"], providers=["CPUExecutionProvider"])
+    found = dict(zip(card["outputs"], (out[0] for out in session.run(None, inputs)), strict=True))
+    if card["kind"] == "detector":
+        there = found["labels"] >= 0
+        found = {name: value[there] for name, value in found.items()}
+        found["boxes"] = np.clip(found["boxes"] / scale, 0, np.float32([*picture.size, *picture.size]))
+    return {**found, "names": names}
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        result = run(path)
+        if "boxes" in result:
+            for box, score, label in zip(result["boxes"], result["scores"], result["labels"], strict=True):
+                print(f"{path}  {result['names'][label]}  {score:.3f}  {[round(float(side), 1) for side in box]}")
+        elif "labels" in result:
+            for label, count in zip(*np.unique(result["labels"], return_counts=True), strict=True):
+                print(f"{path}  {result['names'][label]}  {count / result['labels'].size:.1%} of the picture")
+        else:
+            print(f"{path}  dense map of {result['dense_map'].shape}")
