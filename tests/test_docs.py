@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 GENERAL = {"help", "version", "quiet", "recipe", "config"}
 """Flags that every command, or every training, knows."""
-OTHERS = {"nproc-per-node", "nnodes", "rdzv-endpoint", "runslow", "index-url"}
+OTHERS = {"nproc-per-node", "nnodes", "rdzv-backend", "rdzv-endpoint", "signal", "runslow", "index-url"}
 """Flags of torchrun, pytest and pip."""
 
 

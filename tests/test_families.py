@@ -20,6 +20,7 @@ from clipself.backbones.clip_reference import find_clip
 from clipself.backbones.export import save_clip
 from clipself.backbones.loading import load_clip
 from clipself.cli import main as cli
+from clipself.engine import run
 from clipself.engine.callbacks import Progress
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
@@ -137,9 +138,28 @@ def test_two_processes_are_one_with_the_double_batch_and_are_resumed(
     assert losses(Path(two)) == pytest.approx(losses(one), rel=1e-4)
     assert farthest(FAMILIES[name], one, Path(two)) < 2e-5
     in_two_processes(_break, name, broken, half)
+    alone = Path(copytree(broken, f"{world}/{name}-two-then-one"))
+    FAMILIES[name].resume(alone)
+    assert losses(alone) == pytest.approx(losses(Path(two)), rel=1e-4)
+    assert farthest(FAMILIES[name], alone, Path(two)) < 2e-5
     in_two_processes(_train, name, broken, {**half, "resume": True})
     assert losses(Path(broken)) == losses(Path(two))
     assert farthest(FAMILIES[name], Path(two), Path(broken)) == 0.0
+
+
+@families
+def test_it_says_whether_images_of_a_batch_learn_from_one_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    monkeypatch.setattr(run, "cut_again", lambda begun, **given: said.append(given["whole"]) or stop())
+    with pytest.raises(SystemExit):
+        FAMILIES[name].train(tmp_path / "run")
+    assert said == [FAMILIES[name].whole_batches]
+
+
+def stop() -> None:
+    raise SystemExit
 
 
 @families
@@ -191,6 +211,20 @@ def test_it_is_evaluated_inside_the_run(name: str, whole: dict[str, Path]) -> No
         assert [float(row["loss"]) for row in csv.DictReader(stream)] == losses(out)
     # the model trains on as if nobody had looked
     assert farthest(family, out, unbroken(name, whole)) == 0.0
+
+
+@pytest.mark.parametrize("name", ["distill-patches", "fvit", "catseg", "panoptic", "region-prompt", "pretrain"])
+def test_two_processes_evaluate_to_the_very_numbers_of_one(name: str, world: Path) -> None:
+    family = FAMILIES[name]
+    labels = {"evaluate_annotations": family.labels[0], "evaluate_images": family.labels[1], "evaluate_every": 1}
+    still = {"max_steps": 1, "lr": 1e-30, "weight_decay": 0.0, **labels}  # weights stay what they are
+    one, two = f"{world}/{name}-scored-by-one", f"{world}/{name}-scored-by-two"
+    family.train(one, **still)
+    in_two_processes(_go, str(world))
+    in_two_processes(_train, name, two, {**still, "batch_size": 2})
+    found = [read_metrics(Path(out), kind="evaluation") for out in (one, two)]
+    assert len(found[1]) == 1
+    assert [str({**row, "time": 0}) for row in found[0]] == [str({**row, "time": 0}) for row in found[1]]
 
 
 @families

@@ -126,7 +126,7 @@ def test_version_help_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None
         main(["help", "scenes"])
     assert stop.value.code == 0
     assert "--size" in capsys.readouterr().out
-    assert set(EXIT_CODES) == {0, 1, 2, 70, 130}
+    assert set(EXIT_CODES) == {0, 1, 2, 70, 75, 130}
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,28 @@
 """Batches of two kinds: their shares, their order after a kill, and their cut among processes and micro-batches."""
 
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import pytest
 import torch
 
+from clipself.engine.cut import Cut
 from clipself.engine.loader import SecondKind, TrainingData
 from clipself.engine.sampler import EpochSampler, share_of_second
 
 FIRST, SECOND = 12, 20
 
 
-def order(batches: int, *, start: int = 0, ratio: float = 4.0, **changes: Any) -> list[list[tuple[int, int]]]:
-    cut = {"batch_size": 2, "accumulate": 1, "rank": 0, "world_size": 1, "seed": 3, **changes}
-    second = SecondKind(length=SECOND, ratio=ratio, batch_size=2 * cut["batch_size"])
+def order(
+    batches: int, *, step: int = 0, ratio: float = 4.0, rank: int = 0, begun: Cut | None = None, **changes: Any
+) -> list[list[tuple[int, int]]]:
+    cut = Cut.at_first(**{"batch_size": 2, "accumulate": 1, "processes": 1, **changes})
+    begun = begun or cut
+    second = SecondKind(length=SECOND, ratio=ratio, batch_size=2 * begun.batch_size)
     data = TrainingData(dataset=None, collate=list, names=["x"] * (FIRST + SECOND), second=second)
-    return list(islice(data.sampler(**cut, start_batch=start), batches))
+    cut = replace(cut, unit=begun.unit)
+    return list(islice(data.sampler(cut, begun=begun, rank=rank, seed=3, start_step=step), batches))
 
 
 def kinds(batches: list[list[tuple[int, int]]]) -> str:
@@ -44,22 +50,33 @@ def test_each_image_of_a_kind_comes_once_in_its_epoch() -> None:
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_it_goes_on_where_it_stopped(accumulate: int) -> None:
     whole = order(40, accumulate=accumulate)
-    for start in (1, 7, 20):
-        assert order(40 - start, start=start, accumulate=accumulate) == whole[start:]
+    for step in (1, 7, 13):
+        start = step * accumulate
+        assert order(40 - start, step=step, accumulate=accumulate) == whole[start:]
 
 
 def test_a_batch_is_cut_among_processes_and_micro_batches() -> None:
     whole = order(9)
-    halves = [order(9, batch_size=1, rank=rank, world_size=2) for rank in (0, 1)]
+    halves = [order(9, batch_size=1, rank=rank, processes=2) for rank in (0, 1)]
     assert [left + right for left, right in zip(*halves, strict=True)] == whole
     pieces = order(18, batch_size=1, accumulate=2)
     assert [pieces[at] + pieces[at + 1] for at in range(0, 18, 2)] == whole
 
 
+def test_a_run_that_is_cut_again_sees_the_same_images_in_each_step() -> None:
+    begun = Cut.at_first(batch_size=2, accumulate=2, processes=1)  # twelve images are three steps
+    whole = order(40, accumulate=2)
+    steps = [whole[at] + whole[at + 1] for at in range(0, 40, 2)]
+    again = [order(20 - 7, begun=begun, step=7, batch_size=1, processes=4, rank=rank) for rank in range(4)]
+    assert [list(chain(*parts)) for parts in zip(*again, strict=True)] == steps[7:]
+    alone = order(4 * (20 - 5), begun=begun, step=5, batch_size=1, accumulate=4)
+    assert [list(chain(*alone[at : at + 4])) for at in range(0, 60, 4)] == steps[5:]
+
+
 def test_an_epoch_is_one_of_the_first_kind() -> None:
     second = SecondKind(length=SECOND, ratio=4.0, batch_size=4)
     data = TrainingData(dataset=None, collate=list, names=["x"] * (FIRST + SECOND), second=second)
-    assert data.steps_of_epoch(batch_size=2, accumulate=1, world_size=1) == 18
+    assert data.steps_of_epoch(Cut.at_first(batch_size=2, accumulate=1, processes=1)) == 18
     with pytest.raises(ValueError, match="leaves none of them"):
         order(1, ratio=0.0)
 

@@ -8,25 +8,33 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import torch
 from tests.support.processes import in_two_processes
-from tests.support.training import ToyBatch, ToyTask, train_toy, weights_of
+from tests.support.training import ToyBatch, ToyNumbers, ToyTask, train_toy, weights_of
 from torch import Tensor, nn
 
 from clipself.engine.config import flat
 from clipself.engine.fields import defaults_of
+from clipself.engine.folder import RunFolder
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 from clipself.engine.step import Step
+from clipself.engine.stopping import Stopped
 from clipself.files import locked
 
 
 def same(one: Path, two: Path) -> bool:
     first, second = weights_of(one), weights_of(two)
     return all(torch.equal(first[name], second[name]) for name in first) and losses(one) == losses(two)
+
+
+def nearly(one: Path, two: Path) -> bool:
+    first, second = weights_of(one), weights_of(two)
+    return all(torch.allclose(first[name], second[name], rtol=0, atol=1e-6) for name in first)
 
 
 def losses(out: Path) -> list[float]:
@@ -130,8 +138,56 @@ def test_two_processes_are_one_and_are_resumed(tmp_path: Path) -> None:
     in_two_processes(_break_together, tmp_path / "broken", half)
     in_two_processes(_train_together, tmp_path / "broken", {**half, "resume": True})
     assert same(tmp_path / "two", tmp_path / "broken")
-    with pytest.raises(ValueError, match="processes was '2' and is '1'"):
-        train_toy(out=tmp_path / "two", resume=True)
+
+
+def test_a_run_goes_on_with_other_processes_to_equal_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"batch_size": 2, "eps": 1e-3, "max_steps": 7}
+    in_two_processes(_train_together, tmp_path / "two", options)
+    in_two_processes(_break_together, tmp_path / "broken", options)
+    broken_run(tmp_path / "alone", monkeypatch, 3, **{**options, "batch_size": 4})
+    for name in ("given", "refused", "without-state"):
+        copytree(tmp_path / "broken", tmp_path / name)
+    caplog.set_level("INFO", logger="clipself")
+    train_toy(out=tmp_path / "broken", resume=True)
+    assert "each of 1 processes takes 2 micro-batches of 2 images a step, so that it has 4 as before" in caplog.text
+    in_two_processes(_train_together, tmp_path / "alone", {"resume": True})
+    train_toy(out=tmp_path / "given", resume=True, batch_size=1, accumulate=4)
+    (tmp_path / "without-state/training_state.pt").unlink()
+    train_toy(out=tmp_path / "without-state", resume=True)
+    for name in ("broken", "alone", "given", "without-state"):
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "two"), rel=1e-5)
+        assert nearly(tmp_path / name, tmp_path / "two")
+    assert json.loads((tmp_path / "given/config.json").read_text())["batch_size"] == 2  # as it began
+    with pytest.raises(ValueError, match=r"a step of this run has 4 images \(2 in each of 1 micro-batches on 2\)"):
+        train_toy(out=tmp_path / "refused", resume=True, batch_size=4, accumulate=2)
+
+
+def test_a_state_of_before_cuts_were_kept_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_toy(data="d", out=tmp_path / "whole")
+    broken_run(tmp_path / "run", monkeypatch, 3)
+    state = torch.load(tmp_path / "run/training_state.pt", weights_only=True)
+    del state["cut"]
+    state["settings"] |= {"batch_size": 2, "accumulate": 1}
+    state["identity"]["processes"] = "2"
+    torch.save(state, tmp_path / "run/training_state.pt")
+    train_toy(out=tmp_path / "run", resume=True, batch_size=2, accumulate=2)
+    assert nearly(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_same_command_begins_goes_on_and_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command: dict[str, Any] = {"lr": 0.02, "resume": "auto"}
+    train_toy(data="d", out=tmp_path / "whole", **command)
+    broken_run(tmp_path / "run", monkeypatch, 3, **command)
+    train_toy(data="d", out=tmp_path / "run", **command)
+    assert same(tmp_path / "whole", tmp_path / "run")
+    train_toy(data="d", out=tmp_path / "run", **command)
+    assert same(tmp_path / "whole", tmp_path / "run")
+    train_toy(out=tmp_path / "run", resume="auto")  # the folder knows the rest
+    (tmp_path / "run/config.json").unlink()
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        train_toy(data="d", out=tmp_path / "run", **command)
 
 
 def _refuse_together(out: Path) -> None:
@@ -144,7 +200,10 @@ def test_what_one_process_refuses_ends_all(tmp_path: Path) -> None:
     in_two_processes(_refuse_together, tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+STOPS = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
+
+
+@pytest.mark.parametrize("number", STOPS)
 def test_a_request_to_stop_is_met_after_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -153,15 +212,56 @@ def test_a_request_to_stop_is_met_after_the_step(
     with monkeypatch.context() as patch:
         stop_at(patch, 2, lambda: os.kill(os.getpid(), number))
         with pytest.raises(
-            KeyboardInterrupt, match=r"after 3 steps; the state is kept, go on with it by resume \(--resume\)"
-        ):
+            Stopped, match=r"after 3 steps; the state is kept, go on with it by resume \(--resume\)"
+        ) as stopped:
             train_toy(data="d", out=tmp_path / "run")
+    assert stopped.value.code == STOPS[number]
     assert signal.getsignal(number) == before
     train_toy(out=tmp_path / "run", resume=True)
     assert same(tmp_path / "whole", tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_schedulers_repeat_changes_nothing_and_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    def asked(*numbers: int) -> Any:
+        def act() -> None:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, 2, act)
+            with pytest.raises(Stopped) as stopped:
+                train_toy(data="d", out=tmp_path / "run", overwrite=True, save_every=0)
+        return stopped.value.code, str(stopped.value), (tmp_path / "run/training_state.pt").exists()
+
+    assert asked(signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM)[0::2] == (75, True)
+    assert asked(signal.SIGTERM, signal.SIGINT) == (130, "stopped", True)  # the earlier run, which is brought back
+    (tmp_path / "run/training_state.pt").unlink()
+    assert asked(signal.SIGINT, signal.SIGINT) == (130, "stopped", False)
+
+
+def test_a_request_ends_the_wait_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = ToyNumbers.__getitem__
+
+    def slow(self: ToyNumbers, key: Any) -> Any:
+        reads.append(key)
+        if len(reads) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return read(self, key)
+
+    reads: list[Any] = []
+    monkeypatch.setattr(ToyNumbers, "__getitem__", slow)
+    begun = time.monotonic()
+    with pytest.raises(Stopped, match="stopped after 2 steps"):
+        train_toy(data="d", out=tmp_path / "run", save_every=0)
+    assert time.monotonic() - begun < 30
+    monkeypatch.undo()
+    train_toy(data="d", out=tmp_path / "whole")
+    train_toy(out=tmp_path / "run", resume=True)
+    assert same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", STOPS)
 def test_a_request_that_reaches_the_workers_too_is_met_after_the_step(tmp_path: Path, number: signal.Signals) -> None:
     out, root = tmp_path / "run", str(Path(__file__).parents[2])
     code = f"from tests.support.training import train_toy; train_toy(data='d', out={str(out)!r}, {{}})"
@@ -280,12 +380,37 @@ def test_overwriting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         train_toy(data="d", out=run, overwrite=True, batch_size=9)
     assert (run / "training_state.pt").read_bytes() == before  # nothing was lost to a run that could not begin
     assert json.loads((run / "config.json").read_text())["batch_size"] == 4
-    broken_run(run, monkeypatch, 0, overwrite=True, lr=0.5)
+    held = {path.name for path in run.iterdir()}
+    broken_run(run, monkeypatch, 1, overwrite=True, lr=0.5)  # ahead of its first saved state
+    assert {path.name for path in run.iterdir()} == held
+    assert (run / "training_state.pt").read_bytes() == before
+    assert json.loads((run / "config.json").read_text())["lr"] == 0.01
+    broken_run(run, monkeypatch, 3, overwrite=True, lr=0.5)
     left = {path.name for path in run.iterdir()}
-    assert left == {"config.json", "metrics.jsonl", "log.txt", "notes.txt", ".lock"} - (
-        set() if (run / "metrics.jsonl").exists() else {"metrics.jsonl"}
-    )  # no result of the old run beside the settings of the new one
+    new = {"config.json", "cut.json", "metrics.jsonl", "log.txt", "training_state.pt"}
+    assert left == {*new, "notes.txt", ".lock"}  # no result of the old run beside the settings of the new one
     assert json.loads((run / "config.json").read_text())["lr"] == 0.5
+
+
+def test_a_run_that_was_killed_as_it_overwrote_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    train_toy(data="d", out=run)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "bring_back", lambda self: None)  # nobody can after SIGKILL
+        broken_run(run, monkeypatch, 1, overwrite=True, lr=0.5)
+    assert (run / ".replaced/training_state.pt").exists()
+    for name in ("again", "resumed", "half"):
+        copytree(run, tmp_path / name)
+    train_toy(data="d", out=kept)
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        train_toy(data="d", out=run)
+    assert same(run, kept)
+    train_toy(data="d", out=kept, overwrite=True, lr=0.5)
+    train_toy(data="d", out=tmp_path / "again", overwrite=True, lr=0.5)
+    train_toy(out=tmp_path / "resumed", resume=True)
+    assert same(tmp_path / "again", kept)
+    assert same(tmp_path / "resumed", kept)
+    assert not list(tmp_path.glob("*/.replac*"))[1:]
 
 
 def test_two_runs_in_one_new_folder(tmp_path: Path) -> None:
@@ -327,7 +452,7 @@ def test_an_evaluation_that_was_due_is_made_on_resume(tmp_path: Path, monkeypatc
     }
     train_toy(data="d", out=tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(ToyTask, "evaluate", lambda self: kill())
+        patch.setattr(ToyTask, "evaluate", lambda self, share: kill())
         with pytest.raises(SystemExit):
             train_toy(data="d", out=tmp_path / "run", **options)
     train_toy(out=tmp_path / "run", resume=True)

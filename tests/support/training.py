@@ -17,6 +17,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step, generator_of
 from clipself.engine.task import Task
 
@@ -123,7 +124,7 @@ class ToyTask(Task[ToyBatch]):
     def identity(self) -> dict[str, str]:
         return {"kind of toy": "first"}
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, share: Share) -> dict[str, float]:
         self.model.eval()
         return {"slope": float(next(self.model.parameters()).detach().sum())}
 

@@ -28,7 +28,8 @@ EXIT_CODES: Final = {
     1: "a check failed",
     2: "bad input, said in a sentence",
     70: "a defect of clipself, with its traceback",
-    130: "stopped by Ctrl-C or SIGTERM; state is kept",
+    75: "stopped by SIGTERM or SIGUSR1, as schedulers send them; state is kept, run it again with --resume auto",
+    130: "stopped by Ctrl-C; state is kept",
 }
 """Exit code -> what it means."""
 
@@ -66,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return run_command(name, words[len(name.split()) :])
     except KeyboardInterrupt as stop:
         print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
-        return 130
+        return getattr(stop, "code", 130)
     except Exception as error:
         if _is_fault(error):
             if os.environ.get("CLIPSELF_DEBUG"):

@@ -10,11 +10,14 @@ from typing import Any, Final, TypeVar, get_type_hints, overload
 import tyro
 
 from clipself.engine.config import checked, unchecked
-from clipself.engine.fields import UNSET, build
-from clipself.engine.resolve import changed, read_config, recipe, renamed, settings_of_run
+from clipself.engine.fields import UNSET, build, kinds_of
+from clipself.engine.resolve import changed, goes_on, read_config, recipe, renamed, settings_of_run
 from clipself.renamed import FIELDS, GONE_IN
 
 C = TypeVar("C")
+
+RESUMES: Final = (["auto"], ["True"], ["False"])
+"""What may follow `--resume`."""
 
 LAUNCH: Final = "Many GPUs: torchrun --nproc-per-node N -m clipself {command} ..."
 
@@ -45,6 +48,7 @@ def read_words(
         SystemExit: A flag is unknown or missing, or help was asked for.
     """
     rest = positions_first(kind, rename_flags(kind, list(words)))
+    rest = spell_resume(rest) if "resume" in kinds_of(kind) else rest
     rest, file = take_option(rest, "--config")
     rest, name = take_option(rest, "--recipe") if recipes else (rest, None)
     if name is not None and file is not None:
@@ -90,6 +94,21 @@ def rename_flags(kind: type, words: Sequence[str]) -> list[str]:
         print(f"clipself: {flag} is now {spelled}; the old flag goes in version {GONE_IN}", file=sys.stderr)
         told.append(spelled + equals + value)
     return told
+
+
+def spell_resume(words: Sequence[str]) -> list[str]:
+    """`--resume` alone as `--resume True`: it may be followed by `auto`."""
+    spelled: list[str] = []
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--resume" and equals:
+            spelled += [flag, value]
+        elif flag in ("--resume", "--no-resume"):
+            told = [] if flag == "--resume" and words[place + 1 : place + 2] in RESUMES else [str(flag == "--resume")]
+            spelled += ["--resume", *told]
+        else:
+            spelled.append(word)
+    return spelled
 
 
 def positions_first(kind: type, words: list[str]) -> list[str]:
@@ -144,7 +163,8 @@ def _starting_point(
     if not recipes:
         return None
     _, out = take_option(words, "--out")
-    if "--resume" in words and name is None and out is not None:
+    _, resume = take_option(words, "--resume")
+    if name is None and out is not None and goes_on({"True": True}.get(str(resume), resume), out):
         return _from_table(kind, settings_of_run(Path(out)))
     return recipe(recipes, name or next(iter(recipes)))
 

@@ -25,7 +25,7 @@ def plain_errors(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def leave_stopping_to_the_run(worker: int) -> None:
-    """Ignores Ctrl-C and SIGTERM: both reach the whole group, and the run still needs batches to end its step.
+    """Ignores Ctrl-C and schedulers' signals: they reach the whole group, and the run still needs batches for its step.
 
     A worker ends when its loader does, or when its parent is gone.
 
@@ -33,5 +33,6 @@ def leave_stopping_to_the_run(worker: int) -> None:
         worker: Its number, which a `DataLoader` passes to what it calls first.
     """
     del worker
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

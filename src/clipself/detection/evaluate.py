@@ -16,6 +16,7 @@ from clipself.detection.protocol import NamedDetector
 from clipself.detection.report import DetectionReport, class_table
 from clipself.detection.results import to_coco
 from clipself.engine.resolve import resolve
+from clipself.engine.share import Share
 from clipself.files import read_json, write_json, write_text
 from clipself.metrics.coco_ap import DetectionScores, coco_ap
 from clipself.metrics.lvis_ap import lvis_ap
@@ -109,6 +110,7 @@ def score_detector(
     title: str = "detector",
     batch_size: int = 1,
     progress: bool = True,
+    share: Share | None = None,
 ) -> DetectionReport:
     """Runs a detector over the images and scores what it finds.
 
@@ -122,18 +124,26 @@ def score_detector(
         title: Name in the report.
         batch_size: Images at once.
         progress: Whether to show a bar.
+        share: Cuts the images among the processes of a run.
     """
     classes = data.classes
     count = len(data) if limit is None else min(limit, len(data))
     asked = [(synonyms or {}).get(name, name) for name in classes.names]
     asked += [name for name in more_names if name not in set(asked)]
     results: list[dict[str, Any]] = []
-    found_of = detector.stream(data.paths[:count], asked, batch_size=batch_size)
-    shown = tqdm(found_of, total=count, desc=title[-30:], disable=not progress)
     known = len(classes.ids)
-    for index, (image_id, found) in enumerate(zip(data.ids[:count], shown, strict=True)):
-        data.check_size(index, found.size)
-        results += to_coco(found[found.labels < known], image_id=image_id, category_ids=classes.ids)
+
+    def look_at(indices: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
+        if not indices:
+            return
+        found_of = detector.stream([data.paths[index] for index in indices], asked, batch_size=batch_size)
+        for index, found in zip(indices, found_of, strict=True):
+            data.check_size(index, found.size)
+            yield to_coco(found[found.labels < known], image_id=data.ids[index], category_ids=classes.ids)
+
+    each = (share or Share()).of(count, look_at)
+    for rows in tqdm(each, total=count, desc=title[-30:], disable=not progress):
+        results += rows
     truth = truth_of(data, count, masks=bool(results) and "segmentation" in results[0])
     has_masks = _has_masks(truth)
     if metric == "lvis" or (metric == "auto" and "neg_category_ids" in next(iter(truth["images"]), {})):

@@ -27,6 +27,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.engine.task import Task, digest_of
 from clipself.structures import DetectionBatch
@@ -91,6 +92,11 @@ class DetectionTask(Task[DetectionBatch]):
         """Running statistics of the heads' norms."""
         return running_statistics(self.model, self.detector.clip)
 
+    def whole_batches(self) -> bool:
+        """Captions are one another's negatives, and some detectors compare images or average over their matches."""
+        compared = self.config.detector.whole_batches or self.config.image_label_captions > 0
+        return compared or super().whole_batches()
+
     def counts(self, batch: DetectionBatch) -> Mapping[str, Tensor | float]:
         """What the detector's losses average over, and the images."""
         return {"images": float(len(batch.names)), **self.detector.counts(batch)}
@@ -127,14 +133,15 @@ class DetectionTask(Task[DetectionBatch]):
             f"{len(classes.base)} base and {len(classes.novel)} novel classes, {steps} steps"
         )
 
-    def evaluate(self) -> Mapping[str, Any]:
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
         """AP by group of the detector as it is."""
         assert self._evaluation_data is not None
         training = self.detector.vocabulary
         try:
             report = score_detector(
-                Detector(self.detector), self._evaluation_data, limit=self.config.evaluate_limit, progress=False
-            )
+                Detector(self.detector), self._evaluation_data, limit=self.config.evaluate_limit, progress=False,
+                share=share,
+            )  # fmt: skip
         finally:
             self.detector.use(training)
         return dict(report.summary)

@@ -25,6 +25,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult, measure
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.engine.task import Task
 from clipself.ops.patches import require_whole
@@ -128,7 +129,7 @@ class DistillTask(Task[DistillBatch]):
             f"{self.config.image_size} px by {self.config.method.method}, {self.config.regions}, {steps} steps"
         )
 
-    def evaluate(self) -> Mapping[str, Any]:
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
         """Region classification by the blend, read as the student is trained."""
         from clipself.data.labelled import open_labelled
         from clipself.regions.evaluate import score_regions
@@ -143,6 +144,7 @@ class DistillTask(Task[DistillBatch]):
             modes=("boxes", "thing_masks", "stuff_masks"),
             readout=config.readout,
             limit=config.evaluate_limit,
+            share=share,
         )
         return {f"{mode}_top1": score.top1 for mode, score in report.scores.items()}
 

@@ -16,10 +16,10 @@ C = TypeVar("C")
 FREE: Final = frozenset(
     (
         "out", "resume", "overwrite", "workers", "device", "track", "save_every", "evaluate_every",
-        "evaluate_annotations", "evaluate_images", "evaluate_limit", "epochs", "max_steps",
+        "evaluate_annotations", "evaluate_images", "evaluate_limit", "epochs", "max_steps", "batch_size", "accumulate",
     )
 )  # fmt: skip
-"""Settings that may change between a run and its continuation; a longer one is a new phase."""
+"""Settings that may change between a run and its continuation: a longer one is a new phase; a step keeps its images."""
 
 LARGEST: Final = 2**14
 """Largest side of a picture in pixels, and width or depth of a network, that is not taken for a slip."""
@@ -229,10 +229,11 @@ class RunConfig(Settings):
     """Trackers that get the numbers of metrics.jsonl too."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the best there is."""
-    resume: bool = False
-    """Continue the run in `out` where its last saved state ends; its settings are taken from there."""
+    resume: bool | Literal["auto"] = False
+    """Continue the run in `out` where its last saved state ends; its settings are taken from there. "auto" starts one
+    where there is none yet: the same command begins, goes on, and has nothing to do once all is done."""
     overwrite: bool = False
-    """Start anew in a folder that already holds a run."""
+    """Start anew in a folder that already holds a run, which is kept until the new one has saved a state."""
 
     def check(self) -> None:
         """Refuses what no run can mean.

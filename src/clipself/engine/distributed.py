@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
 
 PATIENCE: Final = timedelta(hours=3)
 """How long processes wait for each other: one of them evaluates thousands of images while the others stand still."""
@@ -52,6 +54,14 @@ class World:
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on at least one process."""
         return flag if self.size == 1 else bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
+
+    def every(self, value: T) -> list[T]:
+        """What each process says, on all of them, by rank; anything that can be pickled."""
+        if self.size == 1:
+            return [value]
+        held: list[Any] = [None] * self.size
+        dist.all_gather_object(held, value)
+        return held
 
     def agree(self, fault: Exception | None) -> None:
         """Raises the fault where it happened, and says on every other process that another one refused.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from clipself.data.workers import leave_stopping_to_the_run, plain_errors
+from clipself.engine.cut import Cut
 from clipself.engine.sampler import EpochSampler, MixedSampler, share_of_second
 
 AnySampler = EpochSampler | MixedSampler
@@ -54,46 +55,42 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.names)
 
-    def steps_of_epoch(self, *, batch_size: int, accumulate: int, world_size: int) -> int:
-        """Optimizer steps in which every image of the first kind is seen once, with those of the second between."""
+    def steps_of_epoch(self, cut: Cut) -> int:
+        """Optimizer steps in which every image of the first kind is seen once, with those of the second between.
+
+        Args:
+            cut: Of a step, with which the run began.
+        """
         first = len(self) - (self.second.length if self.second else 0)
-        steps = max(1, first // (batch_size * world_size * accumulate))
+        steps = max(1, first // cut.images)
         if self.second is None:
             return steps
-        return int(steps / (1 - share_of_second(self.second.ratio, (batch_size, self.second.batch_size))))
+        return int(steps / (1 - share_of_second(self.second.ratio, (cut.batch_size, self.second.batch_size))))
 
-    def sampler(
-        self, *, batch_size: int, accumulate: int, rank: int, world_size: int, seed: int, start_batch: int
-    ) -> AnySampler:
+    def sampler(self, cut: Cut, *, begun: Cut, rank: int, seed: int, start_step: int) -> AnySampler:
         """The order in which a run sees them.
 
         Args:
-            batch_size: Images of one process in a micro-batch of the first kind.
-            accumulate: Micro-batches of a step.
+            cut: Of a step.
+            begun: With which the run began.
             rank: This process.
-            world_size: How many there are.
             seed: Of the order.
-            start_batch: Batches that an earlier run has seen.
+            start_step: Steps that an earlier run has made.
 
         Raises:
             ValueError: Images of a kind do not fill a batch of all processes.
         """
-        shared: Any = {"rank": rank, "world_size": world_size, "seed": seed}
-        second = self.second
+        shared: Any = {"rank": rank, "world_size": cut.processes, "seed": seed}
+        first: Any = {"batch_size": cut.batch_size, "unit": cut.unit, "weights": self.weights, **shared}
+        start, second = start_step * cut.accumulate, self.second
         if second is None:
-            return EpochSampler(
-                len(self),
-                batch_size=batch_size,
-                start_batch=start_batch,
-                weights=self.weights,
-                order=self.order,
-                **shared,
-            )
+            return EpochSampler(len(self), start_batch=start, order=self.order, **first)
+        size, unit = cut.sized(begun, second.batch_size), second.batch_size * begun.processes
         kinds = (
-            EpochSampler(len(self) - second.length, batch_size=batch_size, weights=self.weights, **shared),
-            EpochSampler(second.length, batch_size=second.batch_size, weights=second.weights, **shared),
+            EpochSampler(len(self) - second.length, **first),
+            EpochSampler(second.length, batch_size=size, unit=unit, weights=second.weights, **shared),
         )
-        return MixedSampler(kinds, ratio=second.ratio, accumulate=accumulate, start_batch=start_batch)
+        return MixedSampler(kinds, ratio=second.ratio, accumulate=cut.accumulate, start_batch=start)
 
 
 def load_batches(

@@ -1,13 +1,10 @@
 """The training loop: steps of micro-batches, one loss over all processes, state that survives a kill."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -21,41 +18,28 @@ from clipself.engine.each_picture import EachPicture, take_apart
 from clipself.engine.log import RunLog
 from clipself.engine.optim import set_lr
 from clipself.engine.precision import Precision
+from clipself.engine.share import Share
 from clipself.engine.step import Step, seed_of, sum_counts
+from clipself.engine.stopping import Stopped, StopRequest
 from clipself.engine.task import B, Task
 
 LOWEST_SCALE: Final = 2.0**-10
 """Where float16's scaler has come down to this, the gradients are not finite whatever the scale."""
 
 
-class StopRequest:
-    """Whether somebody has asked the run to stop."""
+@dataclass(frozen=True, slots=True)
+class Fetched(Generic[B]):
+    """The micro-batches of a step.
 
-    asked = False
-
-
-@contextmanager
-def between_steps() -> Iterator[StopRequest]:
-    """Turns Ctrl-C and SIGTERM into a request that is met after the step at hand: no weights are half updated.
-
-    A second one stops at once.
+    Attributes:
+        micro: Of this process.
+        begun: When they were asked for, in seconds of a clock.
+        waited: How long that took.
     """
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
-    def ask(number: int, frame: object) -> None:
-        if request.asked:
-            raise KeyboardInterrupt
-        request.asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    micro: list[B]
+    begun: float
+    waited: float
 
 
 @dataclass(kw_only=True)
@@ -65,7 +49,9 @@ class Loop(Generic[B]):
     Attributes:
         task: Model and loss.
         config: The run's settings.
+        accumulate: Micro-batches of a step.
         world: This process among its peers.
+        stop: Whether somebody asks the run to stop.
         log: Where records go.
         learning: The parameters that learn, in the model's order.
         optimizer: Over the task's parameter groups.
@@ -80,7 +66,9 @@ class Loop(Generic[B]):
 
     task: Task[B]
     config: RunConfig
+    accumulate: int
     world: World
+    stop: StopRequest
     log: RunLog
     learning: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -104,45 +92,67 @@ class Loop(Generic[B]):
 
         Raises:
             FloatingPointError: Loss, gradients or weights are not finite; the last saved state is kept.
-            KeyboardInterrupt: Asked to stop; the state is saved first.
+            Stopped: Somebody asked to stop; the state is saved first.
         """
         self.task.model.train()
         wrapped = self.world.wrap(self.task.model)
         model: nn.Module = torch.compile(wrapped) if self.config.compile else wrapped  # type: ignore[assignment]
-        stream, steps = iter(batches), range(start_step, self.total_steps)
+        stream, self._saved = iter(batches), start_step
         shown = {"total": self.total_steps, "initial": start_step, "unit": "step"}
-        if self._lacks_evaluation(start_step) and self._evaluate(start_step):
-            return start_step
-        with tqdm(**shown, disable=not self.world.is_main) as bar, between_steps() as stop:
-            for step in steps:
-                self._step(model, stream, step, bar)
+        with tqdm(**shown, disable=not self.world.is_main) as bar, self.stop.later():
+            if self._lacks_evaluation(start_step) and self._evaluate(start_step):
+                return start_step
+            for step in range(start_step, self.total_steps):
+                fetched = self._fetch(stream)
+                # All stop ahead of the same step, or those left would wait for ever.
+                code = self.stop.agreed(self.world)
+                if code or fetched is None:
+                    self._leave(step, code)
+                self._step(model, fetched, step, bar)
                 done = step + 1
-                # All stop after the same step, or those left would wait forever.
-                ending = self.world.any(stop.asked or self.callbacks.end.asked)
-                stopping = ending and self.world.any(stop.asked)
+                ending = self._ending()
                 due = self.config.save_every and done % self.config.save_every == 0
                 if due or ending or done == self.total_steps:
-                    self._keep(done)
-                if stopping:
-                    raise KeyboardInterrupt(
-                        f"stopped after {done} steps; the state is kept, go on with it by resume (--resume)"
-                    )
+                    self._save(done)
                 every = self.config.evaluate_every
                 ended = bool(every) and done % every == 0 and self._evaluate(done)
                 if ended and not ending:
-                    self._keep(done)
+                    self._save(done)
                 if ended or ending:
                     return done
         return self.total_steps
 
-    def _keep(self, done: int) -> None:
+    def _ending(self) -> bool:
+        """Whether a callback asks for the end; every process hears of it."""
+        return self.world.any(self.callbacks.end.asked)
+
+    def _fetch(self, stream: Iterator[B]) -> Fetched[B] | None:
+        """The next micro-batches; None where somebody asked to stop meanwhile."""
+        begun = time.perf_counter()
+        try:
+            with self.stop.at_once():
+                micro = [next(stream) for _ in range(self.accumulate)]
+        except Stopped:
+            return None
+        return Fetched(micro, begun, time.perf_counter() - begun)
+
+    def _save(self, done: int) -> None:
         self._check_weights(done)
         self.save(done)
+        self._saved = done
 
-    def _step(self, model: nn.Module, stream: Iterator[B], number: int, bar: Any) -> None:
-        begun = time.perf_counter()
-        micro = [next(stream) for _ in range(self.config.accumulate)]
-        waited = time.perf_counter() - begun
+    def _leave(self, done: int, code: int) -> NoReturn:
+        """Ends the run between two steps; every process does."""
+        if done > self._saved:
+            self._save(done)
+        self.world.wait()  # launchers kill the others as soon as one of them ends
+        if not done:
+            raise self.stop.stopped("stopped ahead of the first step; there is no state yet", code=code)
+        said = f"stopped after {done} steps; the state is kept, go on with it by resume (--resume)"
+        raise self.stop.stopped(said, code=code)
+
+    def _step(self, model: nn.Module, fetched: Fetched[B], number: int, bar: Any) -> None:
+        micro = fetched.micro
         totals = sum_counts(map(self.task.counts, micro), self.world)
         step = Step(number=number, seed=self.config.seed, totals=totals, world=self.world)
         terms: dict[str, Tensor] = {}
@@ -171,12 +181,12 @@ class Loop(Generic[B]):
         set_lr(self.optimizer, lr)
         norm = self._update(number, micro)
         images = self.world.size * sum(len(batch.names) for batch in micro)
-        speed = images / (time.perf_counter() - begun)
+        speed = images / (time.perf_counter() - fetched.begun)
         counts = {name: total for name, total in totals.items() if total.numel() == 1 and name not in numbers}
         counted = {name: _plain(float(total)) for name, total in counts.items()}
         record = {
             "loss": loss_here, "lr": lr, "grad_norm": norm, **numbers, **counted, "images_per_s": round(speed, 3),
-            "data_s": round(waited, 4),
+            "data_s": round(fetched.waited, 4),
         }  # fmt: skip
         self.log.write("train", number + 1, **record)
         self._tell(self.callbacks.on_step, number + 1, record)
@@ -246,14 +256,19 @@ class Loop(Generic[B]):
         return self.world.any(self.world.is_main and not self.log.has("evaluation", start_step))
 
     def _evaluate(self, step: int) -> bool:
-        """Evaluates; whether a callback asks for the end."""
-        if self.world.is_main:
+        """Every process evaluates its share; whether a callback asks for the end.
+
+        One that is asked to stop ends the evaluation for all; it is made on resume.
+        """
+        try:
             with self.average.in_place():
-                scores = self.task.evaluate()
-            self.task.model.train()
-            self.log.write("evaluation", step, **scores)
-            self._tell(self.callbacks.on_evaluate, step, scores)
-        return self.world.any(self.callbacks.end.asked)
+                scores = self.task.evaluate(Share(world=self.world, stop=self.stop))
+        except Stopped as stopped:
+            self._leave(step, stopped.code)
+        self.task.model.train()
+        self.log.write("evaluation", step, **scores)
+        self._tell(self.callbacks.on_evaluate, step, scores)
+        return self._ending()
 
     def _tell(self, called: Callback | None, step: int, values: Mapping[str, Any]) -> None:
         if called is None or not self.world.is_main:

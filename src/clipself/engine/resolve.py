@@ -42,7 +42,7 @@ def resolve(
         config = read_config(config)
     if config is not None and recipe is not None:
         raise ValueError("a config and a recipe both give all settings; choose one of them")
-    if config is None and recipe is None and options.get("resume") is True and "out" in options:
+    if config is None and recipe is None and "out" in options and goes_on(options.get("resume", False), options["out"]):
         config = settings_of_run(Path(options["out"]))
     base: Any = config
     if config is None and recipes:
@@ -162,6 +162,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise ValueError(f"{path} holds no table of settings, but {type(held).__name__}")
     return held
+
+
+def goes_on(resume: object, out: str | Path) -> bool:
+    """Whether a run takes its settings from its folder."""
+    return resume is True or (resume == "auto" and holds_settings(Path(out)))
+
+
+def holds_settings(out: Path) -> bool:
+    """Whether a folder holds those of a run."""
+    return (out / "config.json").is_file()
 
 
 def settings_of_run(out: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from clipself.choices import pick
 from clipself.engine.average import MovingAverage
 from clipself.engine.callbacks import Callback, Callbacks
 from clipself.engine.config import RunConfig, shareable
+from clipself.engine.cut import cut_again
 from clipself.engine.distributed import World, join_world
 from clipself.engine.folder import RunFolder, open_folder
 from clipself.engine.loader import load_batches
@@ -22,6 +23,7 @@ from clipself.engine.optim import OPTIMIZERS, SCHEDULES, warmup_constant
 from clipself.engine.precision import make_precision
 from clipself.engine.result import TrainResult, measure
 from clipself.engine.state import Phase, StateKeeper
+from clipself.engine.stopping import StopRequest, stop_requests
 from clipself.engine.task import Task, digest_of
 from clipself.engine.trackers import check_trackers
 from clipself.files import write_json
@@ -54,15 +56,19 @@ def train(
         FileExistsError: The folder holds a run, and neither resume nor overwrite was asked for; or one runs there now.
         FloatingPointError: Loss, gradients or weights became NaN or infinite.
         ImportError: The library of a tracker is missing.
-        KeyboardInterrupt: Asked to stop; the state was saved.
+        Stopped: Asked to stop, by Ctrl-C or a scheduler's signal; the state was saved.
     """
     callbacks = Callbacks(on_step=on_step, on_evaluate=on_evaluate)
     check_trackers(config.track)
     writes = getattr(task_type, "writes", ())
-    with join_world(pick_device(config.device)) as world, open_folder(config, writes, world) as folder:
+    with (
+        stop_requests() as stop,
+        join_world(pick_device(config.device)) as world,
+        open_folder(config, writes, world) as folder,
+    ):
         with own_chance(config.seed, world):
             task = task_type(config, world)
-            result = _run(task, config, folder, world, callbacks)
+            result = _run(task, config, folder, world, stop, callbacks)
         world.wait()
     return result
 
@@ -76,7 +82,9 @@ def own_chance(seed: int, world: World) -> Iterator[None]:
         yield
 
 
-def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World, callbacks: Callbacks) -> TrainResult:
+def _run(
+    task: Task[Any], config: RunConfig, folder: RunFolder, world: World, stop: StopRequest, callbacks: Callbacks
+) -> TrainResult:
     data = task.data()
     groups: Any = task.parameter_groups()
     if not any(group["params"] for group in groups):
@@ -87,21 +95,30 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World, ca
     learning = learning_of(task.model, groups)
     average = MovingAverage(learning, config.ema)
     precision = make_precision(config.precision, world.device)
-    cut = {"batch_size": config.batch_size, "accumulate": config.accumulate, "world_size": world.size}
-    per_epoch = data.steps_of_epoch(**cut)
+    state = folder.state_to_resume(config.resume)
+    begun = folder.cut_of(config, state)
+    cut = cut_again(
+        begun, batch_size=config.batch_size, accumulate=config.accumulate, processes=world.size,
+        whole=task.whole_batches(), sizes=() if data.second is None else (data.second.batch_size,),
+    )  # fmt: skip
+    per_epoch = data.steps_of_epoch(begun)
     total = config.max_steps or max(1, round(config.epochs * per_epoch))
-    identity = {"processes": world.size, "images": f"{len(data)} with digest {digest_of(data.names)}"}
-    facts = {**identity, **task.identity()}
-    keeper = StateKeeper(task, config, folder, learning, average, optimizer, precision.scaler, facts)
-    start, phase = keeper.take_up(total) if config.resume else (0, Phase(start=0, end=total))
-    sampler = data.sampler(**cut, rank=world.rank, seed=config.seed, start_batch=start * config.accumulate)
-    folder.begin(config)
-    with _log_of(config, world, start) as run_log:
+    facts = {"images": f"{len(data)} with digest {digest_of(data.names)}", **task.identity()}
+    keeper = StateKeeper(task, config, folder, learning, average, optimizer, precision.scaler, facts, begun)
+    start, phase = keeper.take_up(state, total)
+    sampler = data.sampler(cut, begun=begun, rank=world.rank, seed=config.seed, start_step=start)
+    if world.is_main and cut != begun:
+        log.info("each of %d processes takes %d micro-batches of %d images a step, so that it has %d as before",
+                 cut.processes, cut.accumulate, cut.batch_size, cut.images)  # fmt: skip
+    resumed = bool(config.resume) and (config.out / "config.json").exists()
+    folder.begin(config, begun)
+    with _log_of(config, world, start, resumed=resumed) as run_log:
         if world.is_main:
             log.info("%s", task.describe(len(data), total))
         loop: Loop[Any] = Loop(
-            task=task, config=config, world=world, log=run_log, learning=learning, optimizer=optimizer,
-            average=average, precision=precision, total_steps=total, rate=rate_of(config, phase, per_epoch),
+            task=task, config=config, accumulate=cut.accumulate, world=world, stop=stop, log=run_log,
+            learning=learning, optimizer=optimizer, average=average, precision=precision, total_steps=total,
+            rate=rate_of(config, phase, per_epoch),
             save=partial(keeper.save, phase), state_path=folder.state_path, callbacks=callbacks,
         )  # fmt: skip
         with closing(load_batches(data, sampler, workers=config.workers, device=world.device)) as batches:
@@ -111,11 +128,11 @@ def _run(task: Task[Any], config: RunConfig, folder: RunFolder, world: World, ca
 
 
 @contextmanager
-def _log_of(config: RunConfig, world: World, start: int) -> Iterator[RunLog]:
+def _log_of(config: RunConfig, world: World, start: int, *, resumed: bool) -> Iterator[RunLog]:
     """The run's log, which is told whether the run has come to its end."""
     run_log = RunLog(
         config.out, active=world.is_main, track=config.track, settings=config.to_json(), start=start,
-        resumed=config.resume,
+        resumed=resumed,
     )  # fmt: skip
     finished = False
     try:

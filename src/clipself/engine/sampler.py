@@ -25,6 +25,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         weights: How often each image is drawn: an epoch is then as many draws with replacement.
         order: Key of an epoch -> its indices, each once, for data that want to be read in streams; drawn at random
             among all if not given.
+        unit: An epoch is a whole number of so many images; a global batch if not given. See `Cut`.
 
     Raises:
         ValueError: There are fewer images than one global batch.
@@ -32,28 +33,32 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __init__(
         self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1, seed: int = 0, start_batch: int = 0,
-        weights: Tensor | None = None, order: Callable[[str], Iterable[int]] | None = None,
+        weights: Tensor | None = None, order: Callable[[str], Iterable[int]] | None = None, unit: int | None = None,
     ) -> None:  # fmt: skip
         self.global_batch = batch_size * world_size
-        if length < self.global_batch:
+        unit = unit or self.global_batch
+        if length < unit:
             raise ValueError(
                 f"{length} images do not fill one batch of {batch_size} on {world_size} processes; "
                 f"use a batch size of at most {length // world_size}"
             )
         self.length, self.batch_size, self.rank = length, batch_size, rank
         self.seed, self.start_batch, self.weights = seed, start_batch, weights
-        self.batches_per_epoch = length // self.global_batch
+        self.per_epoch = length // unit * unit
         self.own_order = order
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        batch = self.start_batch
+        images, start = self._images(self.start_batch * self.global_batch), self.rank * self.batch_size
         while True:
-            epoch, place = divmod(batch, self.batches_per_epoch)
-            indices = islice(self._order(epoch), place * self.global_batch, None)
-            for _ in range(place, self.batches_per_epoch):
-                chosen, start = list(islice(indices, self.global_batch)), self.rank * self.batch_size
-                yield [(epoch, index) for index in chosen[start : start + self.batch_size]]
-                batch += 1
+            yield list(islice(images, self.global_batch))[start : start + self.batch_size]
+
+    def _images(self, seen: int) -> Iterator[tuple[int, int]]:
+        """All images of the run, behind those that were seen."""
+        epoch, place = divmod(seen, self.per_epoch)
+        while True:
+            for index in islice(self._order(epoch), place, self.per_epoch):
+                yield epoch, index
+            epoch, place = epoch + 1, 0
 
     def _order(self, epoch: int) -> Iterable[int]:
         if self.own_order is not None:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -12,11 +12,15 @@ from torch import nn
 from clipself.engine.average import MovingAverage
 from clipself.engine.checkpoint import save_state
 from clipself.engine.config import RunConfig, flat
+from clipself.engine.cut import Cut
 from clipself.engine.fields import defaults_of
 from clipself.engine.folder import RunFolder
 from clipself.engine.task import Task
 
 log = logging.getLogger(__name__)
+
+NOT_COMPARED: Final = ("batch_size", "accumulate", "processes")
+"""What states of older versions say of their cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +48,15 @@ class StateKeeper:
         optimizer: Of the run.
         scaler: Of float16; switched off otherwise.
         identity: Facts beyond settings that a continuation must share.
+        begun: The cut with which the run began.
     """
 
     def __init__(
         self, task: Task[Any], config: RunConfig, folder: RunFolder, learning: Sequence[nn.Parameter],
         average: MovingAverage, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler,
-        identity: Mapping[str, Any],
+        identity: Mapping[str, Any], begun: Cut,
     ) -> None:  # fmt: skip
+        self.begun = begun
         self.task, self.folder, self.learning, self.average = task, folder, learning, average
         self.optimizer, self.scaler = optimizer, scaler
         self.facts = {"settings": config.compared(), "identity": {name: str(fact) for name, fact in identity.items()}}
@@ -66,6 +72,7 @@ class StateKeeper:
             {
                 "step": step,
                 "phase": [phase.start, phase.end],
+                "cut": self.begun.to_json(),
                 **self.facts,
                 "learning": [parameter.detach().cpu() for parameter in self.learning],
                 "average": self.average.state(),
@@ -74,21 +81,21 @@ class StateKeeper:
                 "scaler": self.scaler.state_dict(),
             },
         )
+        self.folder.forget_replaced()
 
-    def take_up(self, total: int) -> tuple[int, Phase]:
-        """Brings back the state of an earlier run, if it came to save one.
+    def take_up(self, state: Mapping[str, Any] | None, total: int) -> tuple[int, Phase]:
+        """Brings back the state of an earlier run.
 
         Args:
+            state: What it saved; None where it came to save nothing, or there was none.
             total: Steps that the run shall have in all.
 
         Returns:
             Steps already made, and the phase that they stand in.
 
         Raises:
-            FileNotFoundError: There is no run.
             ValueError: The state belongs to a run with other settings, or is further than this one shall go.
         """
-        state = self.folder.state_to_resume()
         if state is None:
             return 0, Phase(start=0, end=total)
         self._compare(state)
@@ -115,7 +122,8 @@ class StateKeeper:
     def _compare(self, state: Mapping[str, Any]) -> None:
         differing = []
         for kind, facts in self.facts.items():
-            then, now = {**self._defaults(kind, state[kind]), **flat(state[kind])}, flat(facts)
+            held = {name: value for name, value in flat(state[kind]).items() if name not in NOT_COMPARED}
+            then, now = {**self._defaults(kind, state[kind]), **held}, flat(facts)
             differing += [
                 f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
                 for name in sorted(then.keys() | now.keys())

@@ -48,7 +48,9 @@ from clipself.engine.config import RunConfig
 from clipself.engine.loader import TrainingData
 from clipself.engine.optim import decay_groups
 from clipself.engine.result import TrainResult
+from clipself.engine.share import Share
 from clipself.engine.step import Step
+from clipself.layers.norms import BatchNorm
 
 
 class Batch(Protocol):
@@ -118,8 +120,19 @@ class Task(ABC, Generic[B]):
         millions = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad) / 1e6
         return f"{self.config.model}: {millions:.1f} M parameters learn on {images} images, {steps} steps"
 
-    def evaluate(self) -> Mapping[str, Any]:
-        """Scores of the model as it is, on the main process; the engine brings it back to training mode."""
+    def whole_batches(self) -> bool:
+        """Whether images of a micro-batch learn from one another, those of all processes included.
+
+        A run goes on with other processes at equal images a step; where they do, a micro-batch keeps its images too.
+        """
+        return any(isinstance(one, BatchNorm) for one in self.model.modules())
+
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
+        """Scores of the model as it is, in every process; the engine brings it back to training mode.
+
+        Args:
+            share: Gives each process its part of the pictures, and all of them what was found in all pictures.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no evaluation within a run")
 
     def flush(self) -> None:

@@ -82,8 +82,16 @@ class ConfusionMatrix:
         flat = labels * self.num_classes + predicted
         self.counts_KK += torch.bincount(flat, minlength=self.num_classes**2).reshape_as(self.counts_KK).cpu()
 
+    def __getstate__(self) -> tuple[int, int, Tensor]:
+        """On its way to another process only what was counted: of a thousand classes a picture shows a few."""
+        return self.num_classes, self.ignore_label, self.counts_KK.to_sparse()
+
+    def __setstate__(self, state: tuple[int, int, Tensor]) -> None:
+        self.num_classes, self.ignore_label, counts = state
+        self.counts_KK = counts.to_dense()
+
     def merge(self, other: "ConfusionMatrix") -> None:
-        """Adds what another process has counted."""
+        """Adds what another one has counted."""
         self.counts_KK += other.counts_KK
 
     def compute(self) -> SemanticScores:

@@ -76,6 +76,13 @@ class MaskAP:
         for mask, label, score in zip(masks_NHW, labels, scores, strict=True):
             self.found.append({**_row(image_id, mask, label), "score": float(score)})
 
+    def merge(self, other: "MaskAP") -> None:
+        """Adds the images of another one behind its own."""
+        images, truth = len(self.images), len(self.truth)
+        self.images += [{**row, "id": row["id"] + images} for row in other.images]
+        self.truth += [{**row, "id": row["id"] + truth, "image_id": row["image_id"] + images} for row in other.truth]
+        self.found += [{**row, "image_id": row["image_id"] + images} for row in other.found]
+
     def compute(self) -> MaskPrecision:
         """The precision so far."""
         if not self.truth:

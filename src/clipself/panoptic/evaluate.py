@@ -12,6 +12,7 @@ from clipself.choices import pick
 from clipself.data.panoptic import PanopticFile, PanopticImages
 from clipself.engine.fields import plain_values
 from clipself.engine.resolve import resolve
+from clipself.engine.share import Share
 from clipself.panoptic.config import PanopticEvaluateConfig
 from clipself.panoptic.evaluation_folder import EvaluationFolder, Way
 from clipself.panoptic.generators.mask_set import MaskGenerator
@@ -79,6 +80,7 @@ def score_panoptic(
     folder: EvaluationFolder | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool = True,
+    share: Share | None = None,
 ) -> PanopticReport:
     """Evaluates loaded parts; a picture's masks are made once for all judges and ways of scoring.
 
@@ -92,6 +94,7 @@ def score_panoptic(
         folder: Where predictions and pictures go.
         settings: Kept in the report.
         progress: Whether to show a bar.
+        share: Cuts the pictures among the processes of a run.
 
     Raises:
         ValueError: A way of scoring is unknown, wants class scores that the masks do not have, or the limit is below 1.
@@ -102,12 +105,13 @@ def score_panoptic(
     ways = list_ways(list(judges), scores)
     meters = {way: PanopticMeters(data.class_is_thing) for way in ways}
     count, without_masks = len(data) if limit is None else min(limit, len(data)), 0
-    for index in tqdm(range(count), desc="panoptic", unit="image", disable=not progress, leave=False):
+
+    def look_at(index: int) -> tuple[bool, dict[Way, PanopticMeters]]:
         truth = data.read(index)
         masks = generator(truth.image, file=truth.name, names=data.class_names)
-        without_masks += not len(masks.masks_QYX)
         full = resize_masks(masks.masks_QYX, (truth.image.height, truth.image.width))
         covering = covering_masks(full, truth)
+        seen_here = {way: PanopticMeters(data.class_is_thing) for way in ways}
         judged = {title: judge(truth.image, masks.masks_QYX) for title, judge in judges.items()}
         for way in ways:
             title, name = way
@@ -119,9 +123,16 @@ def score_panoptic(
                 is_thing=data.class_is_thing,
                 rules=rules,
             )
-            meters[way].update(found, truth, covering)
+            seen_here[way].update(found, truth, covering)
             if folder is not None:
                 folder.add(way, index, truth, found)
+        return not len(masks.masks_QYX), seen_here
+
+    each = (share or Share()).of(count, lambda indices: map(look_at, indices))
+    for empty, counted in tqdm(each, total=count, desc="panoptic", unit="image", disable=not progress, leave=False):
+        without_masks += empty
+        for way in ways:
+            meters[way].merge(counted[way])
     return PanopticReport(
         rows=tuple(meter.row(model=title, scores=name) for (title, name), meter in meters.items()),
         images=count,

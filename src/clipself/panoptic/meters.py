@@ -57,6 +57,15 @@ class PanopticMeters:
         self.segments += len(plain)
         self.accuracy.update(found.log_scores_QK1.cpu()[covering[hit], :-1], labels[hit])
 
+    def merge(self, other: "PanopticMeters") -> None:
+        """Adds the pictures of another one behind its own."""
+        self.quality.merge(other.quality)
+        self.mask_ap.merge(other.mask_ap)
+        self.accuracy.merge(other.accuracy)
+        self.confusion.merge(other.confusion)
+        self.segments += other.segments
+        self.occurring |= other.occurring
+
     def _add_instances(self, found: Segmented, truth: PanopticTruth) -> None:
         things = [segment for segment in truth.segments if self.is_thing[segment.label]]
         shape = truth.ids_HW.shape

@@ -17,6 +17,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.engine.task import Task
 from clipself.ops.patches import require_whole
@@ -24,7 +25,7 @@ from clipself.panoptic.config import PanopticTrainConfig
 from clipself.panoptic.generators.features import open_features
 from clipself.panoptic.generators.own import MASK_MODEL, MaskModel, OwnMasks, build_mask_model, save_own_masks
 from clipself.panoptic.recipes import PANOPTIC_RECIPES
-from clipself.panoptic.supervision import SUPERVISIONS, names_below
+from clipself.panoptic.supervision import SUPERVISIONS, CaptionSupervision, names_below
 from clipself.renamed import old_names
 from clipself.text.names import listed
 
@@ -93,6 +94,10 @@ class PanopticTask(Task[MaskBatch]):
         names = list(map(names_below(self.config.images), map(str, self.images.paths)))
         return TrainingData(dataset=dataset, collate=collate_masks, names=names)
 
+    def whole_batches(self) -> bool:
+        """Captions are one another's negatives."""
+        return isinstance(self.supervision, CaptionSupervision) or super().whole_batches()
+
     def counts(self, batch: MaskBatch) -> Mapping[str, Tensor | float]:
         """What the supervision averages over."""
         return self.supervision.counts(batch)
@@ -116,7 +121,7 @@ class PanopticTask(Task[MaskBatch]):
             f"steps; {self.config.model} stays frozen"
         )
 
-    def evaluate(self) -> Mapping[str, Any]:
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
         """PQ, mask AP and mIoU by the generator's own class scores."""
         from clipself.panoptic.evaluate import score_panoptic
 
@@ -127,7 +132,9 @@ class PanopticTask(Task[MaskBatch]):
             self.model, self.clip, config.generator, trained_names=self.images.occurring(), features=self.features
         )
         data = PanopticFile(config.evaluate_annotations, config.evaluate_images)
-        report = score_panoptic(generator, {}, data, scores=("generator",), limit=config.evaluate_limit, progress=False)
+        report = score_panoptic(
+            generator, {}, data, scores=("generator",), limit=config.evaluate_limit, progress=False, share=share
+        )
         (row,) = report.rows
         return {"pq": row.quality.overall.pq, "mask_ap": row.mask_ap, "miou": row.miou, "covered": row.covered}
 

@@ -21,6 +21,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.engine.task import Task
 from clipself.losses.contrast import CONTRASTS
@@ -109,6 +110,10 @@ class PretrainTask(Task[CaptionBatch]):
             dataset=self.dataset, collate=collate_captions, names=self.source.names, order=self.source.order
         )
 
+    def whole_batches(self) -> bool:
+        """Pairs are one another's negatives."""
+        return True
+
     def counts(self, batch: CaptionBatch) -> dict[str, float]:
         """Pairs: every term is a mean over them."""
         return {"pairs": float(len(batch))}
@@ -156,10 +161,11 @@ class PretrainTask(Task[CaptionBatch]):
             f"{self.config.contrast} contrast, {steps} steps"
         )
 
-    def evaluate(self) -> Mapping[str, Any]:
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
         """Zero-shot retrieval of held-out captions and pictures."""
         assert self._evaluation is not None
-        return score_retrieval(self.clip, self._evaluation, size=self.size, limit=self.config.evaluate_limit)
+        limit = self.config.evaluate_limit
+        return score_retrieval(self.clip, self._evaluation, size=self.size, limit=limit, share=share)
 
     def save(self, card: Mapping[str, Any]) -> dict[str, Path]:
         """The CLIP alone."""
@@ -222,7 +228,12 @@ def begin_anew(clip: DenseCLIP) -> DenseCLIP:
 
 @torch.no_grad()
 def score_retrieval(
-    clip: DenseCLIP, source: CaptionSource, *, size: tuple[int, int], limit: int | None = None
+    clip: DenseCLIP,
+    source: CaptionSource,
+    *,
+    size: tuple[int, int],
+    limit: int | None = None,
+    share: Share | None = None,
 ) -> dict[str, float]:
     """Recall at 1, 5 and 10 of texts by pictures and of pictures by texts, in percent, over all captions.
 
@@ -231,15 +242,21 @@ def score_retrieval(
         source: Pictures with captions.
         size: Height and width of its input.
         limit: First pictures only.
+        share: Cuts the pictures among the processes of a run.
     """
     clip.eval()
     count = min(len(source.names), limit or len(source.names))
-    images, texts, owners = [], [], []
-    for start in range(0, count, AT_ONCE):
+    starts = range(0, count, AT_ONCE)
+
+    def embed(place: int) -> tuple[Tensor, Tensor, list[int]]:
+        start = starts[place]
         read = [source.read(index) for index in range(start, min(count, start + AT_ONCE))]
-        images.append(clip.encode_image(torch.stack([clip.preprocess(image, size=size) for image, _ in read])).float())
+        images = clip.encode_image(torch.stack([clip.preprocess(image, size=size) for image, _ in read])).float()
         said = [caption for _, captions in read for caption in captions]
-        owners += [start + place for place, (_, captions) in enumerate(read) for _ in captions]
-        texts += [clip.encode_text(said[row : row + AT_ONCE]).float() for row in range(0, len(said), AT_ONCE)]
-    owner_M = torch.tensor(owners, device=images[0].device)
-    return retrieval_scores(torch.cat(images), torch.cat(texts), owner_M)
+        texts = [clip.encode_text(said[row : row + AT_ONCE]).float() for row in range(0, len(said), AT_ONCE)]
+        return images.cpu(), torch.cat(texts).cpu(), [start + row for row, (_, all_) in enumerate(read) for _ in all_]
+
+    parts = list((share or Share()).of(len(starts), lambda places: map(embed, places)))
+    images, texts = (torch.cat([part[place] for part in parts]).to(clip.device) for place in (0, 1))
+    owners = torch.tensor([owner for part in parts for owner in part[2]], device=clip.device)
+    return retrieval_scores(images, texts, owners)

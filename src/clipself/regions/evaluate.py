@@ -3,7 +3,7 @@
 Source: CLIPSelf (arXiv:2310.01403), Table 2, by the released evaluation's protocol.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from clipself.backbones.refinement import dense_side, refinement_of
 from clipself.backbones.text import embed_names
 from clipself.data.labelled import LabelledImages, RegionSamples, open_labelled
 from clipself.data.preprocess import Preprocess
-from clipself.data.workers import plain_errors
+from clipself.data.workers import leave_stopping_to_the_run, plain_errors
 from clipself.engine.resolve import resolve
+from clipself.engine.share import Share
 from clipself.metrics.accuracy import MeanClassAccuracy
 from clipself.ops.patches import require_whole
 from clipself.ops.pooling import pool_boxes, pool_masks
@@ -90,6 +91,7 @@ def score_regions(
     title: str | None = None,
     workers: int = 1,
     progress: bool = True,
+    share: Share | None = None,
 ) -> RegionReport:
     """Evaluates a loaded model; the dense map of an image is computed once for all modes.
 
@@ -105,6 +107,7 @@ def score_regions(
         title: Name in the report.
         workers: Processes that decode images.
         progress: Whether to show a bar.
+        share: Cuts the images among the processes of a run.
 
     Raises:
         ValueError: The size is no multiple of the patch, the readout is unknown, or the model has no text tower.
@@ -122,15 +125,22 @@ def score_regions(
         limit=limit,
     )
     text_KD = embed_names(clip, data.class_names, templates=templates).rows_SD
-    meters = {
-        mode: MeanClassAccuracy(len(text_KD))
-        for mode in (*modes, *(["stuff_crops"] if {"crops", "stuff_masks"} <= set(modes) else []))
-    }
-    loader: Any = DataLoader(samples, batch_size=None, num_workers=workers)  # type: ignore[arg-type]
-    for sample in tqdm(
-        plain_errors(loader), total=len(samples), desc="regions", unit="image", disable=not progress, leave=False
-    ):
-        _score_image(clip, sample, text_KD, meters, readout=readout)
+    scored = (*modes, *(["stuff_crops"] if {"crops", "stuff_masks"} <= set(modes) else []))
+    meters = {mode: MeanClassAccuracy(len(text_KD)) for mode in scored}
+
+    def look_at(indices: Sequence[int]) -> Iterator[dict[str, MeanClassAccuracy]]:
+        loader: Any = DataLoader(
+            samples, batch_size=None, sampler=indices, num_workers=workers, worker_init_fn=leave_stopping_to_the_run
+        )  # type: ignore[arg-type]
+        for sample in plain_errors(loader):
+            counted = {mode: MeanClassAccuracy(len(text_KD)) for mode in scored}
+            _score_image(clip, sample, text_KD, counted, readout=readout)
+            yield counted
+
+    each = (share or Share()).of(len(samples), look_at)
+    for counted in tqdm(each, total=len(samples), desc="regions", unit="image", disable=not progress, leave=False):
+        for mode, meter in meters.items():
+            meter.merge(counted[mode])
     settings = {
         "image_size": image_size,
         "crop_size": crop_side,

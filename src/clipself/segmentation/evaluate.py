@@ -12,6 +12,7 @@ from clipself.backbones.devices import pick_device
 from clipself.data.images import write_index_map
 from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic
 from clipself.engine.resolve import resolve
+from clipself.engine.share import Share
 from clipself.metrics.confusion import ConfusionMatrix
 from clipself.segmentation.checkpoint import load_segmenter
 from clipself.segmentation.config import SegmentationEvaluateConfig
@@ -67,6 +68,7 @@ def score_segmenter(
     most_pictures: int = 12,
     maps: Path | None = None,
     progress: bool = True,
+    share: Share | None = None,
 ) -> SegmentationReport:
     """Evaluates a segmenter; one image and one label map are in memory at a time.
 
@@ -81,6 +83,7 @@ def score_segmenter(
         most_pictures: How many.
         maps: Folder for the predictions as index PNGs.
         progress: Whether to show a bar.
+        share: Cuts the images among the processes of a run.
 
     Raises:
         ValueError: The segmenter has other classes than the data, or there is nothing to score.
@@ -94,18 +97,26 @@ def score_segmenter(
         raise ValueError(f"limit={limit} must be at least 1")
     count = len(data) if limit is None else min(limit, len(data))
     meter, spent = ConfusionMatrix(len(data.class_names), ignore_label=data.ignore_label), 0.0
-    for index in tqdm(range(count), desc=title or "segmenting", unit="image", disable=not progress, leave=False):
-        held = data.read(index)
+
+    def look_at(index: int) -> tuple[ConfusionMatrix, float]:
+        held, counted = data.read(index), ConfusionMatrix(len(data.class_names), ignore_label=data.ignore_label)
         begun = time.perf_counter()
         labels = segmenter.segment(held.image).labels_HW.clamp(max=len(data.class_names) - 1)
-        spent += time.perf_counter() - begun
-        meter.update(labels, held.labels_HW)
+        seconds = time.perf_counter() - begun
+        counted.update(labels, held.labels_HW)
         if maps is not None:
             write_index_map(maps / f"{index:06d}.png", labels.numpy())
         if pictures is not None and index < most_pictures:
             shown = {"prediction": labels, "truth": held.labels_HW}
             panel = draw_panels(held.image, shown, data.class_names, held.labels_HW)
             write_picture(pictures / f"{index:06d}.png", panel)
+        return counted, seconds
+
+    each = (share or Share()).of(count, lambda indices: map(look_at, indices))
+    shown_as: dict[str, Any] = {"desc": title or "segmenting", "unit": "image", "disable": not progress}
+    for counted, seconds in tqdm(each, total=count, leave=False, **shown_as):
+        meter.merge(counted)
+        spent += seconds
     if not meter.counts_KK.any():
         raise ValueError(
             f"no pixel of the {count} pictures read is labelled with one of the {len(data.class_names)} classes, so "

@@ -15,6 +15,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.engine.task import Task, digest_of
 from clipself.renamed import old_names
@@ -76,14 +77,14 @@ class SegmentationTask(Task[SemanticBatch]):
             f"{len(self.class_names)} classes on {images} pictures, {steps} steps"
         )
 
-    def evaluate(self) -> Mapping[str, Any]:
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
         """MIoU of the model as it is, base and novel classes apart."""
         config = self.config
         assert config.evaluate_annotations is not None
         data = open_semantic(config.evaluate_annotations, images=config.evaluate_images)
         report = score_segmenter(
             segmenter_of(self.segmenter, names_to_segment(data), crop=config.crop), data, progress=False,
-            groups=split_groups(data.class_names, self.class_names), limit=config.evaluate_limit,
+            groups=split_groups(data.class_names, self.class_names), limit=config.evaluate_limit, share=share,
         )  # fmt: skip
         return report.summary()
 

@@ -33,6 +33,11 @@ class MethodSettings(Settings):
         return False
 
     @property
+    def whole_batches(self) -> bool:
+        """Whether images of a micro-batch learn from one another, beyond the statistics of batch norms."""
+        return False
+
+    @property
     def clip_part(self) -> Literal["image", "text", "all"]:
         """The part of the CLIP that the detector stands on: its digest is kept beside the weights."""
         return "image"

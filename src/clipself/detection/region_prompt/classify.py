@@ -1,6 +1,6 @@
 """True boxes named by a frozen CLIP, picture by picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from clipself.data.short_side import ShortSide
 from clipself.detection.region_prompt.config import RegionSettings
 from clipself.detection.region_prompt.loss import region_logits
 from clipself.detection.region_prompt.regions import ClipRegions
+from clipself.engine.share import Share
 from clipself.ops.boxes import normalize_boxes
 from clipself.structures import DetectionBatch
 
@@ -69,6 +70,8 @@ def classify_boxes(
     temperature: float,
     batch_size: int,
     workers: int = 0,
+    share: Share | None = None,
+    limit: int | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """The place of each picture and its boxes' logits (r, K), one picture after another.
 
@@ -80,14 +83,24 @@ def classify_boxes(
         temperature: Factor of the cosine.
         batch_size: Pictures at once; they are padded to the largest, which the CLIP sees a little.
         workers: Processes that read pictures.
+        share: Cuts the batches among the processes of a run.
+        limit: First pictures only.
     """
-    loader: DataLoader[DetectionSample] = DataLoader(
-        WholePictures(source, framing), batch_size=batch_size, num_workers=workers, collate_fn=collate_detection
-    )
-    device = regions.clip.device
-    for batch in loader:
-        held: DetectionBatch = batch.to(device)
-        maps = regions.read(held.images_B3HW, held.sizes)
-        logits_RK = region_logits(regions.embed(maps, shares_of(held)), texts_KD, temperature=temperature)
-        counts = [len(labels) for labels in held.labels]
-        yield from zip(held.rows, torch.split(logits_RK, counts), strict=True)
+    pictures, device = WholePictures(source, framing), regions.clip.device
+    count = len(pictures) if limit is None else min(limit, len(pictures))
+    batches = [range(start, min(count, start + batch_size)) for start in range(0, count, batch_size)]
+
+    def look_at(indices: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
+        loader: DataLoader[DetectionSample] = DataLoader(
+            pictures, batch_sampler=[batches[index] for index in indices], num_workers=workers,
+            collate_fn=collate_detection,
+        )  # fmt: skip
+        for batch in loader:
+            held: DetectionBatch = batch.to(device)
+            maps = regions.read(held.images_B3HW, held.sizes)
+            logits_RK = region_logits(regions.embed(maps, shares_of(held)), texts_KD, temperature=temperature)
+            counts = [len(labels) for labels in held.labels]
+            yield held.rows, [one.clone() for one in torch.split(logits_RK.cpu(), counts)]
+
+    for rows, found in (share or Share()).of(len(batches), look_at):
+        yield from zip(rows, found, strict=True)

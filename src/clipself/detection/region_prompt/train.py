@@ -22,6 +22,7 @@ from clipself.engine.loader import TrainingData
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
+from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.engine.task import Task, digest_of
 from clipself.metrics.accuracy import MeanClassAccuracy
@@ -109,7 +110,7 @@ class PromptTask(Task[DetectionBatch]):
             "novel classes": digest_of(classes.novel),
         }
 
-    def evaluate(self) -> Mapping[str, Any]:
+    def evaluate(self, share: Share) -> Mapping[str, Any]:
         """Accuracy of true boxes among all names of the evaluation's classes, in percent."""
         config, clip = self.config, self.model.regions.clip
         assert config.evaluate_annotations is not None
@@ -123,11 +124,9 @@ class PromptTask(Task[DetectionBatch]):
         meter = MeanClassAccuracy(len(names), topk=(1,))
         named = classify_boxes(
             self.model.regions, texts_KD, data, self.framing, temperature=config.regions.temperature,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size, share=share, limit=config.evaluate_limit,
         )  # fmt: skip
         for index, logits_RK in named:
-            if config.evaluate_limit is not None and index >= config.evaluate_limit:
-                break
             meter.update(logits_RK, data.labels(index))
         found, base_K = meter.compute()[1], torch.tensor(data.classes.is_base)
         groups = {"base": base_K, "novel": ~base_K}

@@ -27,6 +27,11 @@ class BaronSettings(TwoStageSettings):
     words: int = 6
     """Pseudo words of a region."""
 
+    @property
+    def whole_batches(self) -> bool:
+        """Bags of regions are contrasted over the images of a micro-batch."""
+        return True
+
     def check(self) -> None:
         """Refuses what no such detector can have.
 

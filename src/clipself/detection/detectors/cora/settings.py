@@ -70,6 +70,11 @@ class CoraSettings(MethodSettings):
         """Names as they are but for underscores, in sentences that are cut."""
         return {"templates": self.templates, "wording": "spaced", "longest": self.text_length}
 
+    @property
+    def whole_batches(self) -> bool:
+        """All terms are averaged over the matches of a micro-batch."""
+        return True
+
     def check(self) -> None:
         """Refuses what no detector can have.
 

@@ -118,6 +118,11 @@ class RoVitSettings(MethodSettings):
         everywhere = quarters if self.global_blocks is None else self.global_blocks
         return tuple(0 if block in everywhere else self.windows for block in range(depth))
 
+    @property
+    def whole_batches(self) -> bool:
+        """Offsets are averaged over the matches of a micro-batch."""
+        return True
+
     def check(self) -> None:
         """Refuses what no such detector can have.
 
