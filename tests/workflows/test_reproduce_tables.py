@@ -236,6 +236,7 @@ def test_odise_and_clipself_judge_the_same_masks(given: dict[str, Any], tmp_path
 def test_a_real_size_row_of_table2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """EVA-02 CLIP B/16 at its published shapes, filled by rule, at 1024 px."""
     monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    with_tables(changed_rows("table2", templates="simple"), monkeypatch)  # 63 sentences a name take minutes
     write_coco(tmp_path / "data", count=1)
     (tmp_path / "weights").mkdir()
     clip = blank_clip("EVA02-B-16")
