@@ -18,7 +18,7 @@ DETIC: Final = "https://dl.fbaipublicfiles.com/detic/"
 CORA: Final = "https://github.com/tgxs002/CORA, model zoo (Google Drive), saved under this name"
 CATSEG2: Final = "https://huggingface.co/spaces/hamacojr/CAT-Seg-weights"
 SAN: Final = "https://huggingface.co/Mendel192/san"
-CLIPSELF_B16: Final = "https://drive.google.com/file/d/15-CVC0mlKNPx09zslHnHGi7hYY9QKjJW"
+REFINED_B16: Final = "https://drive.google.com/file/d/15-CVC0mlKNPx09zslHnHGi7hYY9QKjJW"
 
 
 def _hub(model: str, name: str) -> Place:
@@ -131,7 +131,7 @@ WEIGHTS: Final[Mapping[str, Place]] = {
     "catseg-l14": _catseg("catseg_v1_vitl14", FIRST, f"{CATSEG} --model ViT-L-14-336 {L14}"),
     "catseg-b16-clipself": _catseg(
         "catseg_v1_vitb16_clipself",
-        f"{NEVER}; its tower, openai_vitb16_coco_clipself_patches.pt, was: {CLIPSELF_B16}",
+        f"{NEVER}; its tower, openai_vitb16_coco_clipself_patches.pt, was: {REFINED_B16}",
         f"{CATSEG} --pretrained {{weights}}/openai_vitb16_coco_clipself_patches.pt --text-from openai {B16}",
     ),
     "catseg-l14-clipself": _catseg(
