@@ -113,7 +113,9 @@ def write_coco(root: Path, *, count: int = 3) -> None:
     vocabulary, panoptic = load_vocabulary("coco_80"), load_vocabulary("coco_panoptic_133")
     number = dict(zip(panoptic.names, panoptic.ids, strict=True))
     grass = number["grass-merged"]
-    images, instances, segments = [], [], []
+    images: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
+    segments: list[dict[str, Any]] = []
     for index in range(count):
         name = f"{index + 139:012d}"
         draw(index).save(coco / f"val2017/{name}.jpg", quality=95)
@@ -152,7 +154,8 @@ def write_lvis(root: Path) -> None:
     vocabulary, places = load_vocabulary("lvis_v1_1203"), ("train2017/000000000007", "val2017/000000000008")
     rare = next(place for place, novel in enumerate(vocabulary.is_novel) if novel)
     often = next(place for place, novel in enumerate(vocabulary.is_novel) if not novel)
-    images, rows = [], []
+    images: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for index, place in enumerate(places):
         (root / f"lvis_v1/{place}").parent.mkdir(parents=True)
         draw(index).save(root / f"lvis_v1/{place}.jpg")

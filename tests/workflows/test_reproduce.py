@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on_and_rows_that_are_done_are_kept(
             raise KeyboardInterrupt
         return real(**settings)
 
-    monkeypatch.setitem(run.CALLS, "evaluate regions", replace(CALLS["evaluate regions"], run=counted))
+    monkeypatch.setitem(CALLS, "evaluate regions", replace(CALLS["evaluate regions"], run=counted))
     some = {"tables": ("table2",), "rows": ("table2/eva-b16", "table2/eva-b16-patches", "table2/eva-b16-regionclip")}
     with pytest.raises(KeyboardInterrupt, match=r"stopped; 1 rows are done and kept in .*rows"):
         reproduce(**some, **given)

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     for name, masks in (("ov-coco-b16", False), ("ov-lvis-b16", True)):
         detector = fvit_settings(mask_convs=4 if masks else 0, rpn_norm=masks, score_threshold=1e-4)
         tiny = replace(DETECT_RECIPES[name](), detector=detector)
-        monkeypatch.setitem(DETECT_RECIPES, name, lambda tiny=tiny: tiny)
+        monkeypatch.setitem(DETECT_RECIPES, name, partial(replace, tiny))
     for name in ("data", "weights"):
         (tmp_path / name).mkdir()
     with small_towers(monkeypatch):
@@ -88,7 +89,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[DetectionReport]:
         seen.extend(reports)
         return reports
 
-    monkeypatch.setitem(run.CALLS, "detect evaluate", replace(real, run=evaluate))
+    monkeypatch.setitem(CALLS, "detect evaluate", replace(real, run=evaluate))
     return seen
 
 
@@ -121,9 +122,12 @@ def test_ov_coco_is_imported_once_and_scored_as_the_plain_commands_do(
     # another file of that name is imported anew, the same one is not
     made: list[str] = []
     real = CALLS["detect import"]
-    monkeypatch.setitem(
-        run.CALLS, "detect import", replace(real, run=lambda **said: (made.append(said["out"]), real.run(**said)))
-    )
+
+    def noted(**settings: Any) -> Any:
+        made.append(settings["out"])
+        return real.run(**settings)
+
+    monkeypatch.setitem(CALLS, "detect import", replace(real, run=noted))
     reproduce(tables=("table3a",), **given, overwrite=True)
     assert made == []
     state = torch.load(released, weights_only=True)
@@ -155,10 +159,10 @@ def test_an_import_that_was_stopped_is_made_again(
         raise KeyboardInterrupt
 
     some = {"tables": ("table3a",), "rows": ("table3a/fvit-b16-regionclip",)}
-    monkeypatch.setitem(run.CALLS, "detect import", replace(real, run=stopped))
+    monkeypatch.setitem(CALLS, "detect import", replace(real, run=stopped))
     with pytest.raises(KeyboardInterrupt, match="0 rows are done"):
         reproduce(**some, **given)
-    monkeypatch.setitem(run.CALLS, "detect import", real)
+    monkeypatch.setitem(CALLS, "detect import", real)
     assert done(reproduce(**some, **given), "table3a/fvit-b16-regionclip").images == 3
 
 
@@ -208,7 +212,10 @@ def test_odise_and_clipself_judge_the_same_masks(given: dict[str, Any], tmp_path
     write_ade_panoptic(data)
     write_odise(weights, tmp_path)
     found = reproduce(tables=("table5",), **given)
-    clip = {"model": "ViT-L-14-336-quickgelu", "pretrained": str(weights / "openai_vit_l14_336.safetensors")}
+    clip: dict[str, Any] = {
+        "model": "ViT-L-14-336-quickgelu",
+        "pretrained": str(weights / "openai_vit_l14_336.safetensors"),
+    }
     masks = import_odise(
         weights / "odise_label_coco_50e-b67d2efc.pth", tmp_path / "plain", **clip,
         diffusion=str(weights / "stable-diffusion-v1-3"),

@@ -53,7 +53,7 @@ class Call:
 def of_regions(reports: Sequence[RegionReport]) -> Found:
     """Mean class accuracy, top-1 and top-5, of the first model."""
     report, named = reports[0], {"boxes": "boxes", "thing_masks": "things", "stuff_masks": "stuff"}
-    scores = {}
+    scores: dict[str, float] = {}
     for mode, score in report.scores.items():
         if mode in named:
             scores |= {named[mode]: score.top1, f"{named[mode]}5": score.top5}
