@@ -67,7 +67,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return run_command(name, words[len(name.split()) :])
     except KeyboardInterrupt as stop:
         print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
-        return getattr(stop, "code", 130)
+        code: int = getattr(stop, "code", 130)
+        return code
     except Exception as error:
         if _is_fault(error):
             if os.environ.get("CLIPSELF_DEBUG"):

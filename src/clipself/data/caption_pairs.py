@@ -16,8 +16,9 @@ from clipself.data.coco.kinds import open_coco, rows_of
 from clipself.data.coco.report import Notes, ReadReport
 from clipself.data.coco.rows import clean_id, place, read_images, refuse
 from clipself.data.images import read_image
+from clipself.data.images.shards import are_shards
 from clipself.data.preprocess import Preprocess
-from clipself.data.shards import SUFFIX, CaptionShards, find_shards
+from clipself.data.shards import CaptionShards, find_shards
 from clipself.data.sources import check_images_exist
 from clipself.files import read_text
 from clipself.ops.run_lengths import shorten
@@ -86,7 +87,7 @@ def open_captions(annotations: str | Path, images: str | Path | None = None) -> 
         ValueError: A row cannot be meant, or nothing is left.
     """
     path = Path(annotations)
-    if path.is_dir() or path.suffix == SUFFIX:
+    if path.is_dir() or are_shards(path):
         return CaptionShards(find_shards(path))
     if not path.is_file():
         raise FileNotFoundError(f"no captions at {path}; pass a COCO captions JSON, a .tsv, a .tar or a folder of .tar")

@@ -3,11 +3,9 @@
 What is held of a shard is how many pairs it has; where they lie in it is an index on disk, made once.
 """
 
-import hashlib
 import io
 import json
 import random
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.data.images import read_image
-from clipself.files import default_cache_dir, write_atomically
+from clipself.data.images.shards import SUFFIX as SUFFIX
+from clipself.data.images.shards import cached_index, expand, read_members, readable
 
-SUFFIX: Final = ".tar"
 PICTURES: Final = ("jpg", "jpeg", "png", "webp")
 TEXTS: Final = ("txt", "json")
 """Of a pair with both, the text file counts."""
@@ -41,7 +39,7 @@ def find_shards(path: Path) -> list[Path]:
     Raises:
         FileNotFoundError: There is none.
     """
-    found = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    found = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else expand(path)
     if not found or not all(one.is_file() for one in found):
         raise FileNotFoundError(
             f"no {SUFFIX} shards at {path}; compressed ones cannot be read in place, unpack .gz first"
@@ -88,8 +86,7 @@ class CaptionShards:
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
-        self.shards = tuple(shards)
-        counts = [len(open_index(str(shard))) for shard in self.shards]
+        self.shards, counts = readable(shards, lambda shard: len(open_index(str(shard))))
         self._ends = tuple(accumulate(counts))
         if not self._ends[-1]:
             raise ValueError(
@@ -152,21 +149,7 @@ def open_index(shard: str) -> Any:
     Raises:
         ValueError: The file is no tar.
     """
-    facts = Path(shard).stat()
-    said = f"{Path(shard).absolute()} {facts.st_size} {facts.st_mtime_ns} {ROW}"
-    path = default_cache_dir() / "shards" / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.npy"
-    if not path.is_file():
-        rows = index_of(Path(shard))
-
-        def write(part: Path) -> None:
-            with part.open("wb") as stream:
-                np.save(stream, rows)
-
-        write_atomically(path, write)
-    try:
-        return np.load(path, mmap_mode="r")
-    except ValueError:  # older NumPy maps no array without rows
-        return np.load(path)
+    return cached_index(Path(shard), str(ROW), index_of)
 
 
 def index_of(shard: Path) -> NDArray[Any]:
@@ -176,24 +159,15 @@ def index_of(shard: Path) -> NDArray[Any]:
         ValueError: The file is no tar.
     """
     rows: list[tuple[int, int, int, int, bool]] = []
-    try:
-        with tarfile.open(shard, mode="r:") as held:
-            key, parts = "", dict[str, tuple[int, int]]()
-            for member in held:
-                held.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                stem, _, suffix = name.partition(".")
-                if f"{folder}/{stem}" != key:
-                    rows += _pair(parts)
-                    key, parts = f"{folder}/{stem}", {}
-                parts[suffix.lower()] = (member.offset_data, member.size)
+    key, parts = "", dict[str, tuple[int, int]]()
+    for member in read_members(shard):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        if f"{folder}/{stem}" != key:
             rows += _pair(parts)
-    except tarfile.TarError as error:
-        raise ValueError(
-            f"{shard} cannot be read as an uncompressed tar ({error}); unpack it or copy it again"
-        ) from error
+            key, parts = f"{folder}/{stem}", {}
+        parts[suffix.lower()] = (member.offset, member.size)
+    rows += _pair(parts)
     return np.array(rows, dtype=ROW)
 
 

@@ -16,6 +16,7 @@ from clipself.data.coco.results import read_proposals
 from clipself.data.coco.rows import check_picture_size, describe_images, read_images
 from clipself.data.coco.segments import drop
 from clipself.data.images import find_pictures
+from clipself.data.images.shards import ShardNames, ShardPictures, are_shards, expand
 from clipself.files import read_json as read_json
 from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 
@@ -23,7 +24,9 @@ from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 class ImageSource(Protocol):
     """Images by index, each with class-free boxes where the source has some."""
 
-    paths: list[Path]
+    @property
+    def paths(self) -> Sequence[Path]:
+        """Where they lie."""
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -33,20 +36,34 @@ class ImageSource(Protocol):
 
 
 class ImageFolder:
-    """Every image file below a folder, sorted by path; no boxes.
+    """Every image file below a folder, sorted by path, or in tar shards, shard after shard; no boxes.
 
     Args:
-        root: Folder, searched at any depth as `find_pictures` does.
+        root: Folder, searched at any depth as `find_pictures` does; or a shard, or a pattern of shards such as
+            `shards/*.tar` or `shards/{000..127}.tar`, of which no list is held.
 
     Raises:
-        FileNotFoundError: There is no such folder, or it holds no image file.
+        FileNotFoundError: There is no such folder or shard, or it holds no image file.
+        ValueError: No shard can be read.
     """
 
     def __init__(self, root: str | Path) -> None:
-        root = Path(root)
+        self.root, self.paths = Path(root), self._find(Path(root))
+
+    @staticmethod
+    def _find(root: Path) -> Sequence[Path]:
+        if are_shards(root):
+            return ShardPictures(expand(root))
         if not root.is_dir():
-            raise FileNotFoundError(f"no folder at {root}; pass a folder of images")
-        self.paths: list[Path] = find_pictures(root).paths
+            raise FileNotFoundError(f"no folder at {root}; pass a folder of images, or tar shards as in 'FOLDER/*.tar'")
+        return find_pictures(root).paths
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Paths below the folder, or below that of the shards."""
+        if isinstance(self.paths, ShardPictures):
+            return ShardNames(self.paths)
+        return [os.path.relpath(path, self.root) for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -76,8 +76,9 @@ def write_proposals(config: ProposalsConfig | None = None, /, **options: Any) ->
 def _list_images(config: ProposalsConfig) -> Iterator[tuple[Any, str, Path]]:
     """Id, file name and path of each image."""
     if config.annotations is None:
-        for number, path in enumerate(ImageFolder(config.images).paths, start=1):
-            yield number, str(path.relative_to(config.images)), path
+        folder = ImageFolder(config.images)
+        for number, (name, path) in enumerate(zip(folder.names, folder.paths, strict=True), start=1):
+            yield number, name, path
     else:
         listed = CocoImages(config.annotations, config.images, needs_boxes=False)
         for image_id, path in zip(listed.ids, listed.paths, strict=True):

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipself.data.images.shards import shard_of
 from clipself.files import allocate, locked
 from clipself.structures import DistillBatch
 
@@ -64,7 +65,7 @@ class TeacherCache:
     def _keys(self, batch: DistillBatch) -> list[bytes]:
         keys = []
         for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
-            stat = os.stat(name)
+            stat = os.stat(shard_of(name) or name)
             file = f"{os.path.abspath(name)} {stat.st_size} {stat.st_mtime_ns}"
             keys += [
                 hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode()).hexdigest()[:KEY_BYTES].encode()

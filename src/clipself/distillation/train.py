@@ -100,7 +100,11 @@ class DistillTask(Task[DistillBatch]):
 
     def data(self) -> TrainingData:
         """Images with their regions and crops."""
-        names = [os.path.relpath(path, self.config.data) for path in self.dataset.source.paths]
+        source = self.dataset.source
+        if isinstance(source, ImageFolder):
+            names = source.names
+        else:
+            names = [os.path.relpath(path, self.config.data) for path in source.paths]
         return TrainingData(dataset=self.dataset, collate=self.dataset.collate, names=names)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

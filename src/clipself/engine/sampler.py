@@ -1,6 +1,7 @@
 """The order in which a run sees its images."""
 
 import random
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
@@ -67,7 +68,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             chance = generator_of(self.seed, "order", epoch)
             drawn: list[int] = torch.multinomial(self.weights, self.length, replacement=True, generator=chance).tolist()
             return drawn
-        order = list(range(self.length))
+        order = array("q", range(self.length))  # 8 bytes an image, where a list of numbers takes 40
         random.Random(f"{self.seed}/{epoch}").shuffle(order)
         return order
 

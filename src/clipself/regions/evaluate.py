@@ -129,9 +129,8 @@ def score_regions(
     meters = {mode: MeanClassAccuracy(len(text_KD)) for mode in scored}
 
     def look_at(indices: Sequence[int]) -> Iterator[dict[str, MeanClassAccuracy]]:
-        loader: Any = DataLoader(
-            samples, batch_size=None, sampler=indices, num_workers=workers, worker_init_fn=leave_stopping_to_the_run
-        )  # type: ignore[arg-type]
+        how: Any = {"sampler": indices, "num_workers": workers, "worker_init_fn": leave_stopping_to_the_run}
+        loader: Any = DataLoader(samples, batch_size=None, **how)  # type: ignore[arg-type]
         for sample in plain_errors(loader):
             counted = {mode: MeanClassAccuracy(len(text_KD)) for mode in scored}
             _score_image(clip, sample, text_KD, counted, readout=readout)

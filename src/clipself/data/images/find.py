@@ -12,21 +12,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clipself.data.images.formats import PLUGIN_OF, is_readable
+from clipself.data.images.formats import PLUGIN_OF, SUFFIXES, is_readable
 from clipself.data.images.names import distinct_names, relative_files
 from clipself.data.images.read import Picture, list_pictures, read_image
+from clipself.data.images.shards import SUFFIX, ShardPictures, are_shards, expand, shard_of
 from clipself.data.images.video import VIDEO_SUFFIXES, Frame, Video, is_video
 
 MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
 log = logging.getLogger(__name__)
-
-SUFFIXES: Final = frozenset(
-    (
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm",
-        ".pgm", ".pbm", ".pnm", ".jp2", ".tga", *PLUGIN_OF,
-    )
-)  # fmt: skip
-"""Suffixes that a folder is searched for, lower-case; some are read only where their plugin is installed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +83,7 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
 
     Folders are searched at any depth, links to folders too, each folder once, so that links may lead back. Hidden files
     are left out. A file that is named itself is taken whatever its suffix is; a video that is named itself is its
-    frames.
+    frames, and tar shards, one or a pattern such as `shards/*.tar`, are the pictures in them.
 
     Args:
         inputs: Files, folders, videos, and whatever else `read_image` takes; one or several.
@@ -111,7 +104,11 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
             found[f"opened {number}"] = (_label(one, number), one)
             continue
         path = Path(one)
-        if not path.exists():
+        if are_shards(path):
+            for member in ShardPictures(expand(path)):
+                found.setdefault(os.path.abspath(member), (member, None))
+            continue
+        if not path.exists() and shard_of(path) is None:
             raise FileNotFoundError(f"no image at {path}; check the path")
         if is_video(path) and path.is_file():
             video = Video(path)
@@ -222,6 +219,8 @@ def _kind(path: Path) -> str:
         return "broken links" if path.is_symlink() else "special files"
     if suffix in VIDEO_SUFFIXES:
         return f"{suffix} (name a video itself to read its frames)"
+    if suffix == SUFFIX:
+        return f"{suffix} (name shards themselves, as in FOLDER/*{SUFFIX}, to read what is in them)"
     if suffix in PLUGIN_OF and not is_readable(suffix):
         return f"{suffix} ({PLUGIN_OF[suffix].advice})"
     return "" if suffix in SUFFIXES else (suffix or "without suffix")

@@ -36,6 +36,14 @@ AVIF: Final = Plugin(
 PLUGIN_OF: Final[Mapping[str, Plugin]] = {".heic": HEIC, ".heif": HEIC, ".hif": HEIC, ".avif": AVIF}
 """Suffix -> what reading such a file may need."""
 
+SUFFIXES: Final = frozenset(
+    (
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm",
+        ".pgm", ".pbm", ".pnm", ".jp2", ".tga", *PLUGIN_OF,
+    )
+)  # fmt: skip
+"""Suffixes that a folder is searched for, lower-case; some are read only where their plugin is installed."""
+
 
 def is_readable(suffix: str) -> bool:
     """Whether files of one of these suffixes can be read here."""

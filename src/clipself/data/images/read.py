@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from clipself.data.images.formats import ask_for_plugin, load_plugin
+from clipself.data.images.shards import open_member
 from clipself.data.images.video import Frame
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Frame
@@ -88,6 +89,12 @@ def open_file(name: str | os.PathLike[str], *, what: str = "image", decode: bool
     if "://" in str(name):
         raise ValueError(f"{name} is an address; download the file and pass its path")
     path = Path(name)
+    if (member := open_member(path)) is not None:
+        with _opened(member, path) as opened:
+            if decode:
+                _load(opened, str(path))
+            yield opened
+        return
     try:
         if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
             raise ValueError(f"{path} cannot be opened (it is no regular file); pass a picture file")

@@ -92,7 +92,7 @@ def classify_boxes(
 
     def look_at(indices: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
         loader: DataLoader[DetectionSample] = DataLoader(
-            pictures, batch_sampler=[batches[index] for index in indices], num_workers=workers,
+            pictures, batch_sampler=[list(batches[index]) for index in indices], num_workers=workers,
             collate_fn=collate_detection,
         )  # fmt: skip
         for batch in loader:

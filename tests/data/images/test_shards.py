@@ -1,0 +1,148 @@
+"""Pictures in tar shards: what a folder of them gives, read in place."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.support.pictures import draw_pictures
+from tests.support.tiny import tiny_openai_clip
+
+from clipself.backbones.export import save_clip
+from clipself.data.images import find_pictures, read_image, size_of
+from clipself.data.images.shards import ShardPictures, expand, open_member
+from clipself.data.sources import ImageFolder
+from clipself.engine.log import read_metrics
+from clipself.engine.sampler import EpochSampler
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+
+
+def pack(folder: Path, shards: Path, *, each: int = 4) -> Path:
+    """The pictures of a folder in shards, in an order of their own within each."""
+    shards.mkdir()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for number, start in enumerate(range(0, len(files), each)):
+        with tarfile.open(shards / f"{number:02d}.tar", "w") as held:
+            for path in reversed(files[start : start + each]):
+                held.add(path, path.relative_to(folder).as_posix())
+    return shards
+
+
+def test_shards_are_the_folder_that_was_packed(tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "pictures", 10)
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.jpg").write_bytes(b"hidden")
+    shards = pack(folder, tmp_path / "shards")
+    whole, packed = ImageFolder(folder), ImageFolder(shards / "*.tar")
+    assert [path.name for path in packed.paths] == [path.name for path in whole.paths]
+    assert len(packed) == 10
+    assert packed.names[0].startswith("00.tar/")
+    for one, two in zip(whole.paths, packed.paths, strict=True):
+        assert np.array_equal(np.asarray(read_image(one)), np.asarray(read_image(two)))
+        assert size_of(one) == size_of(two)
+    found = find_pictures(shards / "{00..02}.tar")
+    assert [one.file for one in found] == list(packed.names)
+    assert found.pictures[3].read().size == read_image(whole.paths[3]).size
+    assert len(find_pictures([shards / "01.tar", packed.paths[0]])) == 5
+
+
+def test_names_sort_as_paths_do_and_the_last_of_a_name_counts(tmp_path: Path) -> None:
+    names = ["a-b/1.png", "a/2.png", "a/1.png", "a/b.c.png", "ä.png", "a/1.png"]
+    for number in range(len(names)):
+        path = tmp_path / "made" / str(number) / "x.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (4 + number, 4)).save(path)
+    with tarfile.open(tmp_path / "one.tar", "w") as held:
+        for number, name in enumerate(names):
+            held.add(tmp_path / "made" / str(number) / "x.png", name)
+    paths = ShardPictures([tmp_path / "one.tar"])
+    listed = [path.relative_to(tmp_path / "one.tar") for path in paths]
+    assert listed == sorted(set(map(Path, names)))
+    assert read_image(tmp_path / "one.tar/a/1.png").size == (9, 4)
+    assert paths[-1] == paths[len(paths) - 1]
+    with pytest.raises(IndexError, match="picture 5 of 5"):
+        _ = paths[5]
+
+
+def test_an_index_is_kept_until_the_shard_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = draw_pictures(tmp_path / "pictures", 3)
+    shards = pack(folder, tmp_path / "shards")
+    before = ShardPictures(expand(shards / "*.tar")).digest()
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", None)  # nobody reads a header twice
+        from clipself.data.images.shards import picture_index
+
+        picture_index.cache_clear()
+        assert ShardPictures(expand(shards / "*.tar")).digest() == before
+    picture_index.cache_clear()
+    with tarfile.open(shards / "00.tar", "a") as held:
+        held.add(next(folder.iterdir()), "zz.jpg")
+    after = ShardPictures(expand(shards / "*.tar"))
+    assert len(after) == 4
+    assert after.digest() != before
+
+
+def test_damage_is_named_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shards = pack(draw_pictures(tmp_path / "pictures", 8), tmp_path / "shards")
+    (shards / "01.tar").write_bytes(b"no tar at all" * 100)
+    whole = (shards / "00.tar").read_bytes()
+    (shards / "02.tar").write_bytes(whole[: len(whole) // 2])
+    paths = ShardPictures(expand(shards / "*.tar"))
+    assert 4 < len(paths) < 8
+    assert "01.tar cannot be read as an uncompressed tar" in caplog.text
+    assert "1 of 3 shards are left out" in caplog.text
+    for path in paths:
+        read_image(path)
+    with pytest.raises(ValueError, match=r"01\.tar cannot be read"):
+        ShardPictures([shards / "01.tar"])
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    shards = pack(draw_pictures(tmp_path / "pictures", 3), tmp_path / "shards")
+    with pytest.raises(FileNotFoundError, match=r"no \.tar shards at .*01\.tar"):
+        expand(shards / "{00..07}.tar")
+    with pytest.raises(FileNotFoundError, match=r"no \.tar shards at"):
+        ImageFolder(shards / "x*.tar")
+    with pytest.raises(FileNotFoundError, match=r"no image at .*; .*00\.tar holds none of that name"):
+        read_image(shards / "00.tar/none.jpg")
+    with tarfile.open(tmp_path / "empty.tar", "w") as held:
+        held.add(Path(__file__), "a.txt")
+    with pytest.raises(FileNotFoundError, match="hold no images"):
+        ImageFolder(tmp_path / "empty.tar")
+    with pytest.raises(FileNotFoundError, match=r"name shards themselves"):
+        find_pictures(shards)
+    assert open_member(tmp_path / "pictures") is None
+
+
+def test_a_run_on_shards_is_the_run_on_the_folder(tmp_path: Path) -> None:
+    from clipself.distillation.train import distill
+
+    folder = draw_pictures(tmp_path / "pictures", 9)
+    shards = pack(folder, tmp_path / "shards")
+    model = save_clip(tiny_openai_clip(layers=2), tmp_path / "clip")
+    losses = []
+    for name, data in (("folder", folder), ("shards", shards / "*.tar")):
+        distill(
+            out=tmp_path / name, data=data, model=str(model), image_size=64, max_regions=4, max_steps=3, batch_size=2,
+            workers=0, precision="fp32", device="cpu", keep_image=1.0,
+        )  # fmt: skip
+        losses.append([record["loss"] for record in read_metrics(tmp_path / name)])
+    assert losses[0] == losses[1]
+    first, second = (
+        torch.load(tmp_path / name / "training_state.pt", weights_only=True) for name in ("folder", "shards")
+    )
+    assert all(map(torch.equal, first["learning"], second["learning"]))
+
+
+def test_the_order_of_an_epoch_is_what_it_was() -> None:
+    import random
+
+    order = list(range(50))
+    random.Random("3/0").shuffle(order)
+    assert [index for _, index in next(iter(EpochSampler(50, batch_size=50, seed=3)))] == order
