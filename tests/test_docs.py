@@ -118,7 +118,9 @@ def test_every_command_is_on_a_page() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_flag_on_a_page_is_one(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    text = re.sub(r"python (?:benchmarks|recipes)/[^`]*|`train\.py [^`]*`|`--(?:sizes|models)[^`]*`", "", text)
+    text = re.sub(r"python (?:benchmarks|examples|recipes)/[^`]*|`train\.py [^`]*`|`--(?:sizes|models)[^`]*`", "", text)
+    if page.name == "migrate.md":  # the first column is what others call it
+        text = re.sub(r"^\|[^|]*\|", "|", text, flags=re.M)
     known = OTHERS.union(*map(known_flags, COMMANDS))
     assert flags(text) <= known
 
