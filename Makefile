@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml
 		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 		install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \
 	fi; \
-	$(if $(TORCH_INDEX),$$install --index-url '$(TORCH_INDEX)' torch torchvision;) $$install -e '.[dev]'
+	$(if $(TORCH_INDEX),$$install --index-url '$(TORCH_INDEX)' torch torchvision;) $$install -e '.[dev,docs]'
 	@touch $@
 
 quickstart: install
@@ -43,7 +43,8 @@ test-gpu: install
 	$(BIN)/pytest -m gpu --runslow
 
 docs: install
-	$(BIN)/pdoc -d google -o build/docs clipself $(addprefix clipself.,$(ROOMS))
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+	$(BIN)/pdoc -d google -o build/docs/api clipself $(addprefix clipself.,$(ROOMS))
 
 bench: install
 	$(BIN)/python benchmarks/distill_step.py
