@@ -32,7 +32,8 @@ def named(nav: Any) -> list[str]:
 
 def test_every_page_is_in_the_navigation_once() -> None:
     held = named(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    assert sorted(held) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    assert len(held) == len(set(held))
+    assert {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} <= set(held)  # the others fail the build
 
 
 def test_the_reference_lists_every_room() -> None:
