@@ -19,7 +19,7 @@ footer { display: none !important; }
 #detection img, #segmentation img, #panoptic img {
   width: 100% !important; height: min(70vh, 700px) !important; object-fit: contain !important;
 }
-#samples .grid-container { grid-template-columns: repeat(5, 1fr) !important; gap: 6px; }
+#samples .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; gap: 6px; }
 #samples .thumbnail-item { min-width: 0 !important; width: 100% !important; }
 """
 ALIKE_STYLE: Final = """
@@ -98,7 +98,8 @@ def build_page(studio: Studio) -> Any:
 
         asking = {
             "fn": answer, "inputs": [tab, *settings], "outputs": [said, knobs["compared"], *every],
-            "show_progress": "minimal", "trigger_mode": "always_last", "api_visibility": "private",
+            "show_progress": "minimal", "show_progress_on": said,
+            "trigger_mode": "always_last", "api_visibility": "private",
         }  # fmt: skip
         changes = [part.change for part in settings[:5]]
         gr.on([page.load, *changes, knobs["compared"].input], **asking)
