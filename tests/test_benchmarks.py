@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = {
     "detection.py": ["--size", "64", "--batch", "1", "--steps", "1", "--memory-images", "2"],
     "distill_step.py": ["--models", "ViT-S-32-alt", "--sizes", "64", "--steps", "1"],
+    "demo.py": ["--longest", "64", "--lists", "1"],
     "segmentation.py": ["--classes", "3"],
 }
 """Benchmark -> the least that it can be asked for; the two that train are not among them."""

@@ -19,8 +19,10 @@ footer { display: none !important; }
 #detection img, #segmentation img, #panoptic img {
   width: 100% !important; height: min(70vh, 700px) !important; object-fit: contain !important;
 }
-#samples .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; gap: 6px; }
-#samples .thumbnail-item { min-width: 0 !important; width: 100% !important; }
+#samples .grid-container {
+  grid-template: repeat(2, 64px) / repeat(5, minmax(0, 1fr)) !important; gap: 6px; padding: 6px !important;
+}
+#samples .thumbnail-item { min-width: 0 !important; width: 100% !important; height: 64px !important; }
 """
 ALIKE_STYLE: Final = """
 .alike { display: flex; flex-wrap: wrap; gap: 12px; }
@@ -75,8 +77,8 @@ def build_page(studio: Studio) -> Any:
                     info="names of what is not counted, such as grass and sky",
                 )  # fmt: skip
                 gallery = gr.Gallery(
-                    [one.image for one in samples], columns=5, height=170, object_fit="cover", allow_preview=False,
-                    label="Packaged pictures", elem_id="samples", format="png", buttons=[],
+                    [one.image for one in samples], columns=5, height=164, object_fit="cover", allow_preview=False,
+                    show_label=False, elem_id="samples", format="png", buttons=[],
                 )  # fmt: skip
             with gr.Column(scale=5, min_width=420):
                 said = gr.HTML(elem_id="said", js_on_load=None)
