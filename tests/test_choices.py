@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import pytest
 
 from clipself.cli.commands import COMMANDS, find
+from clipself.cli.completion import SHELLS
 from clipself.data.coco.splits import SPLITS
 from clipself.data.labels.formats import LABEL_FORMATS
 from clipself.detection.detectors.detic.c4_trunk import BLOCKS
@@ -61,6 +62,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     ],
     "schedule": SCHEDULES,
     "scores": MIXTURES,
+    "shell": SHELLS,
     "split": SPLITS,
     "track": TRACKERS,
     "to": TARGETS,

@@ -261,6 +261,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         settings="cli.options:EnvironmentOptions",
         run="cli.environment:environment",
     ),
+    "completion": Command(
+        does="print a script that completes commands and flags in bash, zsh or fish",
+        settings="cli.options:CompletionOptions",
+        run="cli.completion:completion",
+        about="Prints a script that completes commands, flags and choices; bash reads it by "
+        'eval "$(clipself completion bash)".',
+    ),
     "parity": Command(
         does="check the numbers against the published implementations",
         settings="cli.options:ParityOptions",

@@ -284,6 +284,14 @@ class EnvironmentOptions(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CompletionOptions(Settings):
+    """Prints a script that completes commands, flags and choices."""
+
+    shell: Annotated[Literal["bash", "fish", "zsh"], Positional]
+    """Whose script it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckOptions(Settings):
     """Tells what a COCO-like file holds, what of it can be used, and what is wrong with it."""
 

@@ -1,0 +1,23 @@
+# clipself with what its commands need, for a CPU; for a GPU take an index of CUDA wheels:
+#   docker build -t clipself .
+#   docker build -t clipself --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126 .
+#   docker run --rm -v "$PWD:/data" clipself detect predict photo.jpg --names cat cup     (--gpus all for the second)
+FROM python:3.12-slim
+
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG EXTRAS=transformers,tensorboard,video
+
+RUN pip install --no-cache-dir "torch>=2.9,!=2.13.*" "torchvision>=0.24" --index-url "${TORCH_INDEX}"
+
+COPY pyproject.toml README.md LICENSE NOTICE /source/
+COPY src /source/src
+RUN pip install --no-cache-dir "/source[${EXTRAS}]" && rm -rf /source
+
+# Embedded names and the hub's files are kept here: mount a volume to keep them from one run to the next.
+ENV CLIPSELF_CACHE=/cache/clipself HF_HOME=/cache/huggingface
+RUN useradd --create-home user && mkdir -p /cache /data && chown user /cache /data
+USER user
+VOLUME /cache
+WORKDIR /data
+ENTRYPOINT ["clipself"]
+CMD ["help"]
