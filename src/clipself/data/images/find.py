@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipself.data.images.formats import PLUGIN_OF, SUFFIXES, is_readable
 from clipself.data.images.names import distinct_names, relative_files
-from clipself.data.images.read import Picture, list_pictures, read_image
+from clipself.data.images.read import Picture, list_pictures, read_image, refuse_address
 from clipself.data.images.shards import SUFFIX, ShardPictures, are_shards, expand, shard_of
 from clipself.data.images.video import VIDEO_SUFFIXES, Frame, Video, is_video
 
@@ -103,6 +103,7 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
         if not _is_path(one):
             found[f"opened {number}"] = (_label(one, number), one)
             continue
+        refuse_address(one)
         path = Path(one)
         if are_shards(path):
             for member in ShardPictures(expand(path)):

@@ -1,9 +1,10 @@
 """A picture of any kind to RGB pixels, or a message that names it; the same pixels by path and by object."""
 
 import os
+import re
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from clipself.data.images.formats import ask_for_plugin, load_plugin
 from clipself.data.images.shards import open_member
-from clipself.data.images.video import Frame
+from clipself.data.images.video import Frame, is_video
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Frame
 """A file, an opened picture, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (H, W) or (C, H, W), a frame of a
@@ -23,6 +24,9 @@ video."""
 
 MOST_PIXELS: Final = 178_956_970
 """Larger pictures are refused ahead of decoding: Pillow's own bound, which keeps the RGB pixels below 540 MB."""
+
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
+"""What begins an address; one letter and a colon is a drive of Windows."""
 
 SIDEWAYS: Final = (5, 6, 7, 8)
 """Orientations of EXIF that exchange width and height."""
@@ -66,11 +70,23 @@ def read_image(picture: Picture) -> Image.Image:
 
 def list_pictures(pictures: Sequence[Picture] | Picture) -> list[Picture]:
     """One picture, or several, as a list; arrays and tensors of one dimension more than a picture's are several."""
-    if isinstance(pictures, str | os.PathLike | Image.Image) or not isinstance(pictures, Iterable):
-        return [pictures]
+    one = isinstance(pictures, str | bytes | os.PathLike | Image.Image | Mapping) or hasattr(pictures, "read")
+    if one or not isinstance(pictures, Iterable):
+        return [pictures]  # what is no picture at all is told so as a whole
     if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim < 4:
         return [pictures]
     return list(pictures)
+
+
+def refuse_address(name: str | os.PathLike[str]) -> None:
+    """Refuses what lies on a network, in a bucket or in a text, also where a path has been made of it.
+
+    Raises:
+        ValueError: It is an address.
+    """
+    said = os.fspath(name)
+    if isinstance(said, str) and _ADDRESS.match(said) and not Path(said).exists():
+        raise ValueError(f"{said[:80]} is an address; download the file and pass its path")
 
 
 @contextmanager
@@ -86,8 +102,7 @@ def open_file(name: str | os.PathLike[str], *, what: str = "image", decode: bool
         FileNotFoundError: There is no such file.
         ValueError: As of `read_image`.
     """
-    if "://" in str(name):
-        raise ValueError(f"{name} is an address; download the file and pass its path")
+    refuse_address(name)
     path = Path(name)
     if (member := open_member(path)) is not None:
         with _opened(member, path) as opened:
@@ -145,6 +160,8 @@ def _opened(stream: Any, path: Path) -> Image.Image:
                 raise _damaged(str(path), error) from error
     if wanted is not None:
         raise ValueError(f"{path} is {wanted.name} picture; {wanted.advice}, or convert it to JPEG or PNG")
+    if is_video(path):
+        raise ValueError(f"{path} is a video; pass its frames, one by one, by read_video")
     raise ValueError(f"{path} is not an image that can be read; remove it or convert it")
 
 
