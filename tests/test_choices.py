@@ -89,6 +89,7 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "pixels": ["imagenet", "clip"],
     "regions": ["patches", "proposals"],
     "release": [1, 2],
+    "resume": ["auto"],
     "synonyms": ["first", "mean"],
     "towers": ["none", "image", "both"],
     "padding": ["black", "mean"],
