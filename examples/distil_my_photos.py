@@ -44,7 +44,7 @@ def agreement(student: clipself.DenseCLIP, teacher: clipself.DenseCLIP, paths: l
 
 def main(
     *, images: Path | None = None, model: str = "clipself-mini", steps: int = 10, batch_size: int = 2, side: int = 160,
-    held_out: int = 2, out: Path = Path("runs/my_photos"),
+    held_out: int = 2, workers: int = 0, out: Path = Path("runs/my_photos"),
 ) -> tuple[float, float]:  # fmt: skip
     """Distils, then compares."""
     paths = find_pictures(next(iter(PHOTOS.values())).parent if images is None else images).paths
@@ -57,7 +57,7 @@ def main(
             link.symlink_to(path.absolute())
     result = clipself.distill(
         data=folder, model=model, out=out / "run", max_steps=steps, batch_size=batch_size, image_size=side,
-        max_split=4, overwrite=True,
+        max_split=4, workers=workers, overwrite=True,
     )  # fmt: skip
     print(result.to_table())
     teacher = clipself.load_clip(model)

@@ -41,8 +41,9 @@ def make_detector(num_names: int, side: int) -> FasterRCNN:
     )  # fmt: skip
 
 
-def example_of(image: Image.Image, rows: list[dict[str, Any]], labels: dict[int, int]) -> tuple[Tensor, dict[str, Any]]:
+def example_of(held: tuple[Image.Image, list[dict[str, Any]]], labels: dict[int, int]) -> tuple[Tensor, dict[str, Any]]:
     """One picture of a COCO file as torchvision's detectors take it, mirrored in half of all cases."""
+    image, rows = held
     pixels, boxes = to_tensor(image), torch.tensor([row["bbox"] for row in rows]).reshape(-1, 4)
     if torch.rand(()) < 0.5:
         pixels, boxes[:, 0] = pixels.flip(-1), image.width - boxes[:, 0] - boxes[:, 2]
@@ -73,11 +74,12 @@ def main(
     optimizer = torch.optim.AdamW([each for each in detector.parameters() if each.requires_grad], lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1)
     for epoch in range(epochs):
-        for places in torch.randperm(len(data)).split(batch_size):
-            batch = [example_of(*data[place], labels) for place in places.tolist()]
+        order = torch.randperm(len(data)).tolist()
+        for start in range(0, len(order), batch_size):
+            batch = [example_of(data[place], labels) for place in order[start : start + batch_size]]
             loss = torch.stack(list(detector(*map(list, zip(*batch, strict=True))).values())).sum()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
             optimizer.step()
             schedule.step()

@@ -60,6 +60,7 @@ def test_a_picture_is_found_by_a_part_of_it(capsys: pytest.CaptureFixture[str]) 
     assert "coffee.jpg  at" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_boxes_take_the_place_of_names(tmp_path: Path) -> None:
     few = script("few_shot_detection")
     scenes = write_scenes(tmp_path / "scenes", train=2, val=1, size=(160, 160))
@@ -71,6 +72,7 @@ def test_boxes_take_the_place_of_names(tmp_path: Path) -> None:
     assert scores["examples"] > 10, "things are found again where they were shown"
 
 
+@pytest.mark.slow
 def test_distilling_brings_regions_nearer_to_their_crops(tmp_path: Path) -> None:
     distil = script("distil_my_photos")
     before, after = distil.main(steps=3, side=96, held_out=1, out=tmp_path)
