@@ -29,7 +29,8 @@ class Written:
 
             self.opened: Any = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         else:
-            self.opened = torch.jit.load(file) if to == "torchscript" else torch.export.load(file).module()
+            script: Any = torch.jit
+            self.opened = script.load(file) if to == "torchscript" else torch.export.load(file).module()
 
     def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Its outputs by name."""

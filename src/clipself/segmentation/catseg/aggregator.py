@@ -5,6 +5,7 @@ Source: CAT-Seg (arXiv:2303.11797), Sec. 3.2-3.4, with the published parameter n
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,7 @@ class ClassStep(nn.Module):
         )  # a graph takes any number of classes, and pads by 0 where it is enough
         if not self.pad_classes or (not exporting and classes >= self.pad_classes):
             return None
-        count = torch.sym_max(self.pad_classes - classes, 0)
+        count: Any = torch.sym_max(self.pad_classes - classes, 0)
         token = self.norm1(self.padding_tokens)
         return Padding(token_11C=token, guidance_11G=self.padding_guidance, count=count)
 

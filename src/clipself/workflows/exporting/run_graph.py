@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 def prepare(picture: Image.Image, how: dict[str, Any]) -> tuple[Any, float]:
     """An RGB picture as the graph takes it (1, 3, H, W), and what its sides were scaled by."""
-    scale = how["size"] / (max if how["side"] == "longest" else min)(picture.size)
+    scale = how["size"] / (max(picture.size) if how["side"] == "longest" else min(picture.size))
     scale, step = min(scale, (how["most"] or np.inf) / max(picture.size)), how["multiple"]
     size = [max(1, round(side * scale / step)) * step for side in picture.size]
     resample, extent = Image.Resampling[how["resample"].upper()], Image.Transform.EXTENT
@@ -34,7 +34,8 @@ def run(file: str | Path, folder: Path = FOLDER, names_file: str = "names.npz") 
     card = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
     picture, how = Image.open(file).convert("RGB"), card["prepare"]
     image, scale = prepare(picture, how)
-    inputs, names = {"images": image}, []
+    inputs: dict[str, Any] = {"images": image}
+    names: list[str] = []
     if card["names"]:
         inputs |= dict(np.load(folder / names_file))
         names = json.loads((folder / names_file).with_suffix(".json").read_text(encoding="utf-8"))

@@ -53,7 +53,8 @@ def plain_module(program: Program) -> fx.GraphModule:
     for node in list(graph.nodes):
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket
-    graph.set_codegen(fx.graph.CodeGen())
+    codegen: Any = fx.graph.CodeGen
+    graph.set_codegen(codegen())
     plain = fx.GraphModule(module, graph)
     plain.recompile()
     return plain
