@@ -79,7 +79,7 @@ def break_run(name: str, out: Path, at: int, **options: Any) -> None:
     """Trains up to a step, and dies there."""
     step = Loop._step
 
-    def die(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
         if number == at:
             raise SystemExit("killed")
         step(self, model, stream, number, bar)
@@ -151,8 +151,14 @@ def test_two_processes_are_one_with_the_double_batch_and_are_resumed(
 def test_it_says_whether_images_of_a_batch_learn_from_one_another(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = []
-    monkeypatch.setattr(run, "cut_again", lambda begun, **given: said.append(given["whole"]) or stop())
+    said = list[bool]()
+
+    def tell(begun: Any, **given: Any) -> None:
+        del begun
+        said.append(given["whole"])
+        stop()
+
+    monkeypatch.setattr(run, "cut_again", tell)
     with pytest.raises(SystemExit):
         FAMILIES[name].train(tmp_path / "run")
     assert said == [FAMILIES[name].whole_batches]

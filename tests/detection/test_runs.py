@@ -91,7 +91,7 @@ def test_killed_and_resumed_equals_unbroken(
     train_detector(out=tmp_path / "whole", **settings)
     step = Loop._step
 
-    def kill(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+    def kill(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
         if number == killed_at:
             raise SystemExit("killed")
         step(self, model, stream, number, bar)

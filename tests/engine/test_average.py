@@ -22,7 +22,7 @@ def trail(monkeypatch: pytest.MonkeyPatch) -> tuple[Trail, Trail]:
     gradients: Trail = []
     step, update = Loop._step, Loop._update
 
-    def stepped(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+    def stepped(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
         if not weights:
             weights.append([parameter.detach().clone() for parameter in self.learning])
         step(self, model, stream, number, bar)
@@ -77,7 +77,7 @@ def test_a_run_with_an_average_is_resumed_bit_equal(tmp_path: Path, monkeypatch:
     train_toy(data="d", out=tmp_path / "whole", ema=0.7)
     step = Loop._step
 
-    def die(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
         if number == 4:
             raise SystemExit("killed")
         step(self, model, stream, number, bar)

@@ -91,7 +91,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     world: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
-    given = {"annotations": "panoptic.json", "images": "images", "model": "clip"}
+    given: dict[str, Any] = {"annotations": "panoptic.json", "images": "images", "model": "clip"}
     with monkeypatch.context() as patch:
         break_after(2, patch)
         with pytest.raises(SystemExit):

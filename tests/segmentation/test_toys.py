@@ -47,7 +47,7 @@ def test_a_toy_trains_resumes_evaluates_predicts_and_is_reloaded(
 
     step = Loop._step
 
-    def die(self: Any, model: Any, stream: Iterator[Any], number: int, bar: Any) -> None:
+    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
         if number == 3:
             raise SystemExit("killed")
         step(self, model, stream, number, bar)

@@ -257,6 +257,7 @@ def score_retrieval(
         return images.cpu(), torch.cat(texts).cpu(), [start + row for row, (_, all_) in enumerate(read) for _ in all_]
 
     parts = list((share or Share()).of(len(starts), lambda places: map(embed, places)))
-    images, texts = (torch.cat([part[place] for part in parts]).to(clip.device) for place in (0, 1))
+    images = torch.cat([part[0] for part in parts]).to(clip.device)
+    texts = torch.cat([part[1] for part in parts]).to(clip.device)
     owners = torch.tensor([owner for part in parts for owner in part[2]], device=clip.device)
     return retrieval_scores(images, texts, owners)

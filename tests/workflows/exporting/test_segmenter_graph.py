@@ -45,6 +45,7 @@ def test_a_clip_segments_without_training_as_before(to: str, tmp_path: Path) -> 
         segmenter = TrainingFree(clip, names, settings)
         for place, picture in enumerate(pictures):
             expected = segmenter.segment(picture)
+            assert expected.scores_HW is not None
             score = expected.scores_HW / settings.logit_scale
             torch.testing.assert_close(found["scores"][place], score, atol=1e-4, rtol=0)
             assert (found["labels"][place] == expected.labels_HW).float().mean() > 0.999  # but for equal scores

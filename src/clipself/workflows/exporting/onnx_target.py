@@ -33,6 +33,6 @@ def write_onnx(program: torch.export.ExportedProgram, graph: Graph, file: Path) 
 
     made: Any = torch.onnx.export(
         program, dynamo=True, opset_version=OPSET, input_names=list(graph.inputs), output_names=list(graph.outputs),
-        custom_translation_table=translations(), verbose=False, external_data=False,
+        custom_translation_table=dict(translations()), verbose=False, external_data=False,
     )  # fmt: skip
     write_atomically(file, lambda part: made.save(part))

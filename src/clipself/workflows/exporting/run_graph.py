@@ -41,7 +41,7 @@ def run(file: str | Path, folder: Path = FOLDER, names_file: str = "names.npz") 
         names = json.loads((folder / names_file).with_suffix(".json").read_text(encoding="utf-8"))
     if how["canvas"]:
         height, width = image.shape[2:]
-        mean, std = (np.float32(how[name])[None, :, None, None] for name in ("mean", "std"))
+        mean, std = (np.array(how[name], np.float32)[None, :, None, None] for name in ("mean", "std"))
         grey = 0 * mean if how["fill"] is None else (np.float32(how["fill"]) - mean) / std
         inputs["images"] = np.broadcast_to(grey, (1, 3, how["canvas"], how["canvas"])).copy()
         inputs["images"][:, :, :height, :width] = image
@@ -51,7 +51,7 @@ def run(file: str | Path, folder: Path = FOLDER, names_file: str = "names.npz") 
     if card["kind"] == "detector":
         there = found["labels"] >= 0
         found = {name: value[there] for name, value in found.items()}
-        found["boxes"] = np.clip(found["boxes"] / scale, 0, np.float32([*picture.size, *picture.size]))
+        found["boxes"] = np.clip(found["boxes"] / scale, 0, np.array([*picture.size, *picture.size], np.float32))
     return {**found, "names": names}
 
 

@@ -59,7 +59,8 @@ class TwoStageGraph(nn.Module):
             Boxes (B, N, 4) in pixels of the canvas, scores (B, N), labels (B, N), the best first; what is not there has
             score 0 and label -1. With a mask head their logits (B, N, 28, 28).
         """
-        detector, batch = self.detector, images.shape[0]
+        batch = images.shape[0]
+        detector: Any = self.detector  # which takes boxes in a list too; a graph has them in one tensor
         limits_B14 = limits_of(sizes)
         with _asked(detector, Asked(texts_KD=texts, base_K=base)):
             features = detector.backbone(images, dense=True)
@@ -84,8 +85,9 @@ class TwoStageGraph(nn.Module):
 
     def propose(self, maps: Sequence[Tensor], limits_B14: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (B, R, 4) and chances (B, R), `NOTHING` where there are no more; see `ProposalNetwork.propose`."""
-        proposer = self.detector.proposer
-        settings, logits, deltas = proposer.settings, *proposer.head(maps)
+        proposer: Any = self.detector.proposer
+        settings = proposer.settings
+        logits, deltas = proposer.head(maps)
         boxes, chances = [], []
         for level, stride, logits_BA, deltas_BA4 in zip(maps, proposer.strides, logits, deltas, strict=True):
             anchors_A4 = grid_anchors(
