@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path

@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,5 @@
 """Optimizers, the moving average and the limit of values, against loops that spell them out."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 

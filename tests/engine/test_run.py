@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -44,7 +44,7 @@ def losses(out: Path) -> list[float]:
 def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
     step = Loop._step
 
-    def stopped(self: Any, model: Any, stream: Iterator[Any], at: int, bar: Any) -> None:
+    def stopped(self: Any, model: Any, stream: Any, at: int, bar: Any) -> None:
         if at == number:
             act()
         step(self, model, stream, at, bar)

@@ -1,6 +1,5 @@
 """What the contract of all trainings leaves open, of masks: what is counted, evaluated and named."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def whole(world: Path) -> Path:
 def break_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Loop._step
 
-    def stopped(self: Any, model: Any, stream: Iterator[Any], at: int, bar: Any) -> None:
+    def stopped(self: Any, model: Any, stream: Any, at: int, bar: Any) -> None:
         if at == number:
             raise SystemExit("killed")
         step(self, model, stream, at, bar)

@@ -1,7 +1,6 @@
 """A new segmenter and a new loss are one file and one line: each goes through all that the others go through."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
