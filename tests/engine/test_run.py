@@ -23,7 +23,7 @@ from clipself.engine.folder import RunFolder
 from clipself.engine.log import read_metrics
 from clipself.engine.loop import Loop
 from clipself.engine.step import Step
-from clipself.engine.stopping import Stopped
+from clipself.engine.stopping import Stopped, StopRequest
 from clipself.files import locked
 
 
@@ -279,6 +279,16 @@ def test_a_request_that_reaches_the_workers_too_is_met_after_the_step(tmp_path: 
         child.kill()
     assert "the state is kept, go on with it by resume" in said
     assert (out / "training_state.pt").exists()
+
+
+def test_a_worker_that_was_just_forked_leaves_a_signal_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = StopRequest()
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: -1)
+        request.ask(signal.SIGTERM)
+    assert request.code == 0
+    with pytest.raises(Stopped):
+        request.ask(signal.SIGTERM)
 
 
 def test_a_longer_run_is_a_new_phase(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

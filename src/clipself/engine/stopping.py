@@ -1,5 +1,6 @@
 """What asks a run to stop: Ctrl-C and the signals of schedulers. One way for all: the state is saved, then it ends."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -44,10 +45,13 @@ class StopRequest:
         self.code = 0
         """Exit code of who asked; 0 where nobody did."""
         self._waits = False
+        self._process = os.getpid()
 
     def ask(self, number: int, frame: object = None) -> None:
         """Takes a signal."""
         del frame
+        if os.getpid() != self._process:
+            return  # a worker that was forked a moment ago and does not yet leave stopping to the run
         again, by_hand = bool(self.code), number == signal.SIGINT
         if by_hand or not again:
             self.code = BY_HAND if by_hand else BY_SCHEDULER
