@@ -207,6 +207,7 @@ def test_catseg_is_scored_on_prepared_archives(given: dict[str, Any], monkeypatc
     assert "segment train --recipe catseg-v1-b" in found.missing
 
 
+@pytest.mark.slow
 def test_odise_and_clipself_judge_the_same_masks(given: dict[str, Any], tmp_path: Path) -> None:
     data, weights = given["data"], given["weights"]
     write_ade_panoptic(data)
