@@ -1,6 +1,7 @@
 """Every predictor takes pictures by one door: in whatever form one comes, it is the same picture to all of them."""
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cache
@@ -201,7 +202,7 @@ SMALL: Final[dict[str, Any]] = {"names": ["cat", "dog"], "device": "cpu"}
 FOLDERS: Final[Mapping[str, Callable[[Any, str], int]]] = {
     "predict_images": lambda p, out: len(clipself.predict_images(images=p, out=out, **SMALL).found),
     "predict_segments": lambda p, out: len(
-        clipself.predict_segments(images=p, out=out, templates="simple", **SMALL).drawings
+        json.loads(clipself.predict_segments(images=p, out=out, templates="simple", **SMALL).read_text())["images"]
     ),
     "predict_panoptic": lambda p, out: len(clipself.predict_panoptic(images=p, out=out, **SMALL).drawings),
     "label": lambda p, out: clipself.label(images=p, out=out, formats=["coco"], **SMALL).pictures,

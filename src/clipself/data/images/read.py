@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ def list_pictures(pictures: Sequence[Picture] | Picture) -> list[Picture]:
     """One picture, or several, as a list; arrays and tensors of one dimension more than a picture's are several."""
     one = isinstance(pictures, str | bytes | os.PathLike | Image.Image | Mapping) or hasattr(pictures, "read")
     if one or not isinstance(pictures, Iterable):
-        return [pictures]  # what is no picture at all is told so as a whole
+        return [cast(Picture, pictures)]  # what is no picture at all is told so as a whole
     if isinstance(pictures, np.ndarray | Tensor) and pictures.ndim < 4:
         return [pictures]
     return list(pictures)
