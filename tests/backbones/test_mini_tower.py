@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 
@@ -48,3 +49,14 @@ def test_a_changed_weight_or_a_copy_is_folded_anew(stem: EfficientStem) -> None:
     torch.testing.assert_close(twin(images), plainly(twin, images), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(other(images), twin(images))
     torch.testing.assert_close(stem(images), before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(160, 160), (96, 224), (16, 48)])
+def test_the_stem_pads_as_timms_does(stem: EfficientStem, size: tuple[int, int]) -> None:
+    """Ours pads by constants; timm computes the padding of TensorFlow's "same" from the size of each map."""
+    network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(3,)).eval()
+    theirs, ours = network.state_dict(), stem.state_dict()
+    network.load_state_dict({name: ours.get(name, theirs[name]) for name in theirs}, strict=True)
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(plainly(stem, images), network(images)[0])

@@ -1,5 +1,6 @@
 """ONNX: torch's exporter on a captured program, and the one operator that it lacks."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,8 +32,11 @@ def write_onnx(program: torch.export.ExportedProgram, graph: Graph, file: Path) 
         raise ImportError("--to onnx needs onnx and onnxscript; pip install 'clipself[onnx]'") from error
     from clipself.workflows.exporting.onnx_operators import translations
 
-    made: Any = torch.onnx.export(
-        program, dynamo=True, opset_version=OPSET, input_names=list(graph.inputs), output_names=list(graph.outputs),
-        custom_translation_table=dict(translations()), verbose=False, external_data=False,
-    )  # fmt: skip
+    with warnings.catch_warnings():  # it calls -1 another sampling than ONNX's 0; both take as many as a bin has pixels
+        warnings.filterwarnings("ignore", "ONNX export for RoIAlign with a non-zero sampling_ratio")
+        made: Any = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=list(graph.inputs),
+            output_names=list(graph.outputs), custom_translation_table=dict(translations()), verbose=False,
+            external_data=False,
+        )  # fmt: skip
     write_atomically(file, lambda part: made.save(part))

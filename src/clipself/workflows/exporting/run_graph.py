@@ -21,9 +21,13 @@ def prepare(picture: Image.Image, how: dict[str, Any]) -> tuple[Any, float]:
     scale, step = min(scale, (how["most"] or np.inf) / max(picture.size)), how["multiple"]
     size = [max(1, round(side * scale / step)) * step for side in picture.size]
     resample, extent = Image.Resampling[how["resample"].upper()], Image.Transform.EXTENT
-    small = picture.resize((size[0], size[1]), resample)
-    if not how["antialias"]:
-        small = picture.transform((size[0], size[1]), extent, (0, 0, *picture.size), resample)
+    right, bottom = picture.size
+    if how["canvas"]:  # boxes are scaled by one number, so that what is left of half a pixel is not read
+        right, bottom = (min(old, new / scale) for old, new in zip(picture.size, size, strict=True))
+    if how["antialias"]:
+        small = picture.resize((size[0], size[1]), resample, box=(0, 0, right, bottom))
+    else:
+        small = picture.transform((size[0], size[1]), extent, (0, 0, right, bottom), resample)
     pixels = np.asarray(small, np.float32) / np.float32(255)
     image = ((pixels - np.float32(how["mean"])) / np.float32(how["std"])).transpose(2, 0, 1)[None]
     return image, scale
