@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 FOLDER = Path(__file__).parent
+
+
+def read(file: str | Path) -> Image.Image:
+    """A picture in RGB, the right way up, black where it is transparent."""
+    with Image.open(file) as opened:
+        picture = ImageOps.exif_transpose(opened)
+        if picture.has_transparency_data:
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture.convert("RGBA"))
+        return picture.convert("RGB")
 
 
 def prepare(picture: Image.Image, how: dict[str, Any]) -> tuple[Any, float]:
@@ -36,7 +45,7 @@ def prepare(picture: Image.Image, how: dict[str, Any]) -> tuple[Any, float]:
 def run(file: str | Path, folder: Path = FOLDER, names_file: str = "names.npz") -> dict[str, Any]:
     """What the graph gives for a picture, boxes in its own pixels; with the list of `names`, where there is one."""
     card = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-    picture, how = Image.open(file).convert("RGB"), card["prepare"]
+    picture, how = read(file), card["prepare"]
     image, scale = prepare(picture, how)
     inputs: dict[str, Any] = {"images": image}
     names: list[str] = []
