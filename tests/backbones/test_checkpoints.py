@@ -229,7 +229,10 @@ def edit(path: Path, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"model_type": "blip"}, r"describes a 'blip' model of transformers; of those, CLIPModel, SiglipModel and TIPSv2 are"),
+        (
+            {"model_type": "blip"},
+            r"describes a 'blip' model of transformers; of those, CLIPModel, SiglipModel and TIPSv2",
+        ),
         ({"model_type": "siglip"}, r"does not hold the names of transformers' SigLIP, which .*config\.json says it is"),
         ({"vision_config": {"hidden_act": "relu"}}, "hidden_act is .*relu.*; quick_gelu or gelu in both towers"),
         ({"vision_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
