@@ -13,6 +13,7 @@ import torch
 from tests.support.families import FAMILIES, Family, write_place
 from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_openai_clip
+from tests.support.training import act_at, kill
 from torch import Tensor
 
 from clipself.backbones.clip_reference import find_clip
@@ -22,7 +23,6 @@ from clipself.cli import main as cli
 from clipself.engine import run
 from clipself.engine.callbacks import Progress
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.engine.run import train
 
 families = pytest.mark.parametrize(
@@ -76,15 +76,9 @@ def farthest(family: Family, one: Path, two: Path) -> float:
 
 def break_run(name: str, out: Path, at: int, **options: Any) -> None:
     """Trains up to a step, and dies there."""
-    step = Loop._step
-
-    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
-        if number == at:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_step", die)
+        act_at(patch, at, kill)
         with pytest.raises(SystemExit):
             FAMILIES[name].train(str(out), **options)
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tests.support.detection import BASE, NAMES, tiny_settings, write_blocks
 from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
+from tests.support.training import act_at, kill
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
@@ -27,7 +28,6 @@ from clipself.detection.recipes import DETECT_RECIPES
 from clipself.detection.train import DetectionTask, train_detector
 from clipself.engine.distributed import World
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.engine.resolve import resolve
 
 
@@ -88,15 +88,9 @@ def test_killed_and_resumed_equals_unbroken(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
     train_detector(out=tmp_path / "whole", **settings)
-    step = Loop._step
-
-    def kill(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
-        if number == killed_at:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", kill)
+        act_at(patch, killed_at, kill)
         with pytest.raises(SystemExit):
             train_detector(out=tmp_path / "broken", **settings)
     train_detector(out=tmp_path / "broken", resume=True, **settings)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.training import train_toy, weights_of
+from tests.support.training import act_at, kill, train_toy, weights_of
 
 from clipself.engine.checkpoint import load_state, save_state
 from clipself.engine.loop import Loop
@@ -74,15 +74,9 @@ def test_the_average_is_what_is_saved(tmp_path: Path, trail: tuple[Trail, Trail]
 
 def test_a_run_with_an_average_is_resumed_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_toy(data="d", out=tmp_path / "whole", ema=0.7)
-    step = Loop._step
-
-    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
-        if number == 4:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", die)
+        act_at(patch, 4, kill)
         with pytest.raises(SystemExit):
             train_toy(data="d", out=tmp_path / "broken", ema=0.7)
     train_toy(out=tmp_path / "broken", resume=True)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -14,14 +13,13 @@ from typing import Any
 import pytest
 import torch
 from tests.support.processes import in_two_processes
-from tests.support.training import ToyBatch, ToyNumbers, ToyTask, train_toy, weights_of
+from tests.support.training import ToyBatch, ToyNumbers, ToyTask, act_at, kill, train_toy, weights_of
 from torch import Tensor, nn
 
 from clipself.engine.config import flat
 from clipself.engine.fields import defaults_of
 from clipself.engine.folder import RunFolder
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.engine.step import Step
 from clipself.engine.stopping import Stopped, StopRequest
 from clipself.files import locked
@@ -41,24 +39,9 @@ def losses(out: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(out)]
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
-    step = Loop._step
-
-    def stopped(self: Any, model: Any, stream: Any, at: int, bar: Any) -> None:
-        if at == number:
-            act()
-        step(self, model, stream, at, bar)
-
-    monkeypatch.setattr(Loop, "_step", stopped)
-
-
-def kill() -> None:
-    raise SystemExit("killed")
-
-
 def broken_run(out: Path, monkeypatch: pytest.MonkeyPatch, at: int, **options: Any) -> None:
     with monkeypatch.context() as patch:
-        stop_at(patch, at, kill)
+        act_at(patch, at, kill)
         with pytest.raises(SystemExit):
             train_toy(data="d", out=out, **options)
 
@@ -125,7 +108,7 @@ def _train_together(out: Path, options: dict[str, Any]) -> None:
 
 def _break_together(out: Path, options: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3, kill)
+        act_at(patch, 3, kill)
         with pytest.raises(SystemExit):
             train_toy(data="d", out=out, **options)
 
@@ -210,7 +193,7 @@ def test_a_request_to_stop_is_met_after_the_step(
     before = signal.getsignal(number)
     train_toy(data="d", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        stop_at(patch, 2, lambda: os.kill(os.getpid(), number))
+        act_at(patch, 2, lambda: os.kill(os.getpid(), number))
         with pytest.raises(
             Stopped, match=r"after 3 steps; the state is kept, go on with it by resume \(--resume\)"
         ) as stopped:
@@ -228,7 +211,7 @@ def test_what_schedulers_repeat_changes_nothing_and_a_second_ctrl_c_ends_at_once
                 os.kill(os.getpid(), number)
 
         with pytest.MonkeyPatch.context() as patch:
-            stop_at(patch, 2, act)
+            act_at(patch, 2, act)
             with pytest.raises(Stopped) as stopped:
                 train_toy(data="d", out=tmp_path / "run", overwrite=True, save_every=0)
         return stopped.value.code, str(stopped.value), (tmp_path / "run/training_state.pt").exists()
@@ -310,7 +293,7 @@ def test_the_new_phase_is_resumed_too(tmp_path: Path, monkeypatch: pytest.Monkey
         train_toy(data="d", out=tmp_path / run, max_steps=4)
     train_toy(out=tmp_path / "whole", resume=True, max_steps=9)
     with monkeypatch.context() as patch:
-        stop_at(patch, 6, kill)
+        act_at(patch, 6, kill)
         with pytest.raises(SystemExit):
             train_toy(out=tmp_path / "broken", resume=True, max_steps=9)
     train_toy(out=tmp_path / "broken", resume=True)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.support.training import train_toy
+from tests.support.training import act_at, kill, train_toy
 
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 
 EVALUATED: Final[dict[str, Any]] = {
     "evaluate_every": 3, "evaluate_annotations": "labels.json", "evaluate_images": "pictures", "track": "tensorboard",
@@ -40,15 +39,9 @@ def test_every_number_of_the_log_is_a_curve(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_a_run_that_was_killed_shows_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    step = Loop._step
-
-    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
-        if number == at:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", die)
+        act_at(patch, at, kill)
         with pytest.raises(SystemExit):
             train_toy(data="d", out=tmp_path / "run", **EVALUATED)
     train_toy(out=tmp_path / "run", resume=True)

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import pytest
 from tests.support.processes import in_two_processes
-from tests.support.training import train_toy
+from tests.support.training import act_at, kill, train_toy
 
 from clipself.engine import trackers
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.engine.trackers import TRACKERS, TrackerType
 
 EVALUATED: Final[dict[str, Any]] = {
@@ -26,15 +25,9 @@ TIMES: Final = ("images_per_s", "data_s")
 
 
 def killed_at(at: int, out: Path, **options: Any) -> None:
-    step = Loop._step
-
-    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
-        if number == at:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_step", die)
+        act_at(patch, at, kill)
         with pytest.raises(SystemExit):
             train_toy(out=out, **EVALUATED, **options)
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from tests.support.panoptic import write_world
 from tests.support.tiny import tiny_openai_clip
+from tests.support.training import act_at, kill
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
 from clipself.data.panoptic import PanopticFile
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.engine.resolve import resolve
 from clipself.losses.mask_classification import MaskClassificationLoss
 from clipself.panoptic.config import PanopticTrainConfig
@@ -75,24 +75,13 @@ def whole(world: Path) -> Path:
     return run(world, "whole")
 
 
-def break_after(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Loop._step
-
-    def stopped(self: Any, model: Any, stream: Any, at: int, bar: Any) -> None:
-        if at == number:
-            raise SystemExit("killed")
-        step(self, model, stream, at, bar)
-
-    monkeypatch.setattr(Loop, "_step", stopped)
-
-
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
     world: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
     given: dict[str, Any] = {"annotations": "panoptic.json", "images": "images", "model": "clip"}
     with monkeypatch.context() as patch:
-        break_after(2, patch)
+        act_at(patch, 2, kill)
         with pytest.raises(SystemExit):
             train_panoptic(out="parts", **given, **SMALL)
     with pytest.raises(FileExistsError, match="already holds a run"):

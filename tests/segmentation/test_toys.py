@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from tests.support.toys.loss import toy_loss
 from tests.support.toys.segmenter import TOY, ToySettings
+from tests.support.training import act_at, kill
 
 from clipself.cli.main import main
 from clipself.engine.log import read_metrics
-from clipself.engine.loop import Loop
 from clipself.losses.class_maps import CLASS_MAP_LOSSES
 from clipself.segmentation.checkpoint import load_segmenter
 from clipself.segmentation.segmenters import SEGMENTERS, segmenter_of
@@ -44,15 +44,8 @@ def test_a_toy_trains_resumes_evaluates_predicts_and_is_reloaded(
     (evaluation,) = read_metrics(result.out, kind="evaluation")
     assert "mIoU novel" in evaluation
 
-    step = Loop._step
-
-    def die(self: Any, model: Any, stream: Any, number: int, bar: Any) -> None:
-        if number == 3:
-            raise SystemExit("killed")
-        step(self, model, stream, number, bar)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_step", die)
+        act_at(patch, 3, kill)
         with pytest.raises(SystemExit):
             train_segmenter(out=tmp_path / "broken", **options)
     train_segmenter(out=tmp_path / "broken", resume=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -14,6 +15,7 @@ from clipself.engine.config import RunConfig
 from clipself.engine.distributed import World
 from clipself.engine.fields import UNSET
 from clipself.engine.loader import TrainingData
+from clipself.engine.loop import Loop
 from clipself.engine.resolve import resolve
 from clipself.engine.result import TrainResult
 from clipself.engine.run import train
@@ -162,3 +164,20 @@ def weights_of(out: Path) -> dict[str, Tensor]:
     """What a run has saved."""
     held: dict[str, Tensor] = torch.load(out / "toy.pt", weights_only=True)["weights"]
     return held
+
+
+def act_at(patch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
+    """Does something ahead of a step, in whatever is trained from then on."""
+    step = Loop._step
+
+    def acting(self: Any, model: Any, stream: Any, at: int, bar: Any) -> None:
+        if at == number:
+            act()
+        step(self, model, stream, at, bar)
+
+    patch.setattr(Loop, "_step", acting)
+
+
+def kill() -> None:
+    """Ends a process as a kill does, for who waits for it by `pytest.raises(SystemExit)`."""
+    raise SystemExit("killed")
