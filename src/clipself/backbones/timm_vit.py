@@ -8,7 +8,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from clipself.backbones.timm_tower import TimmTower
-from clipself.backbones.tokens import Tokens, split_heads
+from clipself.backbones.tokens import split_heads
 
 
 class TimmVitTrunk(TimmTower):
@@ -22,16 +22,6 @@ class TimmVitTrunk(TimmTower):
                 f"{type(getattr(first, 'attn', None)).__name__}); timm's ordinary blocks are read"
             )
         super().__init__(visual)
-
-    def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
-        """The stock block."""
-        out: Tensor = block(tokens.tokens)
-        return out
-
-    def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
-        """`norm1`."""
-        normed: Tensor = block.norm1(tokens_BNC)
-        return normed
 
     def project(self, block: Any, normed_BNC: Tensor, part: str) -> Tensor:
         """One third of the fused projection, then the head norm of queries and keys where there is one."""

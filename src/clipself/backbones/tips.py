@@ -128,16 +128,6 @@ class TipsTrunk(TransformerTrunk):
         tokens: Tensor = self.embeddings(images_B3HW)
         return Tokens(tokens=tokens, grid=self.grid_of(images_B3HW), prefix=1 + self.registers)
 
-    def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
-        """The stock block."""
-        out: Tensor = block(tokens.tokens)
-        return out
-
-    def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
-        """`norm1`."""
-        normed: Tensor = block.norm1(tokens_BNC)
-        return normed
-
     def project(self, block: Any, normed_BNC: Tensor, part: str) -> Tensor:
         """One of the three projections."""
         return split_heads(getattr(block.attention, f"{part}_proj")(normed_BNC), self.num_heads)

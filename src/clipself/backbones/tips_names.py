@@ -134,7 +134,8 @@ def _stated(
     for key, kind, wanted in (
         ("vision_config", tips.Tipsv2VisionConfig, VISION), ("text_config", tips.Tipsv2TextConfig, TEXT)
     ):  # fmt: skip
-        full = {name: getattr(kind(), name) for name in wanted}
+        usual = kind()
+        full = {name: getattr(usual, name) for name in wanted}
         found.append({**full, **{name: value for name, value in held[key].items() if name in wanted}})
     _measured(state, source=source)
     return found[0], found[1]

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -57,13 +57,15 @@ class TransformerTrunk(Trunk):
                 each image's own (B, N, C).
         """
 
-    @abstractmethod
     def run_block(self, block: nn.Module, tokens: Tokens) -> Tensor:
         """The stock block, attention included."""
+        out: Tensor = block(tokens.tokens)
+        return out
 
-    @abstractmethod
-    def norm_attention(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
-        """The norm ahead of a block's attention."""
+    def norm_attention(self, block: Any, tokens_BNC: Tensor) -> Tensor:
+        """The norm ahead of a block's attention, which most libraries call `norm1`."""
+        normed: Tensor = block.norm1(tokens_BNC)
+        return normed
 
     @abstractmethod
     def project(self, block: nn.Module, normed_BNC: Tensor, part: str) -> Tensor:
