@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.data.images import read_image
+from clipself.data.images.made import Made, run_of
 from clipself.data.images.shards import SUFFIX as SUFFIX
 from clipself.data.images.shards import cached_index, expand, read_members, readable
 
@@ -48,7 +49,7 @@ def find_shards(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShardNames(Sequence[str]):
+class ShardNames(Made[str]):
     """Names of all pairs, made when they are asked for.
 
     Attributes:
@@ -62,17 +63,12 @@ class ShardNames(Sequence[str]):
     def __len__(self) -> int:
         return self.ends[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+    def make(self, index: int) -> str:
+        """The name of a pair."""
         if not 0 <= index < len(self):
             raise IndexError(f"pair {index} of {len(self)}")
-        shard = int(np.searchsorted(self.ends, index, side="right"))
-        return f"{self.shards[shard]}/{index - (self.ends[shard - 1] if shard else 0)}"
+        shard, place = run_of(self.ends, index)
+        return f"{self.shards[shard]}/{place}"
 
 
 class CaptionShards:
@@ -105,9 +101,9 @@ class CaptionShards:
         Raises:
             ValueError: A member is damaged.
         """
-        shard = int(np.searchsorted(self._ends, index, side="right"))
+        shard, place = run_of(self._ends, index)
         path = self.shards[shard]
-        row = open_index(str(path))[index - (self._ends[shard - 1] if shard else 0)]
+        row = open_index(str(path))[place]
         with path.open("rb") as stream:
             stream.seek(int(row["picture"]))
             picture = stream.read(int(row["picture_size"]))

@@ -15,12 +15,13 @@ from functools import lru_cache
 from glob import glob
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipself.data.images.formats import SUFFIXES
+from clipself.data.images.made import Made, run_of
 from clipself.files import default_cache_dir, write_atomically
 
 log = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def readable(shards: Sequence[Path], count: Callable[[Path], int]) -> tuple[tupl
     return tuple(counts), list(counts.values())
 
 
-class ShardPictures(Sequence[Path]):
+class ShardPictures(Made[Path]):
     """Paths of all pictures of some shards, made when they are asked for.
 
     A shard that cannot be read is left out, with a warning.
@@ -205,18 +206,13 @@ class ShardPictures(Sequence[Path]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+    def make(self, index: int) -> Path:
+        """The path of a picture."""
         index += len(self) if index < 0 else 0
         if not 0 <= index < len(self):
             raise IndexError(f"picture {index} of {len(self)}")
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        row = picture_index(str(self.shards[shard]))[index - (int(self._ends[shard - 1]) if shard else 0)]
+        shard, place = run_of(self._ends, index)
+        row = picture_index(str(self.shards[shard]))[place]
         return self.shards[shard] / bytes(row["name"]).replace(b"\x01", b"/").decode("utf-8", "surrogateescape")
 
     def digest(self) -> str:
@@ -229,7 +225,7 @@ class ShardPictures(Sequence[Path]):
 
 
 @dataclass(frozen=True, slots=True)
-class ShardNames(Sequence[str]):
+class ShardNames(Made[str]):
     """The same pictures by the names of their shards and their own.
 
     Attributes:
@@ -241,13 +237,8 @@ class ShardNames(Sequence[str]):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
+    def make(self, index: int) -> str:
+        """The name of a picture."""
         path = self.pictures[index]
         shard = shard_of(path)
         assert shard is not None
