@@ -214,7 +214,8 @@ class RunConfig(Settings):
     workers: int = 2
     """Processes that make batches; they change nothing but speed."""
     seed: int = 0
-    """Seed of every draw: order, samples, new weights, points of a loss."""
+    """Seed of every draw: order, samples, new weights, points of a loss. Above a million images the order is a keyed
+    permutation, of which no list is held."""
     save_every: int = 200
     """Steps between training states; 0 saves only at the end."""
     evaluate_every: int = 0

@@ -5,16 +5,24 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from clipself.engine.permutation import permuted
 from clipself.engine.step import generator_of
+
+MOST_SHUFFLED: Final = 1_000_000
+"""Images of a data set that is shuffled as a list; the order of more is computed place by place, by `permuted`."""
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index), endless; a global batch is cut among the ranks, so N x b is one process with N * b.
+
+    Up to `MOST_SHUFFLED` images are shuffled by Python's generator; the order of more is a keyed permutation, which
+    needs no list and begins at any place at once. Both follow from the seed and the epoch alone.
 
     Args:
         length: Images in the data set.
@@ -57,20 +65,24 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """All images of the run, behind those that were seen."""
         epoch, place = divmod(seen, self.per_epoch)
         while True:
-            for index in islice(self._order(epoch), place, self.per_epoch):
+            for index in islice(self._order(epoch, place), self.per_epoch - place):
                 yield epoch, index
             epoch, place = epoch + 1, 0
 
-    def _order(self, epoch: int) -> Iterable[int]:
+    def _order(self, epoch: int, place: int) -> Iterator[int]:
+        """The indices of an epoch from a place on."""
+        key = f"{self.seed}/{epoch}"
         if self.own_order is not None:
-            return self.own_order(f"{self.seed}/{epoch}")
+            return islice(self.own_order(key), place, None)
         if self.weights is not None:
             chance = generator_of(self.seed, "order", epoch)
-            drawn: list[int] = torch.multinomial(self.weights, self.length, replacement=True, generator=chance).tolist()
-            return drawn
+            drawn = torch.multinomial(self.weights, self.length, replacement=True, generator=chance)
+            return islice(array("q", drawn.numpy().tobytes()), place, None)
+        if self.length > MOST_SHUFFLED:
+            return permuted(self.length, key=key, start=place)
         order = array("q", range(self.length))  # 8 bytes an image, where a list of numbers takes 40
-        random.Random(f"{self.seed}/{epoch}").shuffle(order)
-        return order
+        random.Random(key).shuffle(order)
+        return islice(order, place, None)
 
 
 class MixedSampler(Sampler[list[tuple[int, int]]]):
