@@ -5,6 +5,7 @@ import errno
 import gc
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,16 @@ SIGNS_OF_A_FULL_DISK: Final = (
     "iostream error",
 )  # fmt: skip
 """What torch.save and safetensors say when a write falls short."""
+
+
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
+"""What begins an address; one letter and a colon is a drive of Windows."""
+
+
+def is_address(name: str | os.PathLike[str]) -> bool:
+    """Whether a name means something on a network, in a bucket or in a text, also where a path has been made of it."""
+    said = os.fspath(name)
+    return isinstance(said, str) and _ADDRESS.match(said) is not None and not Path(said).exists()
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:

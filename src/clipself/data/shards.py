@@ -20,7 +20,7 @@ from PIL import Image
 from clipself.data.images import read_image
 from clipself.data.images.made import Made, run_of
 from clipself.data.images.shards import SUFFIX as SUFFIX
-from clipself.data.images.shards import cached_index, expand, read_members, readable
+from clipself.data.images.shards import cached_index, expand, read_members, read_part, readable
 
 PICTURES: Final = ("jpg", "jpeg", "png", "webp")
 TEXTS: Final = ("txt", "json")
@@ -41,7 +41,7 @@ def find_shards(path: Path) -> list[Path]:
         FileNotFoundError: There is none.
     """
     found = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else expand(path)
-    if not found or not all(one.is_file() for one in found):
+    if not found:
         raise FileNotFoundError(
             f"no {SUFFIX} shards at {path}; compressed ones cannot be read in place, unpack .gz first"
         )
@@ -104,11 +104,8 @@ class CaptionShards:
         shard, place = run_of(self._ends, index)
         path = self.shards[shard]
         row = open_index(str(path))[place]
-        with path.open("rb") as stream:
-            stream.seek(int(row["picture"]))
-            picture = stream.read(int(row["picture_size"]))
-            stream.seek(int(row["text"]))
-            text = stream.read(int(row["text_size"]))
+        picture = read_part(path, int(row["picture"]), int(row["picture_size"]))
+        text = read_part(path, int(row["text"]), int(row["text_size"]))
         where = self.names[index]
         try:
             with Image.open(io.BytesIO(picture)) as opened:

@@ -40,11 +40,13 @@ class ImageFolder:
 
     Args:
         root: Folder, searched at any depth as `find_pictures` does; or a shard, or a pattern of shards such as
-            `shards/*.tar` or `shards/{000..127}.tar`, of which no list is held.
+            `shards/*.tar`, `shards/{000..127}.tar` or `https://host/{000..127}.tar`, of which no list is held.
 
     Raises:
         FileNotFoundError: There is no such folder or shard, or it holds no image file.
         ValueError: No shard can be read.
+        ConnectionError: An address cannot be read.
+        ImportError: What reads such addresses is not installed.
     """
 
     def __init__(self, root: str | Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipself.data.images.shards import shard_of
+from clipself.data.images.shards import shard_of, version_of
 from clipself.files import allocate, locked
 from clipself.structures import DistillBatch
 
@@ -65,8 +65,7 @@ class TeacherCache:
     def _keys(self, batch: DistillBatch) -> list[bytes]:
         keys = []
         for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
-            stat = os.stat(shard_of(name) or name)
-            file = f"{os.path.abspath(name)} {stat.st_size} {stat.st_mtime_ns}"
+            file = f"{os.path.abspath(name)} {version_of(shard_of(name) or Path(name))}"
             keys += [
                 hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode()).hexdigest()[:KEY_BYTES].encode()
                 for box in boxes.tolist()

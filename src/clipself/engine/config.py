@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from clipself.engine.fields import UNSET, fit, kinds_of, plain_values
+from clipself.files import is_address
 
 C = TypeVar("C")
 
@@ -296,7 +297,7 @@ def located(config: RunConfig) -> dict[str, Any]:
     values = config.to_json()
     for field in fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, Path) and value is not UNSET:
+        if isinstance(value, Path) and value is not UNSET and not is_address(value):
             values[field.name] = str(value.absolute())
         elif isinstance(value, str) and field.name in ("model", "pretrained", "text_from") and Path(value).exists():
             values[field.name] = str(Path(value).absolute())

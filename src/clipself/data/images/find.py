@@ -83,7 +83,8 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
 
     Folders are searched at any depth, links to folders too, each folder once, so that links may lead back. Hidden files
     are left out. A file that is named itself is taken whatever its suffix is; a video that is named itself is its
-    frames, and tar shards, one or a pattern such as `shards/*.tar`, are the pictures in them.
+    frames, and tar shards, one or a pattern such as `shards/*.tar` or `https://host/{000..127}.tar`, are the pictures
+    in them.
 
     Args:
         inputs: Files, folders, videos, and whatever else `read_image` takes; one or several.
@@ -99,16 +100,19 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
         raise ValueError("there are no pictures; pass files or folders")
     passed_over: Counter[str] = Counter()
     found: dict[str, tuple[Path, Picture | None]] = {}
+    roots: list[Path] = []
     for number, one in enumerate(given, start=1):
         if not _is_path(one):
             found[f"opened {number}"] = (_label(one, number), one)
             continue
-        refuse_address(one)
         path = Path(one)
         if are_shards(path):
-            for member in ShardPictures(expand(path)):
+            pictures = ShardPictures(expand(path))
+            roots += {shard.parent for shard in pictures.shards}
+            for member in pictures:
                 found.setdefault(os.path.abspath(member), (member, None))
             continue
+        refuse_address(one)
         if not path.exists() and shard_of(path) is None:
             raise FileNotFoundError(f"no image at {path}; check the path")
         if is_video(path) and path.is_file():
@@ -116,9 +120,10 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
             for frame in range(0, video.count, every):
                 found[f"{path} {frame}"] = (Path(path.stem, f"{frame:06d}.png"), Frame(video, frame))
             continue
+        roots += [] if is_video(path) else [path if path.is_dir() else path.parent]
         for file in _search(path, passed_over) if path.is_dir() else (path,):
             found.setdefault(os.path.abspath(file), (file, None))
-    listed = FoundPictures(pictures=_named(given, list(found.values())), passed_over=dict(passed_over))
+    listed = FoundPictures(pictures=_named(roots, list(found.values())), passed_over=dict(passed_over))
     if not found:
         looked = f"looked at any depth for {', '.join(sorted(SUFFIXES))}"
         beside = listed.describe().partition("; ")[2]
@@ -137,10 +142,8 @@ def _label(picture: Any, number: int) -> Path:
     return Path(str(getattr(picture, "filename", "") or f"picture_{number}"))
 
 
-def _named(given: Sequence[Picture], found: Sequence[tuple[Path, Picture | None]]) -> tuple[FoundPicture, ...]:
-    named = [path for path in map(Path, filter(_is_path, given)) if not is_video(path)]
-    folders = [path if path.is_dir() else path.parent for path in named]
-    below = iter(relative_files([path for path, opened in found if opened is None], folders))
+def _named(roots: Sequence[Path], found: Sequence[tuple[Path, Picture | None]]) -> tuple[FoundPicture, ...]:
+    below = iter(relative_files([path for path, opened in found if opened is None], roots))
     files = [next(below) if opened is None else _own_name(path, opened) for path, opened in found]
     return tuple(
         FoundPicture(path=path, file=file, name=name, opened=opened)

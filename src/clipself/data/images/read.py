@@ -1,7 +1,6 @@
 """A picture of any kind to RGB pixels, or a message that names it; the same pixels by path and by object."""
 
 import os
-import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 from clipself.data.images.formats import ask_for_plugin, load_plugin
 from clipself.data.images.shards import open_member
 from clipself.data.images.video import Frame, is_video
+from clipself.files import is_address
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Frame
 """A file, an opened picture, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (H, W) or (C, H, W), a frame of a
@@ -24,9 +24,6 @@ video."""
 
 MOST_PIXELS: Final = 178_956_970
 """Larger pictures are refused ahead of decoding: Pillow's own bound, which keeps the RGB pixels below 540 MB."""
-
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
-"""What begins an address; one letter and a colon is a drive of Windows."""
 
 SIDEWAYS: Final = (5, 6, 7, 8)
 """Orientations of EXIF that exchange width and height."""
@@ -79,14 +76,13 @@ def list_pictures(pictures: Sequence[Picture] | Picture) -> list[Picture]:
 
 
 def refuse_address(name: str | os.PathLike[str]) -> None:
-    """Refuses what lies on a network, in a bucket or in a text, also where a path has been made of it.
+    """Refuses what lies on a network, in a bucket or in a text; of addresses only those of tar shards are read.
 
     Raises:
         ValueError: It is an address.
     """
-    said = os.fspath(name)
-    if isinstance(said, str) and _ADDRESS.match(said) and not Path(said).exists():
-        raise ValueError(f"{said[:80]} is an address; download the file and pass its path")
+    if is_address(name):
+        raise ValueError(f"{os.fspath(name)[:80]} is an address; download the file and pass its path")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Pictures within tar shards, as WebDataset writes them: read where they lie, in any order.
 
 A member is a path below its shard, `shards/000.tar/a/1.jpg`, which `read_image` takes as any other. Where members lie
-is an index on disk, made once for a shard and mapped into memory: no list of names is held.
+is an index on disk, made once for a shard and mapped into memory: no list of names is held. Shards behind addresses
+have paths here too; see `remote`.
 """
 
 import hashlib
@@ -15,14 +16,15 @@ from functools import lru_cache
 from glob import glob
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipself.data.images.formats import SUFFIXES
 from clipself.data.images.made import Made, run_of
-from clipself.files import default_cache_dir, write_atomically
+from clipself.data.images.remote import opened, remote_of, stand_ins
+from clipself.files import default_cache_dir, is_address, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +60,16 @@ def are_shards(path: str | Path) -> bool:
 def expand(pattern: str | Path) -> list[Path]:
     """The shards of a pattern, such as `shards/*.tar` or `shards/{000..127}.tar`, sorted; each must be there.
 
+    Args:
+        pattern: Local, or an address: of `https://host/{000..127}.tar` the paths of `stand_ins` are given.
+
     Raises:
         FileNotFoundError: There is none, or one that braces name is missing.
+        ConnectionError: An address cannot be read.
+        ImportError: What reads such addresses is not installed.
     """
+    if is_address(pattern):
+        return stand_ins(_without_braces(str(pattern)))
     found: list[Path] = []
     for one in _without_braces(str(pattern)):
         is_pattern = any(mark in one for mark in "*?[") and not Path(one).exists()
@@ -95,8 +104,8 @@ def read_members(shard: Path) -> Iterator[Member]:
     """
     count = 0
     try:
-        with tarfile.open(shard, mode="r:") as held:
-            end = shard.stat().st_size
+        with opened(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as held:
+            end = _end_of(stream)
             for member in held:
                 held.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
                 if member.isfile() and member.offset_data + member.size <= end:
@@ -110,16 +119,22 @@ def read_members(shard: Path) -> Iterator[Member]:
         log.warning("%s is damaged behind %d files (%s); they are used, copy it again", shard, count, error)
 
 
+def _end_of(stream: BinaryIO) -> int:
+    place = stream.tell()
+    end = stream.seek(0, io.SEEK_END)
+    stream.seek(place)
+    return end
+
+
 def cached_index(shard: Path, kind: str, make: Callable[[Path], NDArray[Any]]) -> Any:
     """An array on disk that belongs to a shard: made where it is missing or the shard has changed, else mapped.
 
     Args:
-        shard: The tar file; its path, size and time of change tell it.
+        shard: The tar file; its path tells it, and what `version_of` says.
         kind: What the array holds.
         make: Makes it of the shard.
     """
-    facts = shard.stat()
-    said = f"{shard.absolute()} {facts.st_size} {facts.st_mtime_ns} {kind}"
+    said = f"{shard.absolute()} {version_of(shard)} {kind}"
     path = default_cache_dir() / "shards" / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.npy"
     if not path.is_file():
         rows = make(shard)
@@ -133,6 +148,14 @@ def cached_index(shard: Path, kind: str, make: Callable[[Path], NDArray[Any]]) -
         return np.load(path, mmap_mode="r")
     except ValueError:  # older NumPy maps no array without rows
         return np.load(path)
+
+
+def version_of(file: Path) -> str:
+    """What tells a file, or a shard behind an address, from what it was before a change."""
+    if (remote := remote_of(file)) is not None:
+        return f"{remote.size} {remote.version}"
+    facts = file.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 @lru_cache(maxsize=64)
@@ -252,7 +275,26 @@ class ShardNames(Made[str]):
 def shard_of(path: str | Path) -> Path | None:
     """The shard that a path leads into; None for a path of its own."""
     inside = _INSIDE.match(str(path))
-    return Path(inside[1]) if inside is not None and Path(inside[1]).is_file() else None
+    if inside is None:
+        return None
+    shard = Path(inside[1])
+    return shard if shard.is_file() or remote_of(shard) is not None else None
+
+
+def read_part(shard: Path, offset: int, size: int) -> bytes:
+    """Some bytes of a shard, here or where it lies.
+
+    Raises:
+        ConnectionError: It is remote and cannot be read.
+    """
+    try:
+        with shard.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+    except FileNotFoundError:
+        if (remote := remote_of(shard)) is None:
+            raise
+        return remote.read(offset, size)
 
 
 def open_member(path: Path) -> io.BytesIO | None:
@@ -269,6 +311,4 @@ def open_member(path: Path) -> io.BytesIO | None:
     place = int(np.searchsorted(rows["name"], key))
     if place == len(rows) or bytes(rows[place]["name"]) != key:
         raise FileNotFoundError(f"no image at {path}; {shard} holds none of that name")
-    with shard.open("rb") as stream:
-        stream.seek(int(rows[place]["offset"]))
-        return io.BytesIO(stream.read(int(rows[place]["size"])))
+    return io.BytesIO(read_part(shard, int(rows[place]["offset"]), int(rows[place]["size"])))
