@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from clipself.data.images import shards
+from clipself.data.images.shard_files import cached_index
 from clipself.engine.sampler import EpochSampler
 from clipself.engine.task import digest_of
 
@@ -41,7 +42,7 @@ def _measure(names: int, each: int, folder: Path) -> dict[str, float]:
     begun = time.perf_counter()
     for path in paths:
         path.touch()
-        shards.cached_index(path, "pictures by name", lambda shard: rows)
+        cached_index(path, "pictures by name", lambda shard: rows)
     written, before = time.perf_counter() - begun, private()
     begun = time.perf_counter()
     pictures = shards.ShardPictures(paths)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support.families import FAMILIES, Family, write_place
-from tests.support.processes import in_two_processes
+from tests.support.processes import in_processes, in_two_processes
 from tests.support.tiny import tiny_openai_clip
 from tests.support.training import act_at, kill
 from torch import Tensor
@@ -24,6 +26,7 @@ from clipself.engine import run
 from clipself.engine.callbacks import Progress
 from clipself.engine.log import read_metrics
 from clipself.engine.run import train
+from clipself.engine.stopping import Stopped
 
 families = pytest.mark.parametrize(
     "name",
@@ -113,8 +116,6 @@ def _break(name: str, out: str, options: dict[str, Any]) -> None:
 
 
 def _go(folder: str) -> None:
-    import os
-
     os.chdir(folder)
     os.environ["CLIPSELF_CACHE"] = f"{folder}/cache"
 
@@ -138,6 +139,34 @@ def test_two_processes_are_one_with_the_double_batch_and_are_resumed(
     in_two_processes(_train, name, broken, {**half, "resume": True})
     assert losses(Path(broken)) == losses(Path(two))
     assert farthest(FAMILIES[name], Path(two), Path(broken)) == 0.0
+
+
+def _stop(name: str, out: str, options: dict[str, Any]) -> None:
+    """One of them is told to stop, as schedulers do it."""
+
+    def ask_one() -> None:
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        act_at(patch, 1, ask_one)
+        with pytest.raises(Stopped, match="after 2 steps"):
+            FAMILIES[name].train(out, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["distill-patches", "distill-proposals", "fvit", "catseg", "panoptic"])
+def test_stopped_on_two_processes_it_goes_on_with_one_or_four(name: str, whole: dict[str, Path], world: Path) -> None:
+    family, one, stopped = FAMILIES[name], unbroken(name, whole), f"{world}/{name}-stopped"
+    for count in (2, 4):
+        in_processes(count, _go, str(world))
+    in_two_processes(_stop, name, stopped, {"batch_size": 2})
+    four = copytree(stopped, f"{world}/{name}-on-with-four")
+    family.resume(Path(stopped))
+    in_processes(4, _train, name, four, {"batch_size": 2, "resume": True})
+    for out in map(Path, (stopped, four)):
+        assert losses(out) == pytest.approx(losses(one), rel=1e-4)
+        assert farthest(family, out, one) < 2e-5
 
 
 @families

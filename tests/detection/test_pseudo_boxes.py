@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support.detection import NAMES, write_blocks
+from tests.support.pictures import pack
 
 from clipself.data.coco.instances import read_instances
 from clipself.data.images import list_pictures, read_image
@@ -49,6 +50,19 @@ def test_a_folder_becomes_an_instances_file(tmp_path: Path) -> None:
     assert [(row["bbox"], row["score"]) for row in held["annotations"]] == [([0.0, 2.0, 6.0, 8.0], 0.9)] * 2
     assert (report.pictures, report.kept, report.true) == (2, 2, 0)
     assert len(read_instances(tmp_path / "new.json")) == 2
+
+
+def test_shards_become_the_instances_file_of_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    write_blocks(tmp_path, 3)
+    _, of_folder = run(tmp_path, names=("cat",))
+    shards = pack(tmp_path / "pictures", tmp_path / "shards", each=2)
+    write_pseudo_boxes(checkpoint="x", images=shards / "*.tar", out=tmp_path / "new.json", names=("cat",))
+    held = json.loads((tmp_path / "new.json").read_text())
+    files = [row.pop("file_name") for row in held["images"]]
+    assert files == [f"0{number // 2}.tar/{row.pop('file_name')}" for number, row in enumerate(of_folder["images"])]
+    assert held == of_folder
+    assert len(read_instances(tmp_path / "new.json", images=shards)) == 3
 
 
 def test_only_tags_are_kept_and_pictures_without_any_passed_over(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.processes import in_two_processes
+from tests.support.processes import in_processes, in_two_processes
 from tests.support.training import ToyBatch, ToyNumbers, ToyTask, act_at, kill, train_toy, weights_of
 from torch import Tensor, nn
 
@@ -145,6 +145,32 @@ def test_a_run_goes_on_with_other_processes_to_equal_weights(
     assert json.loads((tmp_path / "given/config.json").read_text())["batch_size"] == 2  # as it began
     with pytest.raises(ValueError, match=r"a step of this run has 4 images \(2 in each of 1 micro-batches on 2\)"):
         train_toy(out=tmp_path / "refused", resume=True, batch_size=4, accumulate=2)
+
+
+def _stop_together(out: Path, options: dict[str, Any]) -> None:
+    def ask_one() -> None:
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        act_at(patch, 4, ask_one)
+        with pytest.raises(Stopped, match="after 5 steps") as stopped:
+            train_toy(data="d", out=out, save_every=0, **options)
+    assert stopped.value.code == 75
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_stopped_on_two_processes_it_goes_on_with_one_or_four(tmp_path: Path, processes: int) -> None:
+    options = {"batch_size": 2, "eps": 1e-3, "max_steps": 12}
+    in_two_processes(_train_together, tmp_path / "whole", options)
+    in_two_processes(_stop_together, tmp_path / "run", options)
+    assert len(losses(tmp_path / "run")) == 5
+    if processes == 1:
+        train_toy(out=tmp_path / "run", resume="auto")
+    else:
+        in_processes(processes, _train_together, tmp_path / "run", {"resume": True})
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    assert nearly(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_state_of_before_cuts_were_kept_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

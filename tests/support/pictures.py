@@ -1,6 +1,7 @@
 """Pictures and data sets drawn in code."""
 
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ def draw_pictures(folder: Path, count: int = 6, *, size: tuple[int, int] = (60, 
         pixels[: height // 2, : width // 2] = rng.integers(0, 255, 3)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
     return folder
+
+
+def pack(folder: Path, shards: Path, *, each: int = 4) -> Path:
+    """The files of a folder in tar shards, in an order of their own within each."""
+    shards.mkdir()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for number, start in enumerate(range(0, len(files), each)):
+        with tarfile.open(shards / f"{number:02d}.tar", "w") as held:
+            for path in reversed(files[start : start + each]):
+                held.add(path, path.relative_to(folder).as_posix())
+    return shards
 
 
 def write_coco(folder: Path, boxes: Mapping[str, Sequence[Sequence[float]]], **more: Any) -> Path:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from tests.support.detection import tiny_detector
-from tests.support.pictures import draw_pictures
+from tests.support.pictures import draw_pictures, pack
 from tests.support.tiny import tiny_openai_clip
 from tests.support.toys.masks import ColourMasks
 
@@ -177,6 +177,21 @@ def test_opened_pictures_are_kept_with_their_labels(blocks: list[Blocks], photos
     label([photos / "0", *arrays], tmp_path / "mixed")
     assert len(read_instances(tmp_path / "mixed/coco/instances.json", images=tmp_path / "mixed/images")) == 12
     assert (tmp_path / "mixed/images/2.png").is_symlink()
+
+
+def test_shards_are_labelled_as_their_folder(
+    blocks: list[Blocks], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    shards = pack(photos, tmp_path / "shards")
+    result = label(shards / "*.tar", tmp_path / "out", formats=["coco", "yolo"])
+    assert (result.pictures, dict(result.objects)) == (7, {"red": 7, "green": 7})
+    assert [row["left_out"] for row in result.left_out] == ["00.tar/0/1broken.png"]
+    assert len(read_instances(result.written["coco"], images=shards)) == 14
+    assert len(read_instances(result.written["yolo"], images=tmp_path / "out/yolo/images")) == 14
+    written = tmp_path / "out/yolo/images/01.tar/1/5.png"
+    assert written.read_bytes() == (photos / "1/5.png").read_bytes()
+    assert not written.is_symlink()
 
 
 def test_a_video_is_labelled_frame_by_frame(blocks: list[Blocks], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from clipself.data.coco.kinds import open_coco, rows_of
 from clipself.data.coco.report import Notes, ReadReport
 from clipself.data.coco.rows import clean_id, place, read_images, refuse
 from clipself.data.images import read_image
-from clipself.data.images.shards import are_shards
+from clipself.data.images.shard_files import are_shards
 from clipself.data.preprocess import Preprocess
 from clipself.data.shards import CaptionShards, find_shards
 from clipself.data.sources import check_images_exist

@@ -19,8 +19,8 @@ from PIL import Image
 
 from clipself.data.images import read_image
 from clipself.data.images.made import Made, run_of
-from clipself.data.images.shards import SUFFIX as SUFFIX
-from clipself.data.images.shards import cached_index, expand, read_members, read_part, readable
+from clipself.data.images.shard_files import SUFFIX as SUFFIX
+from clipself.data.images.shard_files import cached_index, expand, read_members, read_part, readable
 
 PICTURES: Final = ("jpg", "jpeg", "png", "webp")
 TEXTS: Final = ("txt", "json")

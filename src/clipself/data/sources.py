@@ -16,7 +16,8 @@ from clipself.data.coco.results import read_proposals
 from clipself.data.coco.rows import check_picture_size, describe_images, read_images
 from clipself.data.coco.segments import drop
 from clipself.data.images import find_pictures
-from clipself.data.images.shards import ShardNames, ShardPictures, are_shards, expand
+from clipself.data.images.shard_files import are_shards, expand
+from clipself.data.images.shards import ShardNames, ShardPictures, is_there
 from clipself.files import read_json as read_json
 from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 
@@ -83,7 +84,8 @@ class CocoImages:
 
     Args:
         annotations: COCO-style JSON with "images"; instances, unless proposals are given or no boxes are needed.
-        images: Folder that `file_name` is relative to; LVIS files without `file_name` use the end of `coco_url`.
+        images: Folder that `file_name` is relative to, which may lead into a shard there (`000.tar/1.jpg`); LVIS files
+            without `file_name` use the end of `coco_url`.
         proposals: COCO-results JSON (list of {"image_id", "bbox": xywh, "score"}) or an annotation JSON.
         needs_boxes: Whether a file without boxes is an error; patches need none.
 
@@ -154,7 +156,7 @@ def check_images_exist(paths: Sequence[Path], *, source: str) -> None:
     """
     if not paths:
         raise ValueError(f"{source} lists no images; there is nothing to do")
-    missing = [path for path in paths if not os.path.isfile(path)]  # is_file() raises on names that are too long
+    missing = [path for path in paths if not is_there(path)]
     if missing:
         named = ", ".join(str(path) for path in missing[:3])
         raise FileNotFoundError(

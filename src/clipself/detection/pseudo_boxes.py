@@ -84,7 +84,7 @@ def write_pseudo_boxes(config: PseudoBoxesConfig | None = None, /, **options: An
         if not wanted:
             continue
         try:
-            picture = read_image(config.images / file)
+            picture = read_image(held.paths[place])
         except ValueError as error:
             report.left_out.append(file)
             log.warning("%s; it is left out", error)
@@ -111,6 +111,7 @@ class _Growing:
     Attributes:
         images: Its rows of pictures.
         files: Their names.
+        paths: Where they lie.
         true: Boxes that each has already, `xyxy`.
         rows: Its annotations.
         categories: Its classes.
@@ -118,7 +119,8 @@ class _Growing:
     """
 
     images: list[dict[str, Any]]
-    files: list[str]
+    files: Sequence[str]
+    paths: Sequence[Path]
     true: list[Tensor]
     rows: list[dict[str, Any]] = field(default_factory=list)
     categories: list[dict[str, Any]] = field(default_factory=list)
@@ -157,19 +159,19 @@ def _beside(annotations: Path, images: Path) -> _Growing:
     table = read_instances(opened)
     rows = table.rows_by_image(table.fit_N & ~table.crowd_N)
     boxes = [xywh_to_xyxy(torch.from_numpy(table.boxes_N4[some])).float() for some in rows]
-    value = dict(opened.value)
+    value, files = dict(opened.value), [one.file for one in table.images]
     return _Growing(
-        images=[dict(value["images"][image.row]) for image in table.images], files=[one.file for one in table.images],
-        true=boxes, rows=list(value.pop("annotations")), categories=list(value.pop("categories")),
-        rest={key: held for key, held in value.items() if key != "images"},
+        images=[dict(value["images"][image.row]) for image in table.images],
+        files=files, paths=[images / file for file in files], true=boxes, rows=list(value.pop("annotations")),
+        categories=list(value.pop("categories")), rest={key: held for key, held in value.items() if key != "images"},
     )  # fmt: skip
 
 
 def _of_folder(images: Path) -> _Growing:
     """Pictures without boxes."""
-    files = [str(path.relative_to(images)) for path in ImageFolder(images).paths]
-    rows = [image_row(number, file, None) for number, file in enumerate(files, start=1)]
-    return _Growing(images=rows, files=files, true=[torch.zeros(0, 4)] * len(files))
+    folder = ImageFolder(images)
+    rows = [image_row(number, file, None) for number, file in enumerate(folder.names, start=1)]
+    return _Growing(images=rows, files=folder.names, paths=folder.paths, true=[torch.zeros(0, 4)] * len(folder))
 
 
 def distractors(names: Sequence[str], wanted: Sequence[str], *, most: int, key: str) -> list[str]:

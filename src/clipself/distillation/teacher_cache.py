@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipself.data.images.shards import shard_of, version_of
+from clipself.data.images.shard_files import version_of
+from clipself.data.images.shards import shard_of
 from clipself.files import allocate, locked
 from clipself.structures import DistillBatch
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.data.images.test_shards import pack
-from tests.support.pictures import draw_pictures
+from tests.support.pictures import draw_pictures, pack
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.data.images import find_pictures, read_image, remote, size_of
-from clipself.data.images.shards import expand, picture_index
+from clipself.data.images.shard_files import expand
+from clipself.data.images.shards import picture_index
 from clipself.data.sources import ImageFolder
 from clipself.engine.log import read_metrics
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.support.pictures import draw_pictures
+from tests.support.pictures import draw_pictures, pack, write_coco
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
 from clipself.data.images import find_pictures, read_image, size_of
-from clipself.data.images.shards import ShardPictures, expand, open_member
-from clipself.data.sources import ImageFolder
+from clipself.data.images.shard_files import expand
+from clipself.data.images.shards import ShardPictures, open_member
+from clipself.data.sources import CocoImages, ImageFolder
 from clipself.engine.log import read_metrics
 from clipself.engine.sampler import EpochSampler
 
@@ -21,17 +22,6 @@ from clipself.engine.sampler import EpochSampler
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
-
-
-def pack(folder: Path, shards: Path, *, each: int = 4) -> Path:
-    """The pictures of a folder in shards, in an order of their own within each."""
-    shards.mkdir()
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for number, start in enumerate(range(0, len(files), each)):
-        with tarfile.open(shards / f"{number:02d}.tar", "w") as held:
-            for path in reversed(files[start : start + each]):
-                held.add(path, path.relative_to(folder).as_posix())
-    return shards
 
 
 def test_shards_are_the_folder_that_was_packed(tmp_path: Path) -> None:
@@ -101,6 +91,71 @@ def test_damage_is_named_left_out_and_counted(tmp_path: Path, caplog: pytest.Log
         read_image(path)
     with pytest.raises(ValueError, match=r"01\.tar cannot be read"):
         ShardPictures([shards / "01.tar"])
+
+
+def test_damage_in_the_middle_is_named_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Python's reader takes a damaged header for the end of the archive."""
+    shard = pack(draw_pictures(tmp_path / "pictures", 4), tmp_path / "shards") / "00.tar"
+    whole = shard.read_bytes()
+    with tarfile.open(shard) as held:
+        third = held.getmembers()[2]
+    damaged = {
+        "header": whole[: third.offset] + b"x" * 512 + whole[third.offset + 512 :],
+        "cut in a header": whole[: third.offset + 100],
+        "cut in a picture": whole[: third.offset_data + third.size // 2],
+    }
+    for number, (what, data) in enumerate(damaged.items()):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(data)
+        caplog.clear()
+        assert len(ShardPictures([path])) == 2, what
+        assert f"{path} is damaged behind 2 files" in caplog.text, what
+    caplog.clear()
+    (tmp_path / "bare.tar").write_bytes(whole[: third.offset])  # without an end, as some writers leave it
+    assert len(ShardPictures([tmp_path / "bare.tar"])) == 2
+    assert not caplog.text
+
+
+def test_a_shard_that_changes_under_its_index_is_named(tmp_path: Path) -> None:
+    shards = pack(draw_pictures(tmp_path / "pictures", 6), tmp_path / "shards", each=3)
+    first, second = ImageFolder(shards / "00.tar").paths, ImageFolder(shards / "01.tar").paths
+    whole = (shards / "00.tar").read_bytes()
+    (shards / "00.tar").write_bytes(whole[:2000])  # while a run reads it
+    with pytest.raises(ValueError, match=r"00\.tar/0\.png is (damaged or cut short|not an image that can be read)"):
+        read_image(first[0])
+    (shards / "01.tar").write_bytes(whole)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"01\.tar/3\.png"):
+        [read_image(path) for path in second]
+
+
+def test_members_that_are_no_pictures_are_named_passed_over_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from clipself.distillation.train import distill
+
+    folder = draw_pictures(tmp_path / "pictures", 7)
+    (folder / "3.png").write_bytes(b"no picture")
+    shards = pack(folder, tmp_path / "shards")
+    (shards / "02.tar").write_bytes(b"no tar at all" * 100)
+    model = save_clip(tiny_openai_clip(layers=2), tmp_path / "clip")
+    result = distill(
+        out=tmp_path / "run", data=shards / "*.tar", model=str(model), image_size=64, max_regions=4, max_steps=7,
+        batch_size=1, workers=0, precision="fp32", device="cpu",
+    )  # fmt: skip
+    assert "02.tar cannot be read as an uncompressed tar" in caplog.text
+    assert "1 of 3 shards are left out" in caplog.text
+    assert "00.tar/3.png is not an image that can be read; remove it or convert it; the next image" in caplog.text
+    assert "1 of 7 images could not be read, others took their place" in result.to_table()
+
+
+def test_labels_may_lie_beside_shards(tmp_path: Path) -> None:
+    shards = pack(draw_pictures(tmp_path / "pictures", 6), tmp_path / "shards")
+    labels = write_coco(tmp_path, {"00.tar/1.png": [[1, 2, 30, 20]], "01.tar/5.png": [[4, 4, 9, 9]]})
+    held = CocoImages(labels, shards)
+    assert [read_image(path).size for path in held.paths] == [(82, 63), (90, 75)]
+    labels = write_coco(tmp_path, {"00.tar/1.png": [[1, 2, 30, 20]], "00.tar/5.png": [[4, 4, 9, 9]]})
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 images named by .* are missing, such as .*00\.tar/5\.png"):
+        CocoImages(labels, shards)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from clipself.data.images.formats import PLUGIN_OF, SUFFIXES, is_readable
 from clipself.data.images.names import distinct_names, relative_files
 from clipself.data.images.read import Picture, list_pictures, read_image, refuse_address
-from clipself.data.images.shards import SUFFIX, ShardPictures, are_shards, expand, shard_of
+from clipself.data.images.shard_files import SUFFIX, are_shards, expand
+from clipself.data.images.shards import ShardPictures, shard_of
 from clipself.data.images.video import VIDEO_SUFFIXES, Frame, Video, is_video
 
 MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")

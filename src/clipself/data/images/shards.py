@@ -1,161 +1,31 @@
 """Pictures within tar shards, as WebDataset writes them: read where they lie, in any order.
 
 A member is a path below its shard, `shards/000.tar/a/1.jpg`, which `read_image` takes as any other. Where members lie
-is an index on disk, made once for a shard and mapped into memory: no list of names is held. Shards behind addresses
-have paths here too; see `remote`.
+is an index on disk, made once for a shard and mapped into memory: no list of names is held.
 """
 
 import hashlib
 import io
-import logging
+import os
 import re
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from glob import glob
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipself.data.images.formats import SUFFIXES
 from clipself.data.images.made import Made, run_of
-from clipself.data.images.remote import opened, remote_of, stand_ins
-from clipself.files import default_cache_dir, is_address, write_atomically
+from clipself.data.images.remote import remote_of
+from clipself.data.images.shard_files import cached_index, read_members, read_part, readable
 
-log = logging.getLogger(__name__)
-
-SUFFIX: Final = ".tar"
 _INSIDE: Final = re.compile(r"(.*?\.tar)/(.+)", re.DOTALL)
-_BRACE: Final = re.compile(r"\{([^{}]*)\}")
-_RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
 LONGEST: Final = 1000
 """Bytes of a member's name; those of longer ones are passed over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file of a shard.
-
-    Attributes:
-        name: Its path there.
-        offset: Where its bytes begin.
-        size: How many there are.
-    """
-
-    name: str
-    offset: int
-    size: int
-
-
-def are_shards(path: str | Path) -> bool:
-    """Whether a path means tar shards: one of them, or a pattern of their names."""
-    text = str(path)
-    return text.endswith((SUFFIX, f"{SUFFIX}}}")) and not Path(path).is_dir()
-
-
-def expand(pattern: str | Path) -> list[Path]:
-    """The shards of a pattern, such as `shards/*.tar` or `shards/{000..127}.tar`, sorted; each must be there.
-
-    Args:
-        pattern: Local, or an address: of `https://host/{000..127}.tar` the paths of `stand_ins` are given.
-
-    Raises:
-        FileNotFoundError: There is none, or one that braces name is missing.
-        ConnectionError: An address cannot be read.
-        ImportError: What reads such addresses is not installed.
-    """
-    if is_address(pattern):
-        return stand_ins(_without_braces(str(pattern)))
-    found: list[Path] = []
-    for one in _without_braces(str(pattern)):
-        is_pattern = any(mark in one for mark in "*?[") and not Path(one).exists()
-        found += sorted(map(Path, glob(one))) if is_pattern else [Path(one)]
-    missing = [path for path in found if not path.is_file()]
-    if missing or not found:
-        raise FileNotFoundError(
-            f"no {SUFFIX} shards at {missing[0] if missing else pattern}; compressed ones cannot be read in place, "
-            "unpack .gz first"
-        )
-    return found
-
-
-def _without_braces(pattern: str) -> list[str]:
-    brace = _BRACE.search(pattern)
-    if brace is None:
-        return [pattern]
-    if numbers := _RANGE.fullmatch(brace[1]):
-        width = len(numbers[1])
-        parts = [f"{number:0{width}d}" for number in range(int(numbers[1]), int(numbers[2]) + 1)]
-    else:
-        parts = brace[1].split(",")
-    before, after = pattern[: brace.start()], pattern[brace.end() :]
-    return [whole for part in parts for whole in _without_braces(f"{before}{part}{after}")]
-
-
-def read_members(shard: Path) -> Iterator[Member]:
-    """The files of a shard in their order; a shard that is cut short gives those ahead of the damage, with a warning.
-
-    Raises:
-        ValueError: It is no uncompressed tar.
-    """
-    count = 0
-    try:
-        with opened(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as held:
-            end = _end_of(stream)
-            for member in held:
-                held.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
-                if member.isfile() and member.offset_data + member.size <= end:
-                    count += 1
-                    yield Member(member.name, member.offset_data, member.size)
-    except tarfile.TarError as error:
-        if not count:
-            raise ValueError(
-                f"{shard} cannot be read as an uncompressed tar ({error}); unpack it or copy it again"
-            ) from error
-        log.warning("%s is damaged behind %d files (%s); they are used, copy it again", shard, count, error)
-
-
-def _end_of(stream: BinaryIO) -> int:
-    place = stream.tell()
-    end = stream.seek(0, io.SEEK_END)
-    stream.seek(place)
-    return end
-
-
-def cached_index(shard: Path, kind: str, make: Callable[[Path], NDArray[Any]]) -> Any:
-    """An array on disk that belongs to a shard: made where it is missing or the shard has changed, else mapped.
-
-    Args:
-        shard: The tar file; its path tells it, and what `version_of` says.
-        kind: What the array holds.
-        make: Makes it of the shard.
-    """
-    said = f"{shard.absolute()} {version_of(shard)} {kind}"
-    path = default_cache_dir() / "shards" / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.npy"
-    if not path.is_file():
-        rows = make(shard)
-
-        def write(part: Path) -> None:
-            with part.open("wb") as stream:
-                np.save(stream, rows)
-
-        write_atomically(path, write)
-    try:
-        return np.load(path, mmap_mode="r")
-    except ValueError:  # older NumPy maps no array without rows
-        return np.load(path)
-
-
-def version_of(file: Path) -> str:
-    """What tells a file, or a shard behind an address, from what it was before a change."""
-    if (remote := remote_of(file)) is not None:
-        return f"{remote.size} {remote.version}"
-    facts = file.stat()
-    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 @lru_cache(maxsize=64)
@@ -184,27 +54,6 @@ def _pictures_of(shard: Path) -> NDArray[Any]:
 def _key(name: str) -> bytes:
     """A name whose bytes sort as paths do, part by part."""
     return "/".join(PurePosixPath(name).parts).encode("utf-8", "surrogateescape").replace(b"/", b"\x01")
-
-
-def readable(shards: Sequence[Path], count: Callable[[Path], int]) -> tuple[tuple[Path, ...], list[int]]:
-    """The shards that can be read, and what is counted in each; the others are left out, with a warning.
-
-    Raises:
-        ValueError: None can be read.
-    """
-    counts: dict[Path, int] = {}
-    faults: list[ValueError] = []
-    for shard in shards:
-        try:
-            counts[shard] = count(shard)
-        except ValueError as error:
-            faults.append(error)
-            log.warning("%s; it is left out", error)
-    if faults:
-        if not counts:
-            raise faults[0]
-        log.warning("%d of %d shards are left out", len(faults), len(shards))
-    return tuple(counts), list(counts.values())
 
 
 class ShardPictures(Made[Path]):
@@ -281,20 +130,12 @@ def shard_of(path: str | Path) -> Path | None:
     return shard if shard.is_file() or remote_of(shard) is not None else None
 
 
-def read_part(shard: Path, offset: int, size: int) -> bytes:
-    """Some bytes of a shard, here or where it lies.
-
-    Raises:
-        ConnectionError: It is remote and cannot be read.
-    """
-    try:
-        with shard.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read(size)
-    except FileNotFoundError:
-        if (remote := remote_of(shard)) is None:
-            raise
-        return remote.read(offset, size)
+def is_there(path: str | Path) -> bool:
+    """Whether a path leads to a file, be it one in a shard."""
+    if os.path.isfile(path):  # is_file() raises on names that are too long
+        return True
+    shard = shard_of(path)
+    return shard is not None and _row_of(shard, str(path)) is not None
 
 
 def open_member(path: Path) -> io.BytesIO | None:
@@ -307,8 +148,14 @@ def open_member(path: Path) -> io.BytesIO | None:
     shard = shard_of(path)
     if shard is None:
         return None
-    rows, key = picture_index(str(shard)), _key(str(path)[len(str(shard)) + 1 :])
-    place = int(np.searchsorted(rows["name"], key))
-    if place == len(rows) or bytes(rows[place]["name"]) != key:
+    row = _row_of(shard, str(path))
+    if row is None:
         raise FileNotFoundError(f"no image at {path}; {shard} holds none of that name")
-    return io.BytesIO(read_part(shard, int(rows[place]["offset"]), int(rows[place]["size"])))
+    return io.BytesIO(read_part(shard, int(row["offset"]), int(row["size"])))
+
+
+def _row_of(shard: Path, path: str) -> Any:
+    """The row of a picture in the index of its shard; None where there is none."""
+    rows, key = picture_index(str(shard)), _key(path[len(str(shard)) + 1 :])
+    place = int(np.searchsorted(rows["name"], key))
+    return rows[place] if place < len(rows) and bytes(rows[place]["name"]) == key else None

@@ -12,9 +12,10 @@ import yaml
 from clipself.data.images.find import FoundPicture, find_pictures
 from clipself.data.images.names import safe_name
 from clipself.data.images.read import size_of
+from clipself.data.images.shards import open_member
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
-from clipself.files import read_text, write_text
+from clipself.files import read_text, write_bytes, write_text
 
 CLASS_LISTS: Final = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 """Files with a class a line."""
@@ -62,10 +63,16 @@ def _lines(picture: LabelledPicture, tolerance: float | None) -> Iterator[str]:
 
 
 def place_picture(source: Path, target: Path, *, copy: bool) -> None:
-    """Links a picture into a data set, or copies it where it should be or where links cannot be made."""
+    """Links a picture into a data set, or copies it where it should be or where links cannot be made.
+
+    What lies in a shard is written out.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_symlink() or target.exists():
         target.unlink()
+    if (member := open_member(source)) is not None:
+        write_bytes(target, member.getvalue())
+        return
     if not copy:
         try:
             target.symlink_to(Path(os.path.abspath(source)))
