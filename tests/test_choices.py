@@ -32,6 +32,7 @@ from clipself.panoptic.imported import IMPORTS
 from clipself.panoptic.judge import WAYS
 from clipself.panoptic.mixture import MIXTURES
 from clipself.panoptic.supervision import SUPERVISIONS
+from clipself.segmentation.catseg.aggregator import CLASS_ATTENTIONS
 from clipself.segmentation.catseg.appearance import APPEARANCES
 from clipself.segmentation.segmenters import SEGMENTERS
 from clipself.workflows.exporting.targets import TARGETS
@@ -43,6 +44,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
     "contrast": CONTRASTS,
     "counted": COUNTED,
     "box_bias": BOX_BIASES,
+    "class_attention": CLASS_ATTENTIONS,
     "by": WAYS,
     "depth": BLOCKS,
     "fusion": FUSIONS,

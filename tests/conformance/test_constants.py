@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipself.backbones.transformer import require_blocks
-from clipself.conformance.catseg import align_tied
+from clipself.conformance.catseg import aggregator_settings, align_tied
 from clipself.conformance.check import tolerance_of
 from clipself.conformance.dense_models import draw_inputs
+from clipself.conformance.distill_step import draw_batch
 from clipself.conformance.filling import fill_listed, fill_manifest, small_clip, told_scales
-from clipself.conformance.run import ParityReport, parity
+from clipself.conformance.report import ParityReport
+from clipself.conformance.run import parity
 from clipself.conformance.told import number_in, thin, words_of
+from clipself.layers.linear_attention import Padding
+from clipself.segmentation.catseg.aggregator import CostAggregator
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -90,8 +94,9 @@ def test_a_constant_that_the_manifest_lacks_is_named(tmp_path: Path) -> None:
     del manifest["config"]["proxy_beta"]
     (tmp_path / "training_free_readouts.json").write_text(json.dumps(manifest))
     (tmp_path / "training_free_readouts.npz").write_bytes((GOLDEN / "training_free_readouts.npz").read_bytes())
-    with pytest.raises(ValueError, match=r"lacks 'proxy_beta', which 'proxyclip' depends on"):
-        parity([tmp_path / "training_free_readouts.json"], quiet=True)
+    (report,) = parity([tmp_path / "training_free_readouts.json"], quiet=True)
+    assert not report.passed
+    assert "lacks 'proxy_beta', which 'proxyclip' depends on" in report.problem
 
 
 @pytest.mark.parametrize("name", ["fcclip_fusion", "odise_fusion"])
@@ -172,6 +177,9 @@ def test_what_is_stored_of_an_array_is_told_by_words() -> None:
     assert thin(row, (1, 3), "stored [:, ::4]").tolist() == [[0, 4, 8]]  # lengths alone would say every third
     assert thin(row, (1, 3)).tolist() == [[0, 3, 6]]
     assert thin(row, (1, 5), "stored every 2 channels").tolist() == [[0, 2, 4, 6, 8]]
+    assert thin(row.expand(2, 9), (2, 3), "(stored [..., ::4])")[0].tolist() == [0, 4, 8]
+    assert thin(row.T[None], (1, 3, 1), "stride-16 map, channels ::4")[0, :, 0].tolist() == [0, 4, 8]
+    assert thin(torch.zeros(1, 9, 9), (1, 3, 3), "::4 in both directions, last layer").shape == (1, 3, 3)
     outputs = {"layer_spatial": "after it, [:, ::8]", "layer_class": "same slicing", "sem_seg": "image 0, [::2]"}
     manifest = {"outputs": outputs}
     assert words_of(manifest, "layer3_class") == "after it, [:, ::8]"
@@ -185,3 +193,57 @@ def test_tolerances_in_words() -> None:
     assert tolerance_of({"tolerances": {"fp32_cpu": "atol 1e-5 (rtol 0) on dense"}}, default=1.0) == (1e-5, 0.0)
     assert tolerance_of({"tolerances": "atol 2e-6, rtol 1e-3"}, default=1.0) == (2e-6, 1e-3)
     assert tolerance_of({}, default=0.5) == (0.5, 0.0)
+
+
+def test_a_step_may_have_several_images() -> None:
+    words = [
+        f"{what} = standard_normal(({count},3,4,4)) cast to float32" for what, count in (("image", 2), ("crops", 4))
+    ]
+    batch = {"rng": "one default_rng(5)", "order": words}
+    images, crops, boxes = draw_batch({"batch": {**batch, "boxes": "grid of 1 rows x 2 columns"}}, {})
+    assert (len(images), len(crops), boxes.shape) == (2, 4, (4, 4))
+    assert torch.equal(boxes[:2], boxes[2:])
+    valid = np.ones((2, 2, 5), dtype=np.float32)
+    valid[1, 0, 4] = 0.0
+    _, _, stored = draw_batch({"batch": batch}, {"boxes": valid})
+    assert stored.shape == (3, 4)
+
+
+def naive_class_attention(tokens: torch.Tensor, texts: torch.Tensor, layer: Any) -> torch.Tensor:
+    """Softmax attention of one sequence, head by head."""
+    guided = torch.cat([tokens, texts], dim=-1)
+    query, key, value = layer.q(guided), layer.k(guided), layer.v(tokens)
+    width = query.shape[-1] // layer.heads
+    parts = []
+    for head in range(layer.heads):
+        own = slice(head * width, (head + 1) * width)
+        weights = (query[:, own] @ key[:, own].T / math.sqrt(width)).softmax(-1)
+        parts.append(weights @ value[:, own])
+    return torch.cat(parts, dim=-1)
+
+
+def test_aggregators_of_the_other_attention_and_of_another_width_of_guidance(tmp_path: Path) -> None:
+    """CAT-Seg's `attention_type` and `appearance_guidance_proj_dim` are told; neither is that of the texts."""
+    settings = aggregator_settings({
+        **json.loads((GOLDEN / "catseg_v2_aggregator_topk.json").read_text())["config"],
+        "attention_type": "full", "appearance_guidance_proj_dim": 24, "text_guidance_proj_dim": 40,
+    })  # fmt: skip
+    torch.manual_seed(0)
+    aggregator = CostAggregator(settings)
+    state = aggregator.state_dict()
+    assert state["guidance_projection.0.weight"].shape[0] == 24
+    assert state["text_guidance_projection.0.weight"].shape[0] == 40
+    assert state["layers.0.swin_block.block_1.attn.q.weight"].shape == (128, 128 + 24)
+    layer: Any = aggregator.layers[0]
+    attention, tokens, texts = layer.attention.attention, torch.randn(5, 128), torch.randn(5, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            attention(tokens[None], texts[None])[0], naive_class_attention(tokens, texts, attention)
+        )
+        token, guidance = torch.randn(1, 1, 128), torch.randn(1, 1, 40)
+        padded = attention(tokens[None], texts[None], padding=Padding(token_11C=token, guidance_11G=guidance, count=3))
+        whole = torch.cat([tokens, *[token[0]] * 3]), torch.cat([texts, *[guidance[0]] * 3])
+        torch.testing.assert_close(padded[0], naive_class_attention(*whole, attention)[:5])
+        maps = [torch.randn(1, 48, 12, 12), torch.randn(1, 40, 24, 24), torch.randn(1, 24, 48, 48)]
+        logits = aggregator(torch.randn(1, 64, 12, 12), torch.randn(1, 3, 1, 64), maps, pooling=2)
+    assert logits.shape == (1, 3, 48, 48)

@@ -29,9 +29,30 @@ def test_the_templates_of_training_are_clips_eighty_and_the_name_alone() -> None
     assert training_templates()[-1] == "{}"
 
 
-def test_rare_names_are_forbidden_by_equality() -> None:
+def test_rare_names_are_forbidden() -> None:
     assert is_forbidden("First-Aid_Kit")
     assert not is_forbidden("first aid kit")  # the dash of the rare name is deleted, not made a blank
     assert not is_forbidden("person")
-    assert len(rare_labels()) == 337 + 4
+    assert len(rare_labels().all) == 337 + 4
     assert is_forbidden("#Tall-house", ["tallhouse"])
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden"),
+    [
+        pytest.param("apple sauce", True, id="written-apart"),
+        pytest.param("Sea-planes", True, id="apart-and-plural"),
+        pytest.param("burritos", True, id="plural"),
+        pytest.param("wash basins", True, id="plural-of-two-words"),
+        pytest.param("beef stew", True, id="a-kind-of-it"),
+        pytest.param("Omelette", True, id="other-spelling"),
+        pytest.param("wooden axe", True, id="a-kind-of-another-spelling"),
+        pytest.param("expiration date", False, id="lvis-means-the-fruit"),
+        pytest.param("stew pot", False, id="a-kind-of-something-else"),
+        pytest.param("bus", False, id="a-word-that-only-ends-like-a-plural"),
+        pytest.param("glass", False, id="no-plural"),
+        pytest.param("#", False, id="nothing"),
+    ],
+)
+def test_what_is_near_a_rare_name_is_forbidden_too(text: str, forbidden: bool) -> None:
+    assert is_forbidden(text) == forbidden

@@ -97,8 +97,8 @@ def reproduce(config: Any) -> int:
 
 def parity(*, manifests: tuple[Path, ...], json: Path | None) -> int:
     """Prints a table for each manifest; the exit code is 1 where a number is off."""
+    from clipself.conformance.report import to_json
     from clipself.conformance.run import parity as run
-    from clipself.conformance.run import to_json
     from clipself.files import write_text
 
     if not manifests:

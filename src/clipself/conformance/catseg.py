@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clipself.backbones.readouts import ReadoutContext, find_readout, read_last_block
 from clipself.backbones.transformer import require_blocks
+from clipself.choices import pick
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
@@ -23,6 +24,9 @@ from clipself.segmentation.catseg.model import CatSeg, choose_learning
 from clipself.segmentation.catseg.published import fuse_attention, published_names, read_catseg
 from clipself.segmentation.catseg.settings import AggregatorSettings
 from clipself.segmentation.published_clip import clip_of_tensors
+
+LAST_BLOCKS: Final[Mapping[str, str]] = {"v1": "value", "v2": "catseg"}
+"""Version in a manifest -> how its last block is read."""
 
 TIE: Final = 1e-6
 """Cosines that are nearer than this are equally near."""
@@ -76,13 +80,7 @@ def _square(sides: Sequence[int]) -> int:
 
 
 def aggregator_settings(config: Mapping[str, Any]) -> AggregatorSettings:
-    """The published names of the sizes -> ours.
-
-    Raises:
-        ValueError: The manifest asks for another attention than the linear one.
-    """
-    if config.get("attention_type", "linear") != "linear":
-        raise ValueError(f"the class step is {config['attention_type']!r} in the manifest; only 'linear' is built")
+    """The published names of the sizes -> ours."""
     return AggregatorSettings(
         text_channels=config["text_guidance_dim"],
         guidance_channels=config["appearance_guidance_dim"],
@@ -90,6 +88,8 @@ def aggregator_settings(config: Mapping[str, Any]) -> AggregatorSettings:
         prompts=config["prompt_channel"],
         hidden=config["hidden_dim"],
         projected=config["text_guidance_proj_dim"],
+        guidance_projected=config["appearance_guidance_proj_dim"],
+        class_attention=config.get("attention_type", "linear"),
         decoder_channels=tuple(config["decoder_dims"]),
         decoder_projected=tuple(config["decoder_guidance_proj_dims"]),
         layers=config["num_layers"],
@@ -137,7 +137,7 @@ def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         entered = entered.with_tokens(trunk.forward_block(block, entered))
         tokens.append(entered.tokens)
     context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images, guide_BCyx=entered.to_map())
-    readout = find_readout({"v1": "value", "v2": "catseg"}[manifest["version"]])
+    readout = find_readout(pick(LAST_BLOCKS, manifest["version"], what="version of CAT-Seg"))
     last = read_last_block(context, readout).tokens
     ours = {
         "image": draw_inputs(manifest)["image"],

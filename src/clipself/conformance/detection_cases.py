@@ -50,16 +50,23 @@ def _tensor(values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def _boxes(values: Any) -> Tensor:
+    """Rows of four, also where there are none."""
+    return _tensor(values).reshape(-1, 4)
+
+
 def _fusion(case: Case) -> list[Comparison]:
     done: list[Comparison] = []
+    columns = len(case["base_mask"]) + 1
     if "det_feat" in case:
         texts = _tensor(case["text"])
-        detector = cosine_logits(_tensor(case["det_feat"]), texts, case["det_temperature"])
-        clip = cosine_logits(_tensor(case["vlm_feat"]), texts, case["vlm_temperature"])
+        regions, clip_regions = (_tensor(case[f"{side}_feat"]).reshape(-1, texts.shape[1]) for side in ("det", "vlm"))
+        detector = cosine_logits(regions, texts, case["det_temperature"])
+        clip = cosine_logits(clip_regions, texts, case["vlm_temperature"])
         done += [("det_logits", detector.numpy(), case["expected_det_logits"])]
         done += [("vlm_logits", clip.numpy(), case["expected_vlm_logits"])]
     else:
-        detector, clip = _tensor(case["det_logits"]), _tensor(case["vlm_logits"])
+        detector, clip = (_tensor(case[f"{side}_logits"]).reshape(-1, columns) for side in ("det", "vlm"))
     background = case["background_index"]
     order = [column for column in range(detector.shape[1]) if column != background]
     base_K = torch.tensor([*case["base_mask"], True])
@@ -90,10 +97,11 @@ def best_foreground(scores_RK: Tensor, order: list[int], case: Case) -> list[int
 
 def _masked_ce(case: Case) -> list[Comparison]:
     background = case["background_index"]
-    order = [column for column in range(len(case["logits"][0])) if column != background] + [background]
+    columns = len(case["base_mask"]) + 1
+    order = [column for column in range(columns) if column != background] + [background]
     place = {column: position for position, column in enumerate(order)}
-    logits = _tensor(case["logits"])[:, order].requires_grad_(True)
-    labels = torch.tensor([place[label] for label in case["labels"]])
+    logits = _tensor(case["logits"]).reshape(-1, columns)[:, order].requires_grad_(True)
+    labels = torch.tensor([place[label] for label in case["labels"]], dtype=torch.long)
     loss_R = masked_cross_entropy(
         logits, labels, seen_K=torch.tensor([*case["base_mask"], True]), background_weight=case["background_weight"]
     )
@@ -112,15 +120,15 @@ def _masked_ce(case: Case) -> list[Comparison]:
 
 def _deltas(case: Case) -> list[Comparison]:
     stds = tuple(case["stds"])
-    boxes = _tensor(case["proposals"])
+    boxes = _boxes(case["proposals"])
     if case["op"] == "encode":
-        deltas = encode_boxes(boxes, _tensor(case["gt"]), stds=stds)
-        back = decode_boxes(boxes, _tensor(case["expected_deltas"]), stds=stds)
+        deltas = encode_boxes(boxes, _boxes(case["gt"]), stds=stds)
+        back = decode_boxes(boxes, _boxes(case["expected_deltas"]), stds=stds)
         return [
             ("deltas", deltas.numpy(), case["expected_deltas"]),
             ("decoded_again", back.numpy(), case["expected_decode_of_expected_deltas"]),
         ]
-    deltas = _tensor(case["deltas"])
+    deltas = _boxes(case["deltas"])
     decoded = decode_boxes(boxes, deltas, stds=stds)
     wanted = case.get("expected_boxes_clamp_both_sides", case.get("expected_boxes"))
     done: list[Comparison] = [("boxes", decoded.numpy(), wanted)]
@@ -142,13 +150,13 @@ def _levels(case: Case) -> list[Comparison]:
     note = case.get("note", "")
     count = case.get("levels", 1 + number_in(note, r"\),\s*0,\s*(\d+)\)", default=3))
     finest = case.get("finest_scale", number_in(note, r"sqrt\(wh\)/([0-9.]+)", default=56.0))
-    levels = roi_levels(_tensor(case["boxes"]), levels=int(count), finest=finest)
+    levels = roi_levels(_boxes(case["boxes"]), levels=int(count), finest=finest)
     return [("levels", levels.numpy(), case["expected_level"])]
 
 
 def _pooling(case: Case) -> list[Comparison]:
     pooled = pool_levels(
-        [_tensor(case["feature_map"])[None]], [_tensor(case["boxes"])], strides=[case["stride"]],
+        [_tensor(case["feature_map"])[None]], [_boxes(case["boxes"])], strides=[case["stride"]],
         output_size=case["output_size"],
     )  # fmt: skip
     return [("pooled", pooled.numpy(), case["expected"])]

@@ -34,7 +34,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     images, crops, boxes = draw_batch(manifest, arrays)
     with torch.no_grad():
         teacher_RD = teacher.encode_image(crops, normalize=False)
-    student_RD = pool_boxes(student.dense_map(images), [boxes])
+    student_RD = pool_boxes(student.dense_map(images), list(boxes.chunk(len(images))))
     loss = cosine_loss(student_RD, teacher_RD)
     loss.backward()  # type: ignore[no-untyped-call]
     official = official_names(student)
@@ -80,7 +80,7 @@ def _offset(name: str, shape: tuple[int, ...], apart: float, scales: Mapping[str
 
 
 def draw_batch(manifest: Mapping[str, Any], arrays: Arrays) -> tuple[Tensor, Tensor, Tensor]:
-    """Student images, teacher crops and normalised boxes, as the words of the manifest say."""
+    """Student images, teacher crops and normalised boxes of all images, as the words of the manifest say."""
     batch = manifest["batch"]
     seed = int(number_in(batch["rng"], r"default_rng\((\d+)\)"))
     generator = np.random.default_rng(seed)
@@ -93,9 +93,9 @@ def draw_batch(manifest: Mapping[str, Any], arrays: Arrays) -> tuple[Tensor, Ten
         drawn.append(torch.from_numpy(generator.standard_normal(sizes).astype(np.float32)))
     layout = re.search(r"grid of (\d+) rows x (\d+) columns", str(batch.get("boxes", "")))
     if layout is not None:
-        boxes = grid_boxes(int(layout.group(1)), int(layout.group(2)))
+        boxes = grid_boxes(int(layout.group(1)), int(layout.group(2))).repeat(len(drawn[0]), 1)
     else:
-        stored = torch.from_numpy(np.asarray(arrays["boxes"], dtype=np.float32))
+        stored = torch.from_numpy(np.asarray(arrays["boxes"], dtype=np.float32)).flatten(0, -2)
         boxes = stored[stored[:, 4] > 0.5, :4]
     return drawn[0], drawn[1], boxes
 
@@ -114,7 +114,8 @@ def _check_features(
     checks = [compare("loss", loss.item(), manifest["loss"], atol=loss_atol)]
     for name, value in ours.items():
         # Crop embeddings are not unit vectors; a relative term keeps the allowance of the loss on their scale.
-        checks.append(compare(name, value.detach().numpy(), arrays[name], atol=1e-5, rtol=1e-5))
+        theirs = arrays[name].reshape(-1, *arrays[name].shape[2:]) if arrays[name].ndim > value.ndim else arrays[name]
+        checks.append(compare(name, value.detach().numpy(), theirs, atol=1e-5, rtol=1e-5))
     return checks
 
 

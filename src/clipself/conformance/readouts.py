@@ -61,6 +61,6 @@ def readout_of(key: str, config: Mapping[str, Any]) -> Readout:
     """
     spelled = pick(VARIANTS, key, what="readout variant in the manifest")
     try:
-        return find_readout(spelled.format(**config))
+        return find_readout(spelled.format_map(config))
     except KeyError as error:
         raise ValueError(f"the manifest's config lacks {error}, which {key!r} depends on") from error

@@ -63,13 +63,19 @@ def _vit(config: Mapping[str, Any], variant: Mapping[str, Any]) -> PlainViT:
     )  # fmt: skip
 
 
+def _inner(state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Channels within the upsampling; pyramids from level 3 upsample once, those from level 4 never."""
+    kernels = [state.get(f"{PYRAMID}ConvTranspose_{place}.kernel") for place in (0, 1)]
+    widths = [kernel.shape[1] for kernel in kernels if kernel is not None]
+    return (widths[0], widths[-1]) if widths else None
+
+
 @torch.no_grad()
 def run_heads(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Pyramid, proposal head, crops over the levels and box head."""
     config, state = manifest["config"], fill_manifest(manifest)
     levels, channels, eps = (config["levels"][0], config["levels"][1]), config["filters"], config["norm_eps"]
-    inner = [len(state[f"{PYRAMID}ConvTranspose_{place}.kernel"][0]) for place in (0, 1)]
-    pyramid = PlainPyramid(width=config["width"], channels=channels, levels=levels, inner=(inner[0], inner[1]), eps=eps)
+    pyramid = PlainPyramid(width=config["width"], channels=channels, levels=levels, inner=_inner(state), eps=eps)
     load(pyramid, rename(state, pyramid_names(levels)), told=state, prefix=PYRAMID)
     head = CentrenessHead(channels=channels, convs=config["rpn_convs"], levels=levels[1] - levels[0] + 1, eps=eps)
     load(head, rename(state, proposal_names(config["rpn_convs"], levels)), told=state, prefix=PROPOSALS)

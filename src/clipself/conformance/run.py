@@ -1,9 +1,10 @@
 """`clipself parity`: manifests in, largest differences out."""
 
-import json
+import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ from clipself.conformance import (
 )
 from clipself.conformance.check import Check
 from clipself.conformance.dense_models import Arrays
+from clipself.conformance.report import ParityReport, said
+from clipself.conformance.watched import Watched
 from clipself.data.sources import read_json
 
 Runner = Callable[[Mapping[str, Any], Arrays], list[Check]]
@@ -122,45 +125,12 @@ WITHOUT_ARRAYS: Final = (
 )  # fmt: skip
 """Systems whose manifests hold all their numbers themselves."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParityReport:
-    """One manifest's result.
-
-    Attributes:
-        manifest: Its file.
-        system: What it is about.
-        checks: One for each key.
-        seconds: How long it took.
-        problem: Why it could not be run, or "".
-    """
-
-    manifest: str
-    system: str
-    checks: tuple[Check, ...]
-    seconds: float
-    problem: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every key is within its tolerance."""
-        return not self.problem and bool(self.checks) and all(check.passed for check in self.checks)
-
-    def to_table(self, *, most: int = 12) -> str:
-        """The keys that came nearest to their tolerance, failures first."""
-        verdict = "pass" if self.passed else "FAIL"
-        lines = [f"{verdict}  {self.manifest}  ({self.system}, {len(self.checks)} keys, {self.seconds:.1f} s)"]
-        if self.problem:
-            lines.append(f"      {self.problem}")
-        ranked = sorted(self.checks, key=lambda check: (check.passed, -check.difference / max(check.tolerance, 1e-30)))
-        failures = sum(not check.passed for check in ranked)
-        lines += [
-            f"      {_mark(check)}  {check.difference:9.2e} of {check.tolerance:8.1e}  {check.key}"
-            for check in ranked[: max(most, failures)]
-        ]
-        if len(ranked) > max(most, failures):
-            lines.append(f"      and {len(ranked) - max(most, failures)} more, all within tolerance")
-        return "\n".join(lines)
+NO_CONSTANTS: Final = frozenset((
+    "system", "format", "file", "sha256", "about", "source", "note", "params", "parameters", "published_names",
+    "models", "inputs", "outputs", "arrays", "keys", "npz_keys", "tolerance", "tolerances", "fill_rule", "versions",
+    "torch", "timm", "open_clip", "conventions", "verified",
+))  # fmt: skip
+"""Parts of a manifest in which no constant of a method stands: lists of tensors, where it is from, words."""
 
 
 def parity(manifests: Iterable[str | Path], *, quiet: bool = False) -> list[ParityReport]:
@@ -175,7 +145,7 @@ def parity(manifests: Iterable[str | Path], *, quiet: bool = False) -> list[Pari
 
     Raises:
         FileNotFoundError: A manifest is missing.
-        ValueError: A manifest is not JSON.
+        ValueError: A manifest is not JSON, or no table.
     """
     reports = []
     for path in map(Path, manifests):
@@ -187,17 +157,28 @@ def parity(manifests: Iterable[str | Path], *, quiet: bool = False) -> list[Pari
 
 
 def check_manifest(path: Path) -> ParityReport:
-    """Runs one manifest."""
+    """Runs one manifest; what cannot be run is told and does not keep others from running."""
     manifest = read_json(path)
-    begun = time.perf_counter()
-    system = system_of(manifest)
-    runner = SYSTEMS.get(system)
-    if runner is None:
-        problem = f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}"
-        return ParityReport(manifest=str(path), system=system, checks=(), seconds=0.0, problem=problem)
-    arrays = {} if system in WITHOUT_ARRAYS else read_arrays(path, manifest)
-    checks = tuple(runner(manifest, arrays))
-    return ParityReport(manifest=str(path), system=system, checks=checks, seconds=time.perf_counter() - begun)
+    if not isinstance(manifest, Mapping):
+        raise ValueError(f"{path} holds a {type(manifest).__name__}, and a manifest is a table; see tests/golden")
+    begun, system = time.perf_counter(), system_of(manifest)
+    watched = Watched({name: value for name, value in manifest.items() if name not in NO_CONSTANTS})
+    arrays = Watched({})
+    checks: tuple[Check, ...] = ()
+    problem = ""
+    try:
+        if system not in SYSTEMS:
+            raise ValueError(f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}")
+        arrays = arrays if system in WITHOUT_ARRAYS else Watched(read_arrays(path, manifest))
+        checks = tuple(SYSTEMS[system](watched.beside(manifest), arrays))
+    except Exception as error:
+        if os.environ.get("CLIPSELF_DEBUG"):
+            raise
+        problem = said(error)
+    return ParityReport(
+        manifest=str(path), system=system, checks=checks, seconds=time.perf_counter() - begun, problem=problem,
+        unread=() if problem else (*watched.unseen(), *arrays.unseen()),
+    )  # fmt: skip
 
 
 def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,8 +197,7 @@ def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def system_of(manifest: Mapping[str, Any]) -> str:
     """What a manifest is about, told by its own keys."""
     if "system" in manifest:
-        told = str(manifest["system"])
-        return told if told in SYSTEMS else told.split(" (")[0]  # what is bracketed may tell sizes
+        return nearest_system(str(manifest["system"]))
     if str(manifest.get("format", "")).startswith("detection_cases/"):
         return "detection cases"
     if "loss_formula" in manifest and "detect_temperature" in next(iter(manifest.get("cases", {}).values()), {}):
@@ -231,24 +211,17 @@ def system_of(manifest: Mapping[str, Any]) -> str:
     return f"a manifest with keys {sorted(manifest)[:6]}"
 
 
-def _mark(check: Check) -> str:
-    return "ok  " if check.passed else "FAIL"
+def nearest_system(told: str) -> str:
+    """The system that a manifest names; what follows its first words may tell other sizes than those known here."""
+    alike = [system for system in SYSTEMS if stem_of(system) == stem_of(told)]
+    return told if told in SYSTEMS else max(alike, key=lambda one: _shared(one, told), default=told)
 
 
-def to_json(reports: Iterable[ParityReport]) -> str:
-    """All reports as JSON."""
-    rows = [
-        {
-            "manifest": report.manifest,
-            "system": report.system,
-            "passed": report.passed,
-            "seconds": round(report.seconds, 2),
-            "problem": report.problem,
-            "checks": [
-                {"key": check.key, "difference": check.difference, "tolerance": check.tolerance, "passed": check.passed}
-                for check in report.checks
-            ],
-        }
-        for report in reports
-    ]
-    return json.dumps(rows, indent=2)
+def stem_of(system: str) -> str:
+    """The words ahead of the first bracket, comma or colon."""
+    return re.split(r" \(|,|:", system)[0]
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two texts begin with alike."""
+    return len([*takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))])

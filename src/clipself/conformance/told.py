@@ -45,16 +45,24 @@ def thin(ours: Tensor, shape: tuple[int, ...], words: str = "") -> Tensor:
     Args:
         ours: The whole.
         shape: What is stored.
-        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]", "every 4 channels" or "every 4th channel", on
-            the axis whose length differs; where it says nothing, every n-th element, n told by both lengths.
+        words: What the manifest says of it: "[:, ::8, :, ::3, ::3]" or "[..., ::3, ::3]"; "every 4 channels",
+            "every 4th channel" or "channels ::4", on the axis whose length differs; "::2 in both directions", on the
+            last two axes; where it says nothing, every n-th element, n told by both lengths.
     """
-    sliced = re.search(r"\[(\s*:[:,\d\s]*)\]", words)
-    channels = re.search(r"every (\d+)(?:st|nd|rd|th)? channel", words)
+    sliced = re.search(r"\[(\s*(?::|\.{3})[:.,\d\s]*)\]", words)
+    channels = re.search(r"every (\d+)(?:st|nd|rd|th)? channel|channels ::(\d+)", words)
+    both = re.search(r"::(\d+) in both directions", words)
     if sliced is not None:
-        steps = [int(part.strip().lstrip(":") or 1) for part in sliced.group(1).split(",")]
+        parts = [part.strip() for part in sliced.group(1).split(",")]
+        if "..." in parts:
+            place = parts.index("...")
+            parts[place : place + 1] = [":"] * (ours.ndim - len(parts) + 1)
+        steps = [int(part.lstrip(":") or 1) for part in parts]
     elif channels is not None:
         axis = next((place for place, pair in enumerate(zip(ours.shape, shape, strict=False)) if pair[0] != pair[1]), 1)
-        steps = [1] * axis + [int(channels.group(1))]
+        steps = [1] * axis + [int(channels.group(1) or channels.group(2))]
+    elif both is not None:
+        steps = [1] * (ours.ndim - 2) + [int(both.group(1))] * 2
     else:
         steps = [-(-length // stored) if stored else 1 for length, stored in zip(ours.shape, shape, strict=True)]
     return ours[tuple(slice(None, None, step) for step in steps)].contiguous()

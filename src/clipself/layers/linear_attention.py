@@ -69,3 +69,20 @@ class LinearAttention(nn.Module):
     def _heads(self, project: nn.Module, rows: Tensor) -> Tensor:
         projected: Tensor = project(rows)
         return unfold_axis(projected, -1, (self.heads, -1)).transpose(1, 2)
+
+
+class SoftmaxAttention(LinearAttention):
+    """The same projections with an ordinary softmax between them: the other choice of CAT-Seg's released code."""
+
+    def forward(self, tokens_MTC: Tensor, guidance_MTG: Tensor, *, padding: Padding | None = None) -> Tensor:
+        """Mixes the tokens of each sequence; see `LinearAttention`."""
+        guided, looked_at = torch.cat([tokens_MTC, guidance_MTG], dim=-1), tokens_MTC
+        keys = guided
+        if padding is not None:
+            extra = torch.cat([padding.token_11C, padding.guidance_11G], dim=-1)
+            keys = torch.cat([guided, extra.expand(len(guided), padding.count, -1)], dim=1)
+            looked_at = torch.cat([tokens_MTC, padding.token_11C.expand(len(guided), padding.count, -1)], dim=1)
+        mixed = F.scaled_dot_product_attention(
+            self._heads(self.q, guided), self._heads(self.k, keys), self._heads(self.v, looked_at)
+        )
+        return mixed.transpose(1, 2).flatten(2)

@@ -5,6 +5,7 @@ Source: OWL-ViT (arXiv:2205.06230, appendix A1.5) and its release.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -14,8 +15,11 @@ from clipself.text.vocabulary import load_vocabulary
 MARK: Final = "#"
 """Ahead of a text that gets no prompt, such as a free description; removed when it is asked for."""
 
-NEAR_RARE: Final = ("apple sauce", "chess board", "omelette", "sea plane")
-"""Other spellings of rare LVIS names that we know to be on the published list of 275 near duplicates."""
+OTHER_SPELLINGS: Final = ("omelette", "axe", "baguette", "tuxedo")
+"""Of rare LVIS names that no rule of `is_forbidden` finds: LVIS says "omelet", "ax", "baguet" and "tux"."""
+
+PLURALS: Final = (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("s", ""))
+"""How a plural ends, and its singular."""
 
 
 def canonical(text: str) -> str:
@@ -40,23 +44,62 @@ def training_templates() -> tuple[str, ...]:
 def is_forbidden(text: str, forbidden: Iterable[str] | None = None) -> bool:
     """Whether a label is among those that no detector may see before it is tested on LVIS' rare classes.
 
-    Compared for equality in canonical form with marks and dashes deleted: "first-aid kit" is among them, "first aid
-    kit" is not.
+    Compared in canonical form with marks and dashes deleted: "first-aid kit" is among them, "first aid kit" is not.
+    Beside the rare names the release forbids 275 labels of other data sets that contain one, chosen by hand. Here a
+    label is forbidden that is a rare name in the plural, one of a single word written apart ("apple sauce"), or a kind
+    of it ("beef stew"), unless LVIS had to tell the name from another by brackets: "date_(fruit)" forbids no dates.
 
     Args:
         text: A label of another data set.
-        forbidden: Texts; those of `rare_labels` if not given.
+        forbidden: Texts, compared for equality; the rare names and what is near them if not given.
     """
-    listed = rare_labels() if forbidden is None else frozenset(map(_bare, forbidden))
-    return _bare(text) in listed
+    if forbidden is not None:
+        return _bare(text) in frozenset(map(_bare, forbidden))
+    rare, words = rare_labels(), _bare(text).split()
+    if not words:
+        return False
+    for last in (words[-1], _singular(words[-1])):
+        said = [*words[:-1], last]
+        if " ".join(said) in rare.all or "".join(said) in rare.single:
+            return True
+        if any(" ".join(said[place:]) in rare.plain for place in range(1, len(said))):
+            return True
+    return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RareLabels:
+    """The 337 rare names of LVIS and four other spellings, as they are compared.
+
+    Attributes:
+        all: Each of them.
+        single: Those of a single word.
+        plain: Those without brackets.
+    """
+
+    all: frozenset[str]
+    single: frozenset[str]
+    plain: frozenset[str]
 
 
 @cache
-def rare_labels() -> frozenset[str]:
-    """The 337 rare names of LVIS and the near duplicates that are known here, as they are compared."""
+def rare_labels() -> RareLabels:
+    """The rare names of the packaged vocabulary."""
     vocabulary = load_vocabulary("lvis_v1_1203")
     rare = [name for name, often in zip(vocabulary.names, vocabulary.frequency, strict=True) if often == "r"]
-    return frozenset(map(_bare, (*rare, *NEAR_RARE)))
+    named = {name: _bare(name) for name in (*rare, *OTHER_SPELLINGS)}
+    return RareLabels(
+        all=frozenset(named.values()),
+        single=frozenset(bare for bare in named.values() if " " not in bare),
+        plain=frozenset(bare for name, bare in named.items() if "(" not in name),
+    )
+
+
+def _singular(word: str) -> str:
+    for ending, single in PLURALS:
+        if word.endswith(ending):
+            return word.removesuffix(ending) + single
+    return word
 
 
 def _bare(text: str) -> str:

@@ -3,22 +3,26 @@
 Source: CAT-Seg (arXiv:2303.11797), Sec. 3.2-3.4, with the published parameter names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.choices import pick
 from clipself.layers.guided_window import GuidedWindowBlock
-from clipself.layers.linear_attention import LinearAttention, Padding
+from clipself.layers.linear_attention import LinearAttention, Padding, SoftmaxAttention
 from clipself.layers.upsampling import GuidedUpsample
 from clipself.ops.axes import pieces, unfold_axis
 from clipself.segmentation.catseg.settings import AggregatorSettings
 
 LEFT_OUT = -100.0
 """Logit of a class that the cap has left out."""
+
+CLASS_ATTENTIONS: Final[Mapping[str, type[LinearAttention]]] = {"linear": LinearAttention, "full": SoftmaxAttention}
+"""How the classes of a place look at each other."""
 
 
 class SpatialStep(nn.Module):
@@ -28,13 +32,13 @@ class SpatialStep(nn.Module):
         super().__init__()
         shared = {
             "channels": settings.hidden,
-            "guidance_channels": settings.projected,
+            "guidance_channels": settings.guidance_projected or settings.projected,
             "heads": settings.heads,
             "window": settings.window,
         }
         self.block_1 = GuidedWindowBlock(**shared, shift=0)
         self.block_2 = GuidedWindowBlock(**shared, shift=settings.window // 2)
-        self.guidance_norm = nn.LayerNorm(settings.projected)
+        self.guidance_norm = nn.LayerNorm(shared["guidance_channels"])
 
     def forward(self, cost_BTYXC: Tensor, guidance_BYXG: Tensor) -> Tensor:
         """Refines every class's map, channels last."""
@@ -45,7 +49,7 @@ class SpatialStep(nn.Module):
 
 
 class ClassStep(nn.Module):
-    """Each place by itself: linear attention over the classes, guided by their texts."""
+    """Each place by itself: attention over the classes, guided by their texts."""
 
     def __init__(self, settings: AggregatorSettings) -> None:
         super().__init__()
@@ -55,7 +59,9 @@ class ClassStep(nn.Module):
             self.padding_tokens = nn.Parameter(torch.zeros(1, 1, hidden))
             self.padding_guidance = nn.Parameter(torch.zeros(1, 1, projected))
         self.norm1 = nn.LayerNorm(hidden)
-        self.attention = LinearAttention(channels=hidden, guidance_channels=projected, heads=settings.heads)
+        self.attention = pick(CLASS_ATTENTIONS, settings.class_attention, what="attention among classes")(
+            channels=hidden, guidance_channels=projected, heads=settings.heads
+        )
         self.norm2 = nn.LayerNorm(hidden)
         self.MLP = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.ReLU(), nn.Linear(4 * hidden, hidden))
 
@@ -143,7 +149,8 @@ class CostAggregator(nn.Module):
         self.layers = nn.ModuleList(AggregatorLayer(settings) for _ in range(settings.layers))
         self.conv1 = nn.Conv2d(settings.prompts, hidden, kernel_size=7, padding=3)
         self.guidance_projection = nn.Sequential(
-            nn.Conv2d(settings.guidance_channels, projected, kernel_size=3, padding=1), nn.ReLU()
+            nn.Conv2d(settings.guidance_channels, settings.guidance_projected or projected, kernel_size=3, padding=1),
+            nn.ReLU(),
         )
         self.text_guidance_projection = nn.Sequential(nn.Linear(settings.text_channels, projected), nn.ReLU())
         self.decoder_guidance_projection = nn.ModuleList(

@@ -69,7 +69,8 @@ def _sizes_of(state: Mapping[str, Tensor], source: str) -> AggregatorSettings:
     if missing:
         raise ValueError(f"{source} lacks {AGGREGATOR}{missing[0]}; it is no CAT-Seg checkpoint")
     hidden, prompts = state["conv1.weight"].shape[:2]
-    projected, guidance = state["guidance_projection.0.weight"].shape[:2]
+    guided, guidance = state["guidance_projection.0.weight"].shape[:2]
+    projected = state["text_guidance_projection.0.weight"].shape[0]
     decoders = [state[f"decoder_guidance_projection.{level}.0.weight"].shape for level in (0, 1)]
     padded = "layers.0.attention.padding_tokens" in state
     return AggregatorSettings(
@@ -79,6 +80,7 @@ def _sizes_of(state: Mapping[str, Tensor], source: str) -> AggregatorSettings:
         prompts=prompts,
         hidden=hidden,
         projected=projected,
+        guidance_projected=None if guided == projected else guided,
         decoder_channels=(
             state["decoder1.conv.double_conv.0.weight"].shape[0],
             state["decoder2.conv.double_conv.0.weight"].shape[0],

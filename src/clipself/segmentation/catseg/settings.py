@@ -26,7 +26,11 @@ class AggregatorSettings(Settings):
     hidden: int = 128
     """Width of a cost embedding."""
     projected: int = 128
-    """Width of guidance, of texts and of the map alike."""
+    """Width of the projected texts."""
+    guidance_projected: int | None = None
+    """Width of the projected map that guides; that of the texts if not given."""
+    class_attention: Literal["linear", "full"] = "linear"
+    """How classes look at each other: with the kernel of linear transformers, as released, or with a softmax."""
     decoder_channels: tuple[int, int] = (64, 32)
     """Widths of the two upsampling steps."""
     decoder_projected: tuple[int, int] = (32, 16)
@@ -48,7 +52,7 @@ class AggregatorSettings(Settings):
         """
         self.check_sizes(
             "text_channels", "guidance_channels", "decoder_guidance_channels", "prompts", "hidden", "projected",
-            "decoder_channels", "decoder_projected", "layers", "heads", "window",
+            "guidance_projected", "decoder_channels", "decoder_projected", "layers", "heads", "window",
         )  # fmt: skip
         self.check_not_negative("pad_classes")
         if self.hidden % self.heads:

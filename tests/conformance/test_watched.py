@@ -1,0 +1,66 @@
+"""What nobody looks at of a manifest is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipself.conformance.report import to_json
+from clipself.conformance.run import check_manifest, nearest_system
+from clipself.conformance.watched import Watched
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def written(folder: Path, name: str, change: dict[str, Any], **arrays: Any) -> Path:
+    """A golden manifest with other entries and further arrays."""
+    manifest = json.loads((GOLDEN / f"{name}.json").read_text())
+    for key, value in change.items():
+        manifest[key] = {**manifest[key], **value} if isinstance(value, dict) else value
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(manifest))
+    with np.load(GOLDEN / f"{name}.npz") as held:
+        np.savez(folder / f"{name}.npz", **{**dict(held), **arrays})
+    return path
+
+
+def test_a_table_tells_what_was_not_looked_at() -> None:
+    table = Watched({"a": 1, "b": {"c": 2, "d": 3}, "e": [{"f": 4}], "g": "words of a sentence", "h": 5, "i": 6})
+    assert table["a"] == 1
+    assert table["b"]["c"] == 2
+    assert table["e"][0].get("f") == 4
+    assert {**table.get("missing", {})} == {}
+    assert table.unseen() == ["b.d", "h", "i"]
+    assert "{h}".format_map(table) == "5"
+    assert dict(**table)["i"] == 6
+    assert table.unseen() == ["b.d"]
+
+
+def test_a_constant_and_an_array_that_nobody_reads_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "rovit_scores_losses", {"config": {"sharpness": 2.0}}, masks=np.zeros(3))
+    report = check_manifest(path)
+    assert {"config.sharpness", "masks"} <= set(report.unread)
+    assert "config.shrink" not in report.unread
+    assert "told and not used: " in report.to_table()
+    assert "config.sharpness" in json.loads(to_json([report]))[0]["unread"]
+
+
+def test_a_manifest_that_cannot_be_run_says_why_and_the_next_one_is_run(tmp_path: Path) -> None:
+    lacking = check_manifest(written(tmp_path, "owl_losses", {"config": {"cases": [{"norm": "per_example"}] * 3}}))
+    assert not lacking.passed
+    assert lacking.problem == "the manifest lacks 'coefficients', which this check needs"
+    odd = check_manifest(written(tmp_path, "promptovd_reading", {"config": {"grid": [4, 6]}}))
+    assert not odd.passed
+    assert "cannot be run as it is told" in odd.problem
+    assert "promptovd.py" in odd.problem
+
+
+def test_sizes_in_the_name_of_a_system_may_be_others() -> None:
+    known = "CAT-Seg v2 whole model, B/16 sizes"
+    assert nearest_system("CAT-Seg v2 whole model, L/14 sizes") == known
+    assert nearest_system("OV-DETR, published size (R101)") == "OV-DETR, published size"
+    assert nearest_system("OV-DETR training step (reduced width)") == "OV-DETR training step"
+    assert nearest_system("CORA detector, evaluation on RN50x4") == "CORA detector, evaluation"
+    assert nearest_system("CORA") == "CORA"
+    assert nearest_system("of next year") == "of next year"
