@@ -38,10 +38,10 @@ def test_a_table_tells_what_was_not_looked_at() -> None:
 
 
 def test_a_constant_and_an_array_that_nobody_reads_are_told(tmp_path: Path) -> None:
-    path = written(tmp_path, "rovit_scores_losses", {"config": {"sharpness": 2.0}}, masks=np.zeros(3))
+    path = written(tmp_path, "owl_losses", {"config": {"sharpness": 2.0}}, masks=np.zeros(3))
     report = check_manifest(path)
     assert {"config.sharpness", "masks"} <= set(report.unread)
-    assert "config.shrink" not in report.unread
+    assert "config.cases.0.alpha" not in report.unread
     assert "told and not used: " in report.to_table()
     assert "config.sharpness" in json.loads(to_json([report]))[0]["unread"]
 
@@ -64,3 +64,9 @@ def test_sizes_in_the_name_of_a_system_may_be_others() -> None:
     assert nearest_system("CORA detector, evaluation on RN50x4") == "CORA detector, evaluation"
     assert nearest_system("CORA") == "CORA"
     assert nearest_system("of next year") == "of next year"
+
+
+def test_an_output_that_is_told_and_not_computed_fails(tmp_path: Path) -> None:
+    path = written(tmp_path, "rovit_scores_losses", {"outputs": {"mask_loss": "of masks"}}, mask_loss=np.zeros(3))
+    failed = [check.key for check in check_manifest(path).checks if not check.passed]
+    assert failed == ["mask_loss is not checked by this version"]
