@@ -5,7 +5,7 @@ ROOMS := $(patsubst src/clipself/%/__init__.pyi,%,$(wildcard src/clipself/*/__in
 PYTHON ?= python3
 TORCH_INDEX ?=
 
-.PHONY: install quickstart format lint types test test-all test-gpu docs bench check clean
+.PHONY: install quickstart format lint types test test-all test-gpu docs bench bench-gpu check clean
 
 install: $(VENV)/.installed
 
@@ -47,7 +47,10 @@ docs: install
 	$(BIN)/pdoc -d google -o build/docs/api clipself $(addprefix clipself.,$(ROOMS))
 
 bench: install
-	$(BIN)/python benchmarks/distill_step.py
+	$(BIN)/python benchmarks/bench.py --out build/bench
+
+bench-gpu: install
+	$(BIN)/python benchmarks/bench.py --device cuda --out build/bench-gpu
 
 check: lint types test
 

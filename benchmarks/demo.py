@@ -8,22 +8,19 @@ clock's time and the processor's are printed, with the load of the machine: wher
 
 import argparse
 import io
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 
-import torch
 from PIL import Image
 
 from clipself.data.photographs import PHOTOS, load_photo
 from clipself.workflows.live.config import DemoConfig
 from clipself.workflows.live.studio import Studio
 from clipself.workflows.live.views import VIEWS, Answer, Question
+from figures import Figures, add_json, headline
 
 LISTS = (
     "cat, cup", "dog, spoon, plate", "red roof, lake", "pagoda, path, wall, tree", "stairs", "boat, bird, hill, window",
@@ -56,11 +53,11 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=320, help="longest side of the picture, in pixels")
     parser.add_argument("--refined", type=Path, default=None)
     parser.add_argument("--lists", type=int, default=len(LISTS))
+    add_json(parser)
     options = parser.parse_args()
+    figures = Figures(options.json)
     studio = Studio(DemoConfig(device="cpu", refined=options.refined))
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(f"{date.today()}  {machine}, load {load:.1f}")
+    print(headline())
     print(f"{'tab':<14}  first look  other names: median  worst  (processor: median  worst)")
     with tempfile.TemporaryDirectory() as folder:
         for tab, view in VIEWS.items():
@@ -79,6 +76,8 @@ def main() -> None:
                 f"{tab:<14}  {looked[0]:10.2f}  {median(clock):19.2f}  {max(clock):5.2f}"
                 f"  {median(processor):19.2f}  {max(processor):5.2f}"
             )
+            figures.note(f"{tab}, {options.longest} px: first look", looked[1], "s")
+            figures.note(f"{tab}, {options.longest} px: other names", median(processor), "s")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ Usage: python benchmarks/detection.py --size 640 --steps 3
 
 import argparse
 import resource
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +27,7 @@ from clipself.engine.distributed import World
 from clipself.engine.step import Step
 from clipself.structures import DetectionBatch
 from clipself.text.vocabulary import load_vocabulary
+from figures import Figures, add_json, headline
 
 Work = Callable[[], Any]
 
@@ -126,12 +124,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--memory-images", type=int, default=40)
+    add_json(parser)
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    ).stdout.strip()
-    print(f"{date.today()}  {commit}  torch {torch.__version__}  CPU, {torch.get_num_threads()} threads, "
-          f"{options.size} px, batch {options.batch} in training, 1 in prediction")  # fmt: skip
+    figures = Figures(options.json)
+    print(f"{headline()}, {options.size} px, batch {options.batch} in training, 1 in prediction")
     batch = make_batch(options.batch, options.size)
     works = {
         "fasterrcnn_resnet50_fpn_v2": torchvision_work(batch, options.size),
@@ -151,12 +147,16 @@ def main() -> None:
         millions = sum(p.numel() for p in works[name][2].parameters() if p.requires_grad) / 1e6
         print(f"{name:38} training {train_s:6.2f} s/image   prediction {predict_s:6.2f} s/image   "
               f"{millions:5.1f} M parameters learn")  # fmt: skip
+        figures.note(f"{name}, {options.size} px: training of an image", train_s, "s")
+        figures.note(f"{name}, {options.size} px: prediction of an image", predict_s, "s")
     _, predict, _ = works["F-ViT, clipself-mini, small heads"]
     marks = []
     for done in range(1, options.memory_images + 1):
         predict()
         if done in (10, options.memory_images):
             marks.append((done, megabytes()))
+    if len(marks) == 2:
+        figures.note("peak memory after all predictions over that after ten", marks[1][1] / marks[0][1], "x")
     print("peak memory after predictions: " + ", ".join(f"{done}: {held:.0f} MiB" for done, held in marks))
 
 

@@ -2,7 +2,7 @@
 
 The reference is written for this benchmark and costs what the published code costs: attention matrices are
 materialised in every block, the student's last block runs its ordinary attention and throws it away, the teacher's
-last block computes every token, float32. Figures are ratios of the best of several steps, interleaved, so that other
+last block computes every token, float32. Figures are ratios of the median of several steps, interleaved, so that other
 work on the machine cancels out.
 
 Usage: python benchmarks/distill_step.py --models EVA02-B-16 ViT-B-16 --sizes 512 1024
@@ -10,15 +10,13 @@ Usage: python benchmarks/distill_step.py --models EVA02-B-16 ViT-B-16 --sizes 51
 
 import argparse
 import gc
-import re
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
-from pathlib import Path
+from statistics import median
 
 import open_clip
 import torch
@@ -35,6 +33,8 @@ from clipself.losses.cosine import cosine_loss
 from clipself.ops.grids import grid_boxes
 from clipself.ops.pooling import pool_boxes
 from clipself.structures import DistillBatch
+from clipself.workflows.peak_memory import STATUS, PeakMemory
+from figures import Figures, add_json, headline
 
 
 @dataclass
@@ -149,24 +149,16 @@ def make_batch(clip: DenseCLIP, size: int, crops: int, device: torch.device) -> 
     ).to(device)
 
 
-def peak_mib(device: torch.device) -> float:
+def held_mib(device: torch.device) -> float:
+    """What is taken now, by tensors of a CUDA device or by the process; 0 where nobody knows."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    if (status := Path("/proc/self/status")).exists():
-        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return torch.cuda.memory_allocated() / 2**20
+    return int(STATUS.read_text().split()[1]) * resource.getpagesize() / 2**20 if STATUS.is_file() else 0.0
 
 
-def idle_mib(device: torch.device) -> float:
-    """What is taken now, which the peak is counted from anew: models are loaded at a peak of their own."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    elif (forget := Path("/proc/self/clear_refs")).exists():
-        forget.write_text("5")
-    return peak_mib(device)
-
-
-def measure(model: str, size: int, crops: int, steps: int, device: torch.device, bf16: bool, which: str) -> None:
+def measure(
+    model: str, size: int, crops: int, steps: int, device: torch.device, bf16: bool, which: str, figures: Figures
+) -> None:
     """Interleaves our step and the reference's; or runs one alone, for its peak memory."""
     method = ClipSelf(load_clip(model, "random", device=device))
     optimizer = torch.optim.AdamW(decay_groups(method.learning, weight_decay=0.1), lr=1e-5)
@@ -174,47 +166,70 @@ def measure(model: str, size: int, crops: int, steps: int, device: torch.device,
     runs = {"ours": (False, False), "reference": (True, False)}
     if bf16:
         runs = {"ours bf16": (False, True), **runs}
-    chosen = {name: how for name, how in runs.items() if which in ("all", name)}
-    idle = idle_mib(device)
-    best: dict[str, Timing] = {}
-    for step in range(steps + 1):
-        for name, (plain, low) in chosen.items():
-            timing = timed_step(method, optimizer, batch, plain=plain, bf16=low)
-            if step and (name not in best or timing.total < best[name].total):  # the first step warms up
-                best[name] = timing
     if which != "all":
-        print(f"peak {peak_mib(device):.0f} idle {idle:.0f}")
+        idle = held_mib(device)
+        with PeakMemory(device) as peak:
+            timed_step(method, optimizer, batch, plain=runs[which][0], bf16=runs[which][1])
+        print(f"peak {peak.mib or 0:.0f} idle {idle:.0f}")
         return
-    for name, timing in best.items():
+    taken: dict[str, list[Timing]] = {name: [] for name in runs}
+    for step in range(steps + 1):
+        for name, (plain, low) in runs.items():
+            timing = timed_step(method, optimizer, batch, plain=plain, bf16=low)
+            if step or not steps:  # the first step warms up
+                taken[name].append(timing)
+    middle = {name: sorted(some, key=lambda one: one.total)[len(some) // 2] for name, some in taken.items()}
+    for name, timing in middle.items():
         parts = "  ".join(f"{part} {getattr(timing, part):7.3f}" for part in timing.parts)
-        ratio = best["reference"].total / timing.total
+        ratio = middle["reference"].total / timing.total
         print(
             f"{model:12} {size:5} {crops:3}  {name:10} {1 / timing.total:7.3f} images/s  {parts}  x{ratio:.2f}",
             flush=True,
         )
+        dtype, title = ("bf16" if runs[name][1] else "fp32"), name.removesuffix(" bf16")
+        figures.note(f"{model} {size} px, {crops} crops: {title}", 1 / timing.total, "images/s", dtype=dtype)
+        if name != "reference":
+            figures.note(f"{model} {size} px, {crops} crops: times the reference", ratio, "x", dtype=dtype)
 
 
-def memory_alone(model: str, size: int, crops: int, which: str, device: str) -> float:
-    """Peak memory of one variant in a process of its own, above what the models take."""
-    words = ["--models", model, "--sizes", str(size), "--crops", str(crops), "--steps", "0", "--only", which]
-    words += ["--device", device]  # one step shows the peak
-    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
+def memory_alone(model: str, size: int, crops: int, which: str, device: str) -> float | None:
+    """Peak memory of one variant in a process of its own, above what the models take; None where none was seen."""
+    words = ["--models", model, "--sizes", str(size), "--crops", str(crops), "--only", which, "--device", device]
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{which} alone did not end: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+        return None
     _, peak, _, idle = done.stdout.split()[-4:]
-    return float(peak) - float(idle)
+    return float(peak) - float(idle) if float(peak) > float(idle) else None
 
 
-def dense_forward(model: str, size: int, steps: int, device: torch.device) -> None:
+def compare_memory(model: str, size: int, crops: int, device: str, figures: Figures) -> None:
+    """Our peak beside the reference's; a share only where both have one."""
+    ours, theirs = (memory_alone(model, size, crops, which, device) for which in ("ours", "reference"))
+    said = [f"{one:.0f} MiB" if one is not None else "no figure" for one in (ours, theirs)]
+    share = f", {100 * ours / theirs:.0f} %" if ours is not None and theirs is not None else ""
+    print(f"{model:12} {size:5}      peak above idle: {said[0]} of {said[1]}{share}", flush=True)
+    for name, one in (("ours", ours), ("reference", theirs)):
+        if one is not None:
+            figures.note(f"{model} {size} px, {crops} crops: {name}, peak above idle", one, "MiB")
+    if ours is not None and theirs is not None:
+        figures.note(f"{model} {size} px, {crops} crops: memory over the reference's", ours / theirs, "x")
+
+
+def dense_forward(model: str, size: int, steps: int, device: torch.device, figures: Figures) -> None:
     """The dense map beside the stock tower's own forward pass, built by open_clip for that size."""
     clip = load_clip(model, "random", device=device)
     stock = open_clip.create_model(model, force_image_size=size, device=device).visual.eval()
     clock = Clock(device)
     images = torch.randn(1, 3, size, size, device=device)
-    ours, bare = float("inf"), float("inf")
+    ours, bare = list[float](), list[float]()
     with torch.no_grad():
         for _ in range(2 * steps + 1):
-            ours = min(ours, clock(lambda: clip.dense_map(images))[1])
-            bare = min(bare, clock(lambda: stock(images))[1])
-    print(f"{model:12} {size:5}      dense map / stock forward at the same size: {ours / bare:.3f}", flush=True)
+            ours.append(clock(lambda: clip.dense_map(images))[1])
+            bare.append(clock(lambda: stock(images))[1])
+    ratio = median(ours) / median(bare)
+    print(f"{model:12} {size:5}      dense map / stock forward at the same size: {ratio:.3f}", flush=True)
+    figures.note(f"{model} {size} px: dense map over the stock forward pass", ratio, "x")
 
 
 def main() -> None:
@@ -227,31 +242,20 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="also time bfloat16 autocast")
     parser.add_argument("--memory", action="store_true", help="also run each variant alone for its peak memory")
     parser.add_argument("--only", default="all", help=argparse.SUPPRESS)
+    add_json(parser)
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, figures = torch.device(options.device), Figures(options.json)
     if options.only == "all":
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-            check=False,
-        ).stdout.strip()
-        name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        print(f"{date.today()}  {commit}  torch {torch.__version__}  {name}")
+        print(headline())
     for model in options.models:
         for size in options.sizes:
-            measure(model, size, options.crops, options.steps, device, options.bf16, options.only)
+            how = (model, size, options.crops)
+            measure(*how, options.steps, device, options.bf16, options.only, figures)
             gc.collect()
-            if options.only != "all":
-                continue
-            dense_forward(model, size, options.steps, device)
-            if options.memory:
-                ours, theirs = (
-                    memory_alone(model, size, options.crops, w, options.device) for w in ("ours", "reference")
-                )
-                share = f"{100 * ours / theirs:.0f} %" if theirs > 0 else "no figure: the reference took nothing more"
-                print(f"{model:12} {size:5}      peak above idle: {ours:.0f} of {theirs:.0f} MiB, {share}")
+            if options.only == "all":
+                dense_forward(model, size, options.steps, device, figures)
+                if options.memory:
+                    compare_memory(*how, options.device, figures)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ random, for speed does not depend on them. Names are embedded once for all pictu
 """
 
 import argparse
-import platform
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +23,7 @@ from clipself.segmentation.san.model import San, san_settings
 from clipself.segmentation.san.segmenter import SanSegmenter
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
+from figures import Figures, add_json, headline
 
 
 def measure(run: Callable[[], object], *, times: int) -> float:
@@ -37,7 +36,7 @@ def measure(run: Callable[[], object], *, times: int) -> float:
 def random_texts(width: int) -> Callable[..., Tensor]:
     """Stands in for the text tower."""
 
-    def encode(texts: Sequence[str], *, normalize: bool = True) -> Tensor:
+    def encode(texts: Sequence[str], *, normalize: bool = True, longest: int | None = None) -> Tensor:
         return F.normalize(torch.randn(len(texts), width), dim=-1)
 
     return encode
@@ -49,7 +48,9 @@ def main() -> None:
     parser.add_argument("--pretrained", default=None)
     parser.add_argument("--classes", type=int, nargs="+", default=[150, 847])
     parser.add_argument("--times", type=int, default=1)
+    add_json(parser)
     options = parser.parse_args()
+    figures = Figures(options.json)
     clip = load_clip(options.model, options.pretrained)
     clip.encode_text = random_texts(clip.embed_dim)  # type: ignore[method-assign]
     side = 640 // clip.patch_size * clip.patch_size
@@ -57,7 +58,7 @@ def main() -> None:
     pixels = clip.preprocess(image, size=(side, side))[None]
     with torch.no_grad():
         bare = measure(lambda: clip.dense_map(pixels), times=options.times)
-    print(f"{date.today()}  {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(headline())
     print(f"{options.model}: dense map at {side} px {bare:.2f} s")
     catseg, san = CatSeg(clip, catseg_settings(clip)).eval(), San(clip.copy(), san_settings(clip)).eval()
     for count in options.classes:
@@ -74,6 +75,8 @@ def main() -> None:
             print(
                 f"{count:4d} classes  {title:<34} {seconds:7.2f} s  {seconds / bare:6.1f} x the dense map", flush=True
             )
+            figures.note(f"{options.model}, {count} classes: {title}", seconds, "s")
+            figures.note(f"{options.model}, {count} classes: {title}, over the dense map", seconds / bare, "x")
 
 
 if __name__ == "__main__":

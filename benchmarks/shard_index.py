@@ -9,7 +9,6 @@ batch of a run that goes on in the middle of its third epoch.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -23,6 +22,7 @@ from clipself.data.images import shards
 from clipself.data.images.shard_files import cached_index
 from clipself.engine.sampler import EpochSampler
 from clipself.engine.task import digest_of
+from figures import Figures, add_json
 
 COLUMNS = ("names", "index_s", "open_s", "digest_s", "first_batch_s", "resumed_s", "own_mb", "peak_mb")
 BATCH = 64
@@ -76,15 +76,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", type=int, nargs="+", default=[100, 10_000, 1_000_000, 10_000_000])
     parser.add_argument("--each", type=int, default=10_000, help="pictures of a shard")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    add_json(parser)
     given = parser.parse_args()
+    figures = Figures(given.json)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as alone:
         found = [alone.apply(measure, (names, given.each)) for names in given.names]
     print(" ".join(f"{column:>13}" for column in COLUMNS))
     for row in found:
         print(f"{row['names']:>13}", *(f"{row[column]:>13.2f}" for column in COLUMNS[1:]))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2) + "\n")
+        for column in COLUMNS[1:]:
+            what, unit = column.rsplit("_", 1)
+            figures.note(f"{row['names']} names: {what.replace('_', ' ')}", row[column], {"mb": "MB"}.get(unit, unit))
 
 
 if __name__ == "__main__":
