@@ -26,17 +26,23 @@ class WindowAttention(nn.Module):
         self.v = nn.Linear(channels, channels)
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, windows_MNC: Tensor, guided_MNG: Tensor, bias_MNN: Tensor | None) -> Tensor:
+    def forward(self, windows_MNC: Tensor, guidance_BWNG: Tensor, bias_MNN: Tensor | None) -> Tensor:
         """Mixes the tokens of each window.
 
         Args:
-            windows_MNC: Tokens of M windows.
-            guided_MNG: The same tokens with their guidance beside them.
+            windows_MNC: Tokens of M windows: of B images, of T maps of each, of W windows of each map.
+            guidance_BWNG: Guidance of each image's windows; what is projected of it is computed once for all T maps.
             bias_MNN: Added to the attention logits, one for each window.
         """
+        channels = windows_MNC.shape[-1]
+        on_tokens = torch.cat([self.q.weight[:, :channels], self.k.weight[:, :channels], self.v.weight])
+        on_guidance = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
+        guided = F.linear(guidance_BWNG, on_guidance, torch.cat([self.q.bias, self.k.bias]))
+        guided = torch.cat([guided, self.v.bias.to(guided).expand(*guided.shape[:3], -1)], dim=-1)
+        projected = unfold_axis(F.linear(windows_MNC, on_tokens), 0, (len(guided), -1, guided.shape[1]))
         query, key, value = (
             unfold_axis(part, -1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.q(guided_MNG), self.k(guided_MNG), self.v(windows_MNC))
+            for part in (projected + guided[:, None]).flatten(0, 2).chunk(3, dim=-1)
         )
         bias = None if bias_MNN is None else bias_MNN[:, None].to(query)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -85,8 +91,12 @@ class GuidedWindowBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = Mlp(channels=channels, hidden=mlp_ratio * channels)
 
-    def forward(self, maps_MYXC: Tensor, guidance_MYXG: Tensor) -> Tensor:
+    def forward(self, maps_MYXC: Tensor, guidance_BYXG: Tensor) -> Tensor:
         """Runs the block on M maps, channels last.
+
+        Args:
+            maps_MYXC: The maps: M / B of the first image, then those of the next.
+            guidance_BYXG: The guiding map of each image.
 
         Raises:
             ValueError: The windows do not tile the map.
@@ -98,14 +108,14 @@ class GuidedWindowBlock(nn.Module):
             raise ValueError(
                 f"windows of {window} do not tile a map of {rows} x {cols} cells; choose a window that divides both"
             )
-        normed = self.norm1(maps_MYXC)
-        guided = torch.cat([normed, guidance_MYXG], dim=-1)
+        normed, guidance = self.norm1(maps_MYXC), guidance_BYXG
         if shift:
-            normed, guided = (part.roll((-shift, -shift), dims=(1, 2)) for part in (normed, guided))
+            normed, guidance = (part.roll((-shift, -shift), dims=(1, 2)) for part in (normed, guidance))
         bias = shift_bias((rows, cols), window=window, shift=shift, device=maps_MYXC.device) if shift else None
         if bias is not None:
             bias = bias.repeat(maps_MYXC.shape[0], 1, 1)
-        mixed = self.attn(cut_windows(normed, window), cut_windows(guided, window), bias)
+        guiding = unfold_axis(cut_windows(guidance, window), 0, (len(guidance), -1))
+        mixed = self.attn(cut_windows(normed, window), guiding, bias)
         mixed = join_windows(mixed, window, (rows, cols))
         if shift:
             mixed = mixed.roll((shift, shift), dims=(1, 2))

@@ -1,6 +1,7 @@
 """Attention without a softmax: its cost grows with the length of the sequence, not with its square."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,44 +46,58 @@ class LinearAttention(nn.Module):
         self.k = nn.Linear(channels + guidance_channels, channels)
         self.v = nn.Linear(channels, channels)
 
-    def forward(self, tokens_MTC: Tensor, guidance_MTG: Tensor, *, padding: Padding | None = None) -> Tensor:
+    def forward(self, tokens_MTC: Tensor, guidance_BTG: Tensor, *, padding: Padding | None = None) -> Tensor:
         """Mixes the tokens of each sequence.
 
         Args:
-            tokens_MTC: Tokens of M sequences.
-            guidance_MTG: Their guidance.
+            tokens_MTC: Tokens of M sequences: M / B that share the first guidance, then those of the next.
+            guidance_BTG: The guidance; what is projected of it is computed once for all sequences that share it.
             padding: A token that follows every sequence several times; it is looked at and not handed out. Its part of
                 the sums is computed once.
         """
-        guided = torch.cat([tokens_MTC, guidance_MTG], dim=-1)
-        query, key = F.elu(self._heads(self.q, guided)) + 1, F.elu(self._heads(self.k, guided)) + 1
         length = tokens_MTC.shape[1] + (padding.count if padding else 0)
-        value = self._heads(self.v, tokens_MTC) / length  # divided first, so that half precision does not overflow
-        summed, keys = key.mT @ value, key.sum(2, keepdim=True)
-        if padding is not None:
-            extra = F.elu(self._heads(self.k, torch.cat([padding.token_11C, padding.guidance_11G], dim=-1))) + 1
-            summed = summed + padding.count * (extra.mT @ (self._heads(self.v, padding.token_11C) / length))
-            keys = keys + padding.count * extra
-        normaliser = query @ keys.mT + EPSILON
-        return (query @ summed / normaliser * length).transpose(1, 2).flatten(2)
+        query, key, value = self._prepare(tokens_MTC, guidance_BTG, length)
+        extra = None if padding is None else self._prepare(padding.token_11C, padding.guidance_11G, length)
+        mixed = []
+        for head in range(self.heads):  # strided views; all heads in one product would copy each of the three
+            q, k, v = (part[..., head, :] for part in (query, key, value))
+            summed, keys = k.mT @ v, k.sum(1, keepdim=True)
+            if padding is not None and extra is not None:
+                _, extra_k, extra_v = (part[..., head, :] for part in extra)
+                summed, keys = summed + padding.count * (extra_k.mT @ extra_v), keys + padding.count * extra_k
+            mixed.append((q @ summed) * (length / (q @ keys.mT + EPSILON)))
+        return torch.cat(mixed, dim=-1)
 
-    def _heads(self, project: nn.Module, rows: Tensor) -> Tensor:
-        projected: Tensor = project(rows)
-        return unfold_axis(projected, -1, (self.heads, -1)).transpose(1, 2)
+    def _prepare(self, tokens_MTC: Tensor, guidance_BTG: Tensor, length: Any) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = self.project(tokens_MTC, guidance_BTG)
+        # Values are divided ahead of the sum, so that half precision does not overflow.
+        return F.elu(query) + 1, F.elu(key) + 1, value / length
+
+    def project(self, tokens_MTC: Tensor, guidance_BTG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (M, T, heads, d)."""
+        channels = tokens_MTC.shape[-1]
+        on_tokens = torch.cat([self.q.weight[:, :channels], self.k.weight[:, :channels], self.v.weight])
+        on_guidance = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
+        guided = F.linear(guidance_BTG, on_guidance, torch.cat([self.q.bias, self.k.bias]))
+        projected, width = F.linear(tokens_MTC, on_tokens), 2 * channels
+        places = unfold_axis(projected[..., :width], 0, (len(guided), -1)) + guided[:, None]
+        query, key = places.flatten(0, 1).chunk(2, dim=-1)
+        value = projected[..., width:] + self.v.bias.to(projected)
+        query, key, value = (unfold_axis(part, -1, (self.heads, -1)) for part in (query, key, value))
+        return query, key, value
 
 
 class SoftmaxAttention(LinearAttention):
     """The same projections with an ordinary softmax between them: the other choice of CAT-Seg's released code."""
 
-    def forward(self, tokens_MTC: Tensor, guidance_MTG: Tensor, *, padding: Padding | None = None) -> Tensor:
+    def forward(self, tokens_MTC: Tensor, guidance_BTG: Tensor, *, padding: Padding | None = None) -> Tensor:
         """Mixes the tokens of each sequence; see `LinearAttention`."""
-        guided, looked_at = torch.cat([tokens_MTC, guidance_MTG], dim=-1), tokens_MTC
-        keys = guided
+        query, key, value = self.project(tokens_MTC, guidance_BTG)
         if padding is not None:
-            extra = torch.cat([padding.token_11C, padding.guidance_11G], dim=-1)
-            keys = torch.cat([guided, extra.expand(len(guided), padding.count, -1)], dim=1)
-            looked_at = torch.cat([tokens_MTC, padding.token_11C.expand(len(guided), padding.count, -1)], dim=1)
-        mixed = F.scaled_dot_product_attention(
-            self._heads(self.q, guided), self._heads(self.k, keys), self._heads(self.v, looked_at)
-        )
+            extra = [
+                part.expand(len(query), padding.count, -1, -1)
+                for part in self.project(padding.token_11C, padding.guidance_11G)
+            ]
+            key, value = torch.cat([key, extra[1]], dim=1), torch.cat([value, extra[2]], dim=1)
+        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
         return mixed.transpose(1, 2).flatten(2)

@@ -1,7 +1,10 @@
 """Blocks of an upsampling decoder, by the published names of CAT-Seg."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clipself.ops.axes import unfold_axis
 
 CHANNELS_OF_A_GROUP = 16
 """Channels that a group norm takes together."""
@@ -47,7 +50,23 @@ class GuidedUpsample(nn.Module):
         self.up = nn.ConvTranspose2d(channels, channels - guidance_channels, kernel_size=2, stride=2)
         self.conv = DoubleConv(channels=channels, out_channels=out_channels)
 
-    def forward(self, maps_MCYX: Tensor, guidance_MGyx: Tensor) -> Tensor:
-        """Maps at (Y, X) and guidance at (2 Y, 2 X) -> maps at (2 Y, 2 X)."""
-        out: Tensor = self.conv(torch.cat([self.up(maps_MCYX), guidance_MGyx], dim=1))
-        return out
+    def forward(self, maps_MCYX: Tensor, guidance_Bgyx: Tensor) -> Tensor:
+        """Maps at (Y, X) and guidance at (2 Y, 2 X) -> maps at (2 Y, 2 X).
+
+        The transposed convolution and the first one behind it are linear with nothing in between: together they are one
+        transposed convolution of 4 x 4. What guidance and bias add to it is computed once for all maps of an image.
+
+        Args:
+            maps_MCYX: The maps: M / B of the first image, then those of the next.
+            guidance_Bgyx: The guiding map of each image.
+        """
+        first, *rest = self.conv.double_conv
+        between = self.up.out_channels
+        both = F.conv2d(self.up.weight, first.weight[:, :between], padding=2)
+        up = F.conv_transpose2d(maps_MCYX, both, stride=2, padding=1)
+        bias = self.up.bias.to(guidance_Bgyx)[:, None, None].expand(len(guidance_Bgyx), -1, *guidance_Bgyx.shape[2:])
+        guided = F.conv2d(torch.cat([bias, guidance_Bgyx], dim=1), first.weight, padding=1)
+        maps = (unfold_axis(up, 0, (len(guided), -1)) + guided[:, None]).flatten(0, 1)
+        for layer in rest:
+            maps = layer(maps)
+        return maps

@@ -24,6 +24,9 @@ LEFT_OUT = -100.0
 CLASS_ATTENTIONS: Final[Mapping[str, type[LinearAttention]]] = {"linear": LinearAttention, "full": SoftmaxAttention}
 """How the classes of a place look at each other."""
 
+CLASSES_IN_CACHE = 8
+"""Classes whose maps pass together through the steps that treat them apart on a CPU: more of them leave its cache."""
+
 
 class SpatialStep(nn.Module):
     """Each class's map by itself: two Swin blocks guided by the image."""
@@ -43,7 +46,7 @@ class SpatialStep(nn.Module):
     def forward(self, cost_BTYXC: Tensor, guidance_BYXG: Tensor) -> Tensor:
         """Refines every class's map, channels last."""
         batch, classes = cost_BTYXC.shape[:2]
-        guidance = self.guidance_norm(guidance_BYXG)[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1)
+        guidance = self.guidance_norm(guidance_BYXG)
         maps = self.block_2(self.block_1(cost_BTYXC.flatten(0, 1), guidance), guidance)
         return unfold_axis(maps, 0, (batch, classes))
 
@@ -93,8 +96,7 @@ class ClassStep(nn.Module):
     def _mix(self, cost_BTyxC: Tensor, texts_BTG: Tensor) -> Tensor:
         batch, classes, rows, cols, channels = cost_BTyxC.shape
         places: Tensor = cost_BTyxC.permute(0, 2, 3, 1, 4).reshape(batch * rows * cols, classes, channels)
-        texts = texts_BTG.repeat_interleave(rows * cols, dim=0)
-        places = places + self.attention(self.norm1(places), texts, padding=self._padding(classes))
+        places = places + self.attention(self.norm1(places), texts_BTG, padding=self._padding(classes))
         places = places + self.MLP(self.norm2(places))
         return places.reshape(batch, rows, cols, classes, channels).permute(0, 3, 1, 2, 4)
 
@@ -191,6 +193,8 @@ class CostAggregator(nn.Module):
         Returns:
             Logits (B, T, 4 Y, 4 X).
         """
+        if classes_at_once is not None and dense_BDYX.device.type == "cpu":
+            classes_at_once = min(classes_at_once, CLASSES_IN_CACHE)
         costs = self.compare(dense_BDYX, texts_BTPD, class_cap=class_cap)
         cost = self.embed(costs, classes_at_once=classes_at_once)
         maps_BYXG = self.guidance_projection(guidance[0]).permute(0, 2, 3, 1)
@@ -256,6 +260,6 @@ class CostAggregator(nn.Module):
         batch, classes = cost_BTYXC.shape[:2]
         maps = cost_BTYXC.flatten(0, 1).permute(0, 3, 1, 2)
         for decoder, guidance in zip((self.decoder1, self.decoder2), projected, strict=True):
-            maps = decoder(maps, guidance[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1))
+            maps = decoder(maps, guidance)
         logits: Tensor = self.head(maps)[:, 0]
         return unfold_axis(logits, 0, (batch, classes))
