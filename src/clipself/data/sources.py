@@ -16,8 +16,10 @@ from clipself.data.coco.results import read_proposals
 from clipself.data.coco.rows import check_picture_size, describe_images, read_images
 from clipself.data.coco.segments import drop
 from clipself.data.images import find_pictures
+from clipself.data.images.inside import is_there
 from clipself.data.images.shard_files import are_shards, expand
-from clipself.data.images.shards import ShardNames, ShardPictures, is_there
+from clipself.data.images.shards import ShardPictures
+from clipself.data.images.tables import TablePictures, is_table
 from clipself.files import read_json as read_json
 from clipself.ops.boxes import check_boxes, xywh_to_xyxy, xyxy_to_xywh
 
@@ -37,17 +39,18 @@ class ImageSource(Protocol):
 
 
 class ImageFolder:
-    """Every image file below a folder, sorted by path, or in tar shards, shard after shard; no boxes.
+    """Every image file below a folder, sorted by path, or in tar shards, or in the rows of an Arrow table; no boxes.
 
     Args:
         root: Folder, searched at any depth as `find_pictures` does; or a shard, or a pattern of shards such as
-            `shards/*.tar`, `shards/{000..127}.tar` or `https://host/{000..127}.tar`, of which no list is held.
+            `shards/*.tar`, `shards/{000..127}.tar` or `https://host/{000..127}.tar`, or a folder
+            that `datasets` has saved, of which no list is held.
 
     Raises:
         FileNotFoundError: There is no such folder or shard, or it holds no image file.
         ValueError: No shard can be read.
         ConnectionError: An address cannot be read.
-        ImportError: What reads such addresses is not installed.
+        ImportError: What reads such addresses, or tables, is not installed.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -59,13 +62,15 @@ class ImageFolder:
             return ShardPictures(expand(root))
         if not root.is_dir():
             raise FileNotFoundError(f"no folder at {root}; pass a folder of images, or tar shards as in 'FOLDER/*.tar'")
+        if is_table(root):
+            return TablePictures(root)
         return find_pictures(root).paths
 
     @property
     def names(self) -> Sequence[str]:
         """Paths below the folder, or below that of the shards."""
-        if isinstance(self.paths, ShardPictures):
-            return ShardNames(self.paths)
+        if isinstance(self.paths, ShardPictures | TablePictures):
+            return self.paths.names
         return [os.path.relpath(path, self.root) for path in self.paths]
 
     def __len__(self) -> int:

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipself.data.images.shard_files import version_of
-from clipself.data.images.shards import shard_of
+from clipself.data.images.inside import change_of
 from clipself.files import allocate, locked
 from clipself.structures import DistillBatch
 
@@ -66,7 +65,7 @@ class TeacherCache:
     def _keys(self, batch: DistillBatch) -> list[bytes]:
         keys = []
         for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
-            file = f"{os.path.abspath(name)} {version_of(shard_of(name) or Path(name))}"
+            file = f"{os.path.abspath(name)} {change_of(name)}"
             keys += [
                 hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode()).hexdigest()[:KEY_BYTES].encode()
                 for box in boxes.tolist()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -13,10 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.data.images.formats import PLUGIN_OF, SUFFIXES, is_readable
+from clipself.data.images.inside import is_there
 from clipself.data.images.names import distinct_names, relative_files
 from clipself.data.images.read import Picture, list_pictures, read_image, refuse_address
 from clipself.data.images.shard_files import SUFFIX, are_shards, expand
-from clipself.data.images.shards import ShardPictures, shard_of
+from clipself.data.images.shards import ShardPictures
+from clipself.data.images.tables import TablePictures, is_table
 from clipself.data.images.video import VIDEO_SUFFIXES, Frame, Video, is_video
 
 MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
@@ -85,7 +87,7 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
     Folders are searched at any depth, links to folders too, each folder once, so that links may lead back. Hidden files
     are left out. A file that is named itself is taken whatever its suffix is; a video that is named itself is its
     frames, and tar shards, one or a pattern such as `shards/*.tar` or `https://host/{000..127}.tar`, are the pictures
-    in them.
+    in them, as is a folder that `datasets` has saved.
 
     Args:
         inputs: Files, folders, videos, and whatever else `read_image` takes; one or several.
@@ -114,7 +116,7 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
                 found.setdefault(os.path.abspath(member), (member, None))
             continue
         refuse_address(one)
-        if not path.exists() and shard_of(path) is None:
+        if not path.exists() and not is_there(path):
             raise FileNotFoundError(f"no image at {path}; check the path")
         if is_video(path) and path.is_file():
             video = Video(path)
@@ -122,7 +124,7 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
                 found[f"{path} {frame}"] = (Path(path.stem, f"{frame:06d}.png"), Frame(video, frame))
             continue
         roots += [] if is_video(path) else [path if path.is_dir() else path.parent]
-        for file in _search(path, passed_over) if path.is_dir() else (path,):
+        for file in _list(path, passed_over):
             found.setdefault(os.path.abspath(file), (file, None))
     listed = FoundPictures(pictures=_named(roots, list(found.values())), passed_over=dict(passed_over))
     if not found:
@@ -186,6 +188,13 @@ def read_all(pictures: Sequence[Picture] | Picture) -> list[Image.Image]:
 def find_maps(root: Path) -> list[Path]:
     """The files of index maps (PNG and TIFF) below a folder, searched as `find_pictures` does."""
     return [path for path in _search(root, Counter()) if path.suffix.lower() in MAP_SUFFIXES]
+
+
+def _list(path: Path, passed_over: Counter[str]) -> Iterable[Path]:
+    """Pictures of a file, a folder, or a folder that is an Arrow table."""
+    if not path.is_dir():
+        return (path,)
+    return TablePictures(path) if is_table(path) else _search(path, passed_over)
 
 
 def _search(root: Path, passed_over: Counter[str]) -> list[Path]:

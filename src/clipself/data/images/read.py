@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from clipself.data.images.formats import ask_for_plugin, load_plugin
-from clipself.data.images.shards import open_member
+from clipself.data.images.inside import open_inside
 from clipself.data.images.video import Frame, is_video
 from clipself.files import is_address
 
@@ -100,7 +100,7 @@ def open_file(name: str | os.PathLike[str], *, what: str = "image", decode: bool
     """
     refuse_address(name)
     path = Path(name)
-    if (member := open_member(path)) is not None:
+    if (member := open_inside(path)) is not None:
         with _opened(member, path) as opened:
             if decode:
                 _load(opened, str(path))

@@ -6,7 +6,6 @@ is an index on disk, made once for a shard and mapped into memory: no list of na
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +86,11 @@ class ShardPictures(Made[Path]):
         row = picture_index(str(self.shards[shard]))[place]
         return self.shards[shard] / bytes(row["name"]).replace(b"\x01", b"/").decode("utf-8", "surrogateescape")
 
+    @property
+    def names(self) -> "ShardNames":
+        """The shard of each, and its name there."""
+        return ShardNames(self)
+
     def digest(self) -> str:
         """Of all names in their order."""
         said = hashlib.sha256()
@@ -130,10 +134,8 @@ def shard_of(path: str | Path) -> Path | None:
     return shard if shard.is_file() or remote_of(shard) is not None else None
 
 
-def is_there(path: str | Path) -> bool:
-    """Whether a path leads to a file, be it one in a shard."""
-    if os.path.isfile(path):  # is_file() raises on names that are too long
-        return True
+def has_member(path: str | Path) -> bool:
+    """Whether a path leads to a picture in a shard."""
     shard = shard_of(path)
     return shard is not None and _row_of(shard, str(path)) is not None
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import yaml
 
 from clipself.data.images.find import FoundPicture, find_pictures
+from clipself.data.images.inside import open_inside
 from clipself.data.images.names import safe_name
 from clipself.data.images.read import size_of
-from clipself.data.images.shards import open_member
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
 from clipself.files import read_text, write_bytes, write_text
@@ -65,12 +65,12 @@ def _lines(picture: LabelledPicture, tolerance: float | None) -> Iterator[str]:
 def place_picture(source: Path, target: Path, *, copy: bool) -> None:
     """Links a picture into a data set, or copies it where it should be or where links cannot be made.
 
-    What lies in a shard is written out.
+    What lies within a larger file is written out.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_symlink() or target.exists():
         target.unlink()
-    if (member := open_member(source)) is not None:
+    if (member := open_inside(source)) is not None:
         write_bytes(target, member.getvalue())
         return
     if not copy:
