@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from clipself.backbones.loading import load_clip
+from clipself.backbones.text import embed_names
 from clipself.cli.main import main
+from clipself.data.images import read_image
 from clipself.data.photographs import PHOTOS
 from clipself.detection.detector import Detector
 from clipself.detection.detectors.table import DETECTORS
+from clipself.ops.patches import fit_longest
 from clipself.segmentation.segmenters import SEGMENTERS
 from clipself.workflows.exporting.config import ExportConfig
 from clipself.workflows.exporting.kinds import DETECTORS_EXPORTED, SEGMENTERS_EXPORTED, graph_builder
@@ -73,11 +77,20 @@ def test_a_detector_runs_where_importing_torch_fails(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own exporters
-def test_names_are_added_to_a_dense_map(tmp_path: Path) -> None:
+def test_a_dense_map_runs_where_importing_torch_fails_and_takes_names(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     export(out=tmp_path, to="onnx")
     assert not (tmp_path / "names.npz").exists()
+    words = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path), str(PHOTOS["coffee"]), "none.npz"]
+    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    clip, size = load_clip("clipself-mini"), json.loads((tmp_path / "graph.json").read_text())["prepare"]["size"]
+    picture = read_image(PHOTOS["coffee"])
+    sides = fit_longest((picture.height, picture.width), longest=size, patch=clip.patch_size)
+    with torch.no_grad():
+        expected = clip.dense_map(clip.preprocess(picture, size=sides)[None], readout="value")[0]
+    np.testing.assert_allclose(found["dense_map"], expected.numpy(), atol=1e-4)
     rows = np.load(export_names(graph=tmp_path, names=("cat", "a red cup")))
-    assert rows["texts"].shape[0] == 2
-    assert np.allclose(np.linalg.norm(rows["texts"], axis=1), 1, atol=1e-5)
-    assert torch.from_numpy(rows["texts"]).dtype == torch.float32
+    np.testing.assert_allclose(
+        rows["texts"], embed_names(clip, ["cat", "a red cup"], templates="imagenet").rows_SD, atol=1e-5
+    )
+    assert json.loads((tmp_path / "names.json").read_text()) == ["cat", "a red cup"]

@@ -156,7 +156,7 @@ class CatSeg(SegmenterModel):
     def squash(self, images_B3HW: Tensor) -> Tensor:
         """Bilinear, without antialiasing, to the square that CLIP sees."""
         side = self.image_size
-        if images_B3HW.shape[-2:] == (side, side):
+        if not torch.compiler.is_exporting() and images_B3HW.shape[-2:] == (side, side):  # a graph takes every size
             return images_B3HW
         return F.interpolate(images_B3HW, size=(side, side), mode="bilinear", align_corners=False)
 

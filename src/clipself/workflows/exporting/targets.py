@@ -53,6 +53,8 @@ def plain_module(program: Program) -> fx.GraphModule:
     for node in list(graph.nodes):
         if isinstance(node.target, torch._ops.OpOverload):
             node.target = node.target.overloadpacket
+        elif node.target is torch.sym_max:  # TorchScript has numbers alone
+            node.target = max
     codegen: Any = fx.graph.CodeGen
     graph.set_codegen(codegen())
     plain = fx.GraphModule(module, graph)
