@@ -50,8 +50,9 @@ SMALL = {
 """What is put behind the options of a command that knows it."""
 
 LIGHT = (
-    "clipself.md", "data.md", "declip.md", "demo.md", "denserc.md", "examples.md", "labelling.md", "models.md",
-    "pictures.md", "readouts.md", "regionclip.md", "reproduce.md", "scenes.md", "training.md", "weights.md",
+    "clipself.md", "data.md", "declip.md", "demo.md", "denserc.md", "embedding.md", "examples.md", "labelling.md",
+    "models.md", "pictures.md", "readouts.md", "regionclip.md", "reproduce.md", "scenes.md", "training.md",
+    "weights.md",
 )  # fmt: skip
 """Pages that take seconds; the others take minutes, but Python of the README is run each time."""
 
@@ -71,6 +72,8 @@ def small(words: list[str]) -> list[str]:
     name = command_of(words)
     assert name is not None
     known = known_flags(name)
+    if name == "embed" and "--annotations" not in words:
+        known = known - {"image-size"}  # which is for boxes
     if "--recipe" in words and name == "detect train":  # each detector has settings of its own
         own = fields(detect_recipe(words[words.index("--recipe") + 1]).detector)
         known = {f for f in known if "." not in f} | {f"detector.{each.name.replace('_', '-')}" for each in own}

@@ -19,6 +19,7 @@ from .segmentation.predict import open_segmenter as open_segmenter
 from .segmentation.predict import predict_segments as predict_segments
 from .segmentation.train import train_segmenter as train_segmenter
 from .segmentation.training_free import TrainingFree as TrainingFree
+from .workflows.embedding.run import embed as embed
 from .workflows.labelling.run import label as label
 from .workflows.live.run import demo as demo
 from .workflows.quickstart import quickstart as quickstart
@@ -38,6 +39,7 @@ __all__ = [
     "convert",
     "demo",
     "distill",
+    "embed",
     "evaluate_detector",
     "evaluate_panoptic",
     "evaluate_regions",

@@ -95,6 +95,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         about="Labels pictures: clipself label photos/ --names cat dog --formats coco yolo. The same command "
         "again goes on where it was stopped.",
     ),
+    "embed": Command(
+        does="embed pictures, labelled boxes and names: one table of unit rows, to search and to learn on",
+        settings="workflows.embedding.config:EmbedConfig",
+        run="workflows.embedding.run:embed",
+        about="Embeds pictures, labelled boxes and names: clipself embed photos/ --names cat dog. The same command "
+        "again goes on where it was stopped.",
+    ),
     "demo": Command(
         does="a page in the browser: a picture, names as they are typed, what the models make of them",
         settings="workflows.live.config:DemoConfig",

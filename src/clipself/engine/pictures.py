@@ -22,11 +22,17 @@ def resolve_pictures(kind: type[C], config: Any = None, /, **options: Any) -> tu
         ValueError: A setting is misspelt, missing, or does not fit, or something is no picture.
         FileNotFoundError: A picture is missing, or there is none.
     """
+    made, opened = resolve_opened(kind, config, **options)
+    held: Any = made
+    return made, opened or find_pictures(held.images, every=getattr(held, "every", 1))
+
+
+def resolve_opened(kind: type[C], config: Any = None, /, **options: Any) -> tuple[C, FoundPictures | None]:
+    """The config, and the pictures where some were given as opened ones; see `resolve_pictures`."""
     listed = None
     if options.get("images") is not None:
         options["images"] = given = list_pictures(options["images"])
         if not all(isinstance(one, str | PathLike) for one in given):
             listed = find_pictures(given)
             options["images"] = listed.paths
-    made: Any = resolve(kind, None, config, **options)
-    return made, listed or find_pictures(made.images, every=getattr(made, "every", 1))
+    return resolve(kind, None, config, **options), listed

@@ -168,5 +168,5 @@ def digest_of(names: Iterable[str]) -> str:
         return names.digest()
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\n".encode())
+        digest.update(f"{name}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]

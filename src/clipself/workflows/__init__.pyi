@@ -1,3 +1,4 @@
+from .embedding.run import embed as embed
 from .exporting.run import export as export
 from .exporting.run import export_names as export_names
 from .labelling.run import label as label
@@ -15,6 +16,7 @@ __all__ = [
     "compare",
     "convert",
     "demo",
+    "embed",
     "export",
     "export_names",
     "label",

@@ -18,10 +18,11 @@ from clipself.data.labels.objects import Export, LabelledPicture
 from clipself.data.labels.yolo import place_picture
 from clipself.data.predictions import leaving_out
 from clipself.engine.pictures import resolve_pictures
+from clipself.engine.task import digest_of
 from clipself.files import write_atomically
 from clipself.workflows.labelling.choose import choose_objects, thresholds_of
 from clipself.workflows.labelling.config import LabelConfig
-from clipself.workflows.labelling.journal import Journal, digest_of, line_of_left_out
+from clipself.workflows.labelling.journal import Journal, line_of_left_out
 from clipself.workflows.labelling.labellers import PACKAGED, Labeller, open_labeller
 from clipself.workflows.labelling.review import draw_thumbnail, thumbnail_of, write_review
 
@@ -91,7 +92,9 @@ def label(config: LabelConfig | Mapping[str, Any] | str | Path | None = None, /,
     thresholds = thresholds_of(labeller.names, config.threshold, config.thresholds)
     journal = Journal(config.out)
     made_with = {key: value for key, value in config.to_json().items() if key in MADE_WITH}
-    resumed = journal.begin({**made_with, "pictures": digest_of(listed)}, overwrite=config.overwrite)
+    resumed = journal.begin(
+        {**made_with, "pictures": digest_of(picture.file for picture in listed)}, overwrite=config.overwrite
+    )
     try:
         _label_rest(config, listed, labeller, thresholds, journal, resumed)
     except KeyboardInterrupt:

@@ -1,0 +1,1 @@
+"""Embeddings of pictures, boxes and names as tables in files."""
