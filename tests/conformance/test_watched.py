@@ -37,6 +37,15 @@ def test_a_table_tells_what_was_not_looked_at() -> None:
     assert table.unseen() == ["b.d"]
 
 
+def test_rows_of_data_stay_plain() -> None:
+    """Libraries look for `dict` itself."""
+    table = Watched({"cases": [{"truth": {"annotations": [{"id": 1}]}, "name": "a"}]})
+    (case,) = table["cases"]
+    assert type(case["truth"]) is dict
+    assert type(case["truth"]["annotations"][0]) is dict
+    assert table.unseen() == ["cases.0.name"]
+
+
 def test_a_constant_and_an_array_that_nobody_reads_are_told(tmp_path: Path) -> None:
     path = written(tmp_path, "owl_losses", {"config": {"sharpness": 2.0}}, masks=np.zeros(3))
     report = check_manifest(path)

@@ -127,10 +127,11 @@ WITHOUT_ARRAYS: Final = (
 
 NO_CONSTANTS: Final = frozenset((
     "system", "format", "file", "sha256", "about", "source", "note", "params", "parameters", "published_names",
-    "models", "inputs", "outputs", "arrays", "keys", "npz_keys", "tolerance", "tolerances", "fill_rule", "versions",
-    "torch", "timm", "open_clip", "conventions", "verified",
+    "models", "aliases", "derived", "trainable", "inputs", "outputs", "arrays", "keys", "npz_keys", "tolerance",
+    "tolerances", "fill_rule", "versions", "torch", "timm", "open_clip", "conventions", "verified", "n_params",
+    "losses", "pairs", "facts_of_the_run", "largest_difference_to_float64", "mask_counts",
 ))  # fmt: skip
-"""Parts of a manifest in which no constant of a method stands: lists of tensors, where it is from, words."""
+"""Parts of a manifest in which no constant of a method stands: lists of tensors, results, words, where it is from."""
 
 
 def parity(manifests: Iterable[str | Path], *, quiet: bool = False) -> list[ParityReport]:

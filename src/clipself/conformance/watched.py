@@ -59,6 +59,15 @@ class Watched(dict[str, Any]):
 
 
 def _watch(value: Any) -> Any:
+    """Tables of tables, and the tables of a list; what those hold is data, which libraries want as plain dicts."""
     if isinstance(value, Mapping):
         return Watched(value)
-    return [_watch(one) for one in value] if isinstance(value, list) else value
+    return [Row(one) if isinstance(one, Mapping) else one for one in value] if isinstance(value, list) else value
+
+
+class Row(Watched):
+    """A table of a list, whose own tables are not watched."""
+
+    def __init__(self, held: Mapping[str, Any]) -> None:
+        dict.__init__(self, held)
+        self.seen = set()
