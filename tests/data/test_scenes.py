@@ -103,9 +103,16 @@ def test_scenes_that_cannot_be_drawn() -> None:
 
 
 def test_photographs() -> None:
-    assert set(PHOTOS) == {"astronaut", "cat", "china", "coffee", "flower", "rocket"}
+    assert set(PHOTOS) == {
+        "astronaut", "cat", "china", "coffee", "flower", "goldfish", "moose", "panda", "raccoon", "rocket", "scissors",
+        "wall", "windmill",
+    }  # fmt: skip
+    assert all(path.stat().st_size <= 100_000 for path in PHOTOS.values())
     assert load_photo("cat").mode == "RGB"
     licences = (PHOTOS["cat"].parent / "LICENSES.md").read_text()
-    assert all(f"`{name}.jpg`" in licences for name in PHOTOS)
+    listed = {line.split("`")[1] for line in licences.splitlines() if line.startswith("| `")}
+    assert listed == {f"{name}.jpg" for name in PHOTOS}
+    rows = [line.split("|") for line in licences.splitlines() if line.startswith("| `")]
+    assert all("public domain" in row[3] or "CC" in row[3] for row in rows)
     with pytest.raises(ValueError, match="unknown photograph 'dog'"):
         load_photo("dog")

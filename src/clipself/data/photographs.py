@@ -13,7 +13,7 @@ PHOTOS: Final = {path.stem: path for path in sorted((Path(__file__).parent / "ph
 
 
 def load_photo(name: str) -> Image.Image:
-    """A photograph by name: astronaut, cat, china, coffee, flower or rocket.
+    """A photograph by name, one of `PHOTOS`: "cat", "coffee", "windmill" and more.
 
     Raises:
         ValueError: There is no such photograph.
