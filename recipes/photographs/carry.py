@@ -37,6 +37,12 @@ def kept(path: Path, key: Any, make: Callable[[], Any]) -> Any:
     return scores
 
 
+def finished(folder: Path, steps: int) -> bool:
+    """Whether a training has made its steps, so that there is nothing to go on with."""
+    result = folder / "result.json"
+    return result.is_file() and json.loads(result.read_text(encoding="utf-8"))["steps"] >= steps
+
+
 def region_scores(photographs: Photographs, models: Mapping[str, str], out: Path) -> dict[str, dict[str, Any]]:
     """The curve's measures of every model, on official boxes of 80 names and on panoptic labels of 133.
 
@@ -81,10 +87,12 @@ def segmenter_scores(
     found = {}
     for title, model in models.items():
         folder = out / "segmenters" / title
-        train_segmenter(
-            annotations=photographs.annotations("panoptic_train2017"), images=photographs.images("train2017"),
-            model=model, out=folder, resume="auto", save_every=50, workers=0, **scaled(SEGMENTER, scale),
-        )  # fmt: skip
+        settings = scaled(SEGMENTER, scale)
+        if not finished(folder, settings["max_steps"]):
+            train_segmenter(
+                annotations=photographs.annotations("panoptic_train2017"), images=photographs.images("train2017"),
+                model=model, out=folder, resume="auto", save_every=50, workers=0, **settings,
+            )  # fmt: skip
         found[title] = kept(
             folder / "scores.json", digest(model, scale), lambda folder=folder: segmented(photographs, folder)
         )
@@ -107,10 +115,12 @@ def detector_scores(
     found, (_, withheld) = {}, base_and_novel(photographs.detection)
     for title, model in models.items():
         folder = out / "detectors" / title
-        train_detector(
-            annotations=photographs.detection, images=photographs.pictures, novel=withheld, model=model, out=folder,
-            resume="auto", save_every=50, workers=0, **scaled(DETECTOR, scale),
-        )  # fmt: skip
+        settings = scaled(DETECTOR, scale)
+        if not finished(folder, settings["max_steps"]):
+            train_detector(
+                annotations=photographs.detection, images=photographs.pictures, novel=withheld, model=model, out=folder,
+                resume="auto", save_every=50, workers=0, **settings,
+            )  # fmt: skip
         found[title] = kept(
             folder / "ap.json", digest(model, scale), lambda folder=folder: detected(photographs, folder)
         )

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from carry import detector_scores, region_scores, segmenter_scores, table_scores
+from carry import detector_scores, finished, region_scores, segmenter_scores, table_scores
 from curve import Curve, dense_of, draw_curves, read_points
 from report import write_report
 
@@ -118,6 +118,8 @@ def distil(work: Work, name: str) -> None:
     student = None if run.after is None else str(work.folder(run.after) / "student")
     boxes = {} if run.regions == "patches" else {"annotations": photographs.boxes}
     steps = max(1, round(run.steps * work.options.scale))
+    if finished(out, steps):
+        return
     curve = Curve(
         out / "curve", every=max(1, round(run.every * work.options.scale)),
         data=open_labelled(photographs.held_back, photographs.images("train2017")), original=work.original,
