@@ -1,31 +1,26 @@
-"""The first five minutes: refine the packaged model on pictures without labels, and look at what that did."""
+"""The first ten minutes: refine the packaged model on pictures without labels, and look at what that did."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from clipself.backbones.loading import load_clip
-from clipself.data.photographs import PHOTOS, load_photo
+from clipself.backbones.model_config import PACKAGED
+from clipself.data.photographs import PHOTOS
 from clipself.data.scenes.draw import SceneMaker
 from clipself.data.scenes.export import SceneImages
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.recipes import distill_recipe
 from clipself.distillation.train import distill
 from clipself.engine.fields import fitted
-from clipself.engine.log import read_metrics
-from clipself.files import write_json
 from clipself.regions.evaluate import score_regions
-from clipself.regions.report import TITLES, RegionReport, compare_reports
-from clipself.viz.bars import draw_comparison, draw_loss
-from clipself.viz.report import ReportPage
-from clipself.workflows.show import Column, kmeans_row, query_rows, save_picture
+from clipself.regions.report import RegionReport, compare_reports
+from clipself.workflows.quickstart_page import write_report
+from clipself.workflows.show import Column
 
 IMAGE_SIZE: Final = 320
 MODES: Final = ("boxes", "thing_masks", "crops")
-QUERIES: Final = (("cat", "a cat"), ("coffee", "a cup of coffee"), ("flower", "a flower"), ("rocket", "a rocket"))
-"""Packaged photograph -> what is asked of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +82,11 @@ def quickstart(
     print(compare_reports([before, after]))
     minutes = (time.monotonic() - begun) / 60
     columns = [Column(title="original", clip=original), Column(title="refined", clip=refined)]
-    page = write_report(out, columns, [before, after], config, minutes=minutes)
+    if f"{model}-refined" in PACKAGED:  # the same, refined for hours
+        columns.append(Column(title="refined longer", clip=load_clip(f"{model}-refined")))
+    page = write_report(
+        out, columns, [before, after], run=config.out, minutes=minutes, next_steps=next_steps(run.blended)
+    )
     print(f"\nreport  {page}\nrefined model  {run.blended}\n\n{next_steps(run.blended)}")
     return QuickstartResult(page=page, refined=run.blended, before=before, after=after)
 
@@ -124,66 +123,3 @@ def next_steps(refined: Path) -> str:
             "  clipself distill --recipe published-openai-b16 --data photos/ --out runs/b16 --image-size 512",
         )
     )
-
-
-def write_report(
-    out: Path,
-    models: Sequence[Column],
-    reports: Sequence[RegionReport],
-    config: DistillConfig,
-    *,
-    minutes: float,
-) -> Path:
-    """Draws everything and binds it into one page."""
-    page = ReportPage(
-        "What self-distillation did to a small CLIP",
-        lead="No labels were used: the model's own embeddings of image crops taught its dense map (CLIPSelf).",
-    )
-    _add_scores(page, out, reports, minutes=minutes)
-    page.heading("How the loss went")
-    page.paragraph("1 - cosine between each region of the dense map and the teacher's embedding of its crop.")
-    curve = draw_loss(read_metrics(config.out), path=out / "loss.png", term="distance")
-    page.picture(curve, caption="distance in every step")
-    page.heading("What belongs together")
-    page.paragraph("K-means groups of the dense map; groups that overlap share a colour from column to column.")
-    scenes = SceneMaker(seed="held out/pictures")
-    pictures = [(f"scene {index}", scenes(index).image) for index in (1, 5, 9)]
-    pictures += [(name, load_photo(name)) for name in ("cat", "coffee", "china")]
-    for name, picture in pictures:
-        row = kmeans_row(picture, models, image_size=480)
-        save_picture(row, out / f"kmeans-{name.replace(' ', '-')}.png")
-        page.picture(row, caption=f"K-means groups, {name}")
-    page.heading("Where is it?")
-    page.paragraph("Similarity of every patch to a text; any English phrase can be asked. One scale for all.")
-    asked = [(load_photo(name), text) for name, text in QUERIES]
-    for index in (1, 5):
-        scene = scenes(index)
-        thing = max((segment for segment in scene.segments if segment.is_thing), key=lambda segment: segment.area)
-        asked.append((scene.image, f"a {thing.name}"))
-    places = [f"the photograph {name}" for name, _ in QUERIES] + ["a scene"] * 2
-    for (_, text), row, place in zip(asked, query_rows(asked, models, image_size=480), places, strict=True):
-        save_picture(row, out / f"query-{place.split()[-1]}.png")
-        page.picture(row, caption=f'"{text}" in {place}')
-    page.heading("What to do next")
-    page.code(next_steps(config.out / "blended"))
-    write_json(out / "regions.json", [report.to_json() for report in reports])
-    return page.write(out / "index.html")
-
-
-def _add_scores(page: ReportPage, out: Path, reports: Sequence[RegionReport], *, minutes: float) -> None:
-    modes = [mode for mode in TITLES if mode in reports[0].scores]
-    rows = [
-        [report.model, *(f"{report.scores[mode].top1:.1f} / {report.scores[mode].top5:.1f}" for mode in modes)]
-        for report in reports
-    ]
-    page.heading("Can it name regions?")
-    page.paragraph(
-        f"Mean class accuracy in percent (top-1 / top-5) on {reports[0].images} held-out scenes with "
-        f"{reports[0].settings['classes']} names; crops are the teacher's own view and the upper bound. "
-        "Crops are read by the class token; the loss teaches the dense map, and keeps what that token says of whole "
-        "pictures (--keep-image). A lower share of the student in the blend keeps more of it. "
-        f"Everything on this page took {minutes:.1f} minutes."
-    )
-    page.table(["model", *(TITLES[mode] for mode in modes)], rows, best=len(rows) - 1)
-    chart = draw_comparison([report.to_json() for report in reports], path=out / "regions.png")
-    page.picture(chart, caption="mean class accuracy, original and refined")
