@@ -23,6 +23,8 @@ from clipself.regions.evaluate import score_regions
 from clipself.regions.report import RegionReport
 
 DENSE: Final = ("boxes", "thing_masks", "stuff_masks")
+KEPT: Final = (*DENSE, "crops")
+"""With what may be forgotten."""
 ALPHAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 SCENE: Final = (160, 160)
 RAW_READOUTS: Final = ("value", "qk", "qq", "kk", "qq+kk", "kk+gauss", "clearclip", "naclip")
@@ -32,7 +34,24 @@ STUDIES: Final[Mapping[str, Mapping[str, dict[str, Any]]]] = {
     "grids": {f"up to {most} x {most}": {"max_split": most} for most in (2, 3, 6)},
     "readout": {name: {"readout": name} for name in ("value", "qk", "kk")},
     "size": {f"{side} px": {"image_size": side} for side in (96, 160, 224)},
-    "keep": {f"{weight:g}": {"keep_image": weight} for weight in (0.0, 1.0, 4.0)},
+    "keep": {
+        f"{weight:g}, {crops:g} of the crops, {regions}": {
+            "keep_image": weight,
+            "keep_crops": crops,
+            "regions": regions,
+        }
+        for regions in ("proposals", "patches")
+        for weight, crops in (
+            (0.0, 0.0),
+            (0.25, 0.0),
+            (1.0, 0.0),
+            (0.1, 0.25),
+            (0.25, 0.25),
+            (0.5, 0.25),
+            (0.25, 0.5),
+            (1.0, 0.5),
+        )
+    },
     "blocks": {str(count): {"trainable_blocks": count} for count in (1, 3, 6)},
 }
 """Study -> run -> what it changes of the base run."""
@@ -47,17 +66,21 @@ def base_config(work: Path, *, steps: int) -> DistillConfig:
     )  # fmt: skip
 
 
-def run_variant(base: DistillConfig, work: Path, changes: Mapping[str, Any], *, held_out: int) -> dict[str, Any]:
+def run_variant(
+    base: DistillConfig, work: Path, changes: Mapping[str, Any], *, held_out: int, modes: tuple[str, ...] = DENSE
+) -> dict[str, Any]:
     """Distils and scores one variant, unless its scores are there already."""
     changed = {name: value for name, value in changes.items() if getattr(base, name) != value}
     if changed.get("regions") == "proposals":
         changed["annotations"] = work / "scenes/annotations/instances_train.json"
     title = "-".join(f"{name}={changes[name]}" for name in changes if name in changed) or "base"
     config = replace(base, out=work / "runs" / title, **changed)
-    path = config.out / "regions.json"
+    path = config.out / ("regions.json" if modes == DENSE else "kept.json")
     if not path.exists():
-        run = distill(config)
-        report = score(load_clip(run.student), held_out, image_size=config.image_size, readout=config.readout)
+        if not (config.out / "result.json").exists():
+            distill(config)
+        student = load_clip(config.out / "student")
+        report = score(student, held_out, image_size=config.image_size, readout=config.readout, modes=modes)
         report.write(path)
     return dict(json.loads(path.read_text())["scores"])
 
@@ -121,7 +144,7 @@ def main() -> None:
         write_scenes(work / "scenes", train=options.scenes, val=1, size=SCENE)
     base = base_config(work, steps=options.steps)
     print_table("original", {"-": kept(work / "original.json", lambda: score(load_clip(base.model), options.held_out,
-                                                                             modes=(*DENSE, "crops")))})  # fmt: skip
+                                                                             modes=KEPT))})  # fmt: skip
     run_variant(base, work, {}, held_out=options.held_out)
     for study in options.only:
         if study == "alpha":
@@ -130,7 +153,9 @@ def main() -> None:
             print_table("readout, no training", raw_readouts(base, work, held_out=options.held_out))
         else:
             rows = {
-                name: run_variant(base, work, changes, held_out=options.held_out)
+                name: run_variant(
+                    base, work, changes, held_out=options.held_out, modes=KEPT if study == "keep" else DENSE
+                )
                 for name, changes in STUDIES[study].items()
             }
             print_table(study, rows)

@@ -1,12 +1,12 @@
 """The term that keeps what a student says of whole images: its value, what it reaches, and what it is good for."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tests.support.distill import batch_of, learning, losses_of, moved, reached
 from tests.support.pictures import draw_pictures
 from tests.support.tiny import tiny_openai_clip
@@ -17,6 +17,7 @@ from clipself.backbones.loading import load_clip
 from clipself.distillation.clipself import ClipSelf
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.keep import KeepImages
+from clipself.distillation.recipes import distill_recipe
 from clipself.distillation.train import distill
 from clipself.engine.log import read_metrics
 
@@ -36,6 +37,13 @@ def cosine(one: list[float], two: list[float]) -> float:
 def stock(clip: DenseCLIP, images: torch.Tensor) -> list[list[float]]:
     with torch.no_grad():
         return [clip.encode_image(image[None])[0].tolist() for image in images]
+
+
+def quarters(path: Path) -> list[Image.Image]:
+    """Crops that no grid of a training need have cut."""
+    picture = Image.open(path).convert("RGB")
+    width, height = picture.width // 2, picture.height // 2
+    return [picture.crop((x, y, x + width, y + height)) for x in (0, width) for y in (0, height)]
 
 
 def test_the_term_is_the_mean_over_whole_images_and_chosen_crops() -> None:
@@ -80,24 +88,29 @@ def test_queries_and_keys_of_the_last_block_learn_for_the_class_token_alone() ->
         assert bool(queries.abs().sum() > 0) == learnt
 
 
-def test_a_short_run_keeps_whole_images_with_the_term_and_not_without_it(tmp_path: Path) -> None:
+def test_a_short_run_keeps_whole_images_and_crops_with_the_term_and_not_without_it(tmp_path: Path) -> None:
     model = save_clip(tiny_openai_clip(), tmp_path / "model")
     settings: dict[str, Any] = {
         "data": draw_pictures(tmp_path / "pictures", 8), "model": str(model), "image_size": 64, "max_steps": 25,
         "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "max_regions": 6, "flip": 0.0,
     }  # fmt: skip
     original = load_clip(model)
-    images = torch.stack([original.preprocess(path, size=64) for path in sorted((tmp_path / "pictures").iterdir())])
-    lost, near = {}, {}
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    images = torch.stack([original.preprocess(path, size=64) for path in pictures])
+    crops = torch.stack([original.preprocess(quarter, size=32) for path in pictures for quarter in quarters(path)])
+    lost, lost_crops, near = {}, {}, {}
     for weight in (0.0, 4.0):
         run = distill(out=tmp_path / f"run-{weight}", keep_image=weight, keep_crops=0.5 * bool(weight), **settings)
-        with torch.no_grad():
-            ours, theirs = (clip.encode_image(images) for clip in (load_clip(run.student), original))
-        lost[weight] = float((1 - (ours * theirs).sum(-1)).mean())
+        for found, pixels in ((lost, images), (lost_crops, crops)):
+            with torch.no_grad():
+                ours, theirs = (clip.encode_image(pixels) for clip in (load_clip(run.student), original))
+            found[weight] = float((1 - (ours * theirs).sum(-1)).mean())
         distances = [record["distance"] for record in read_metrics(run.out)]
         near[weight] = sum(distances[-5:]) / 5
     assert lost[4.0] < 0.035
     assert lost[0.0] > 3 * lost[4.0]
+    assert lost_crops[4.0] < 0.035
+    assert lost_crops[0.0] > 3 * lost_crops[4.0]
     assert near[4.0] < 1.2 * near[0.0]  # regions are learnt all the same
 
 
@@ -122,8 +135,13 @@ def test_whole_images_come_from_the_cache_too(tmp_path: Path, monkeypatch: pytes
     assert cached == pytest.approx(plain, abs=1e-3)  # the store is float16
 
 
-def test_crops_are_not_kept_without_a_weight() -> None:
+def test_nothing_is_kept_without_a_weight_whatever_the_share_of_crops(tmp_path: Path) -> None:
     config = DistillConfig(data=Path("a"), out=Path("b"))
     assert config.keep_image == 0
-    with pytest.raises(ValueError, match=r"keep_crops=0.5 keeps nothing while keep_image is 0; give it a weight"):
-        replace(config, keep_crops=0.5)
+    assert distill_recipe("modern").keep_crops > 0
+    model = save_clip(tiny_openai_clip(), tmp_path / "model")
+    run = distill(
+        data=draw_pictures(tmp_path / "pictures", 2), model=str(model), out=tmp_path / "run", image_size=64,
+        max_steps=1, batch_size=2, workers=0, keep_image=0.0,
+    )  # fmt: skip
+    assert "kept" not in read_metrics(run.out)[0]

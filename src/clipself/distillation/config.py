@@ -42,7 +42,7 @@ class DistillConfig(RunConfig):
     keep_image: float = 0.0
     """Weight of a term that keeps the student's embedding of the whole image at the original's; 0 for none."""
     keep_crops: float = 0.0
-    """Share of the crops whose embeddings are kept beside those of whole images."""
+    """Share of the crops whose embeddings are kept beside those of whole images; of no account without `keep_image`."""
     alpha: float = 0.7
     """Share of the student in the blended weights: alpha * student + (1 - alpha) * original."""
     grad_checkpointing: bool = False
@@ -66,8 +66,6 @@ class DistillConfig(RunConfig):
         self.check_shares("keep_crops")
         self.check_positive("enlarge")
         self.check_at_most(1e3, "enlarge", "keep_image")
-        if self.keep_crops and not self.keep_image:
-            raise ValueError(f"keep_crops={self.keep_crops} keeps nothing while keep_image is 0; give it a weight")
         if self.regions == "proposals" and self.annotations is None:
             raise ValueError("proposals need annotations=, the COCO-style JSON that lists the images they belong to")
         self.check_evaluation_images()

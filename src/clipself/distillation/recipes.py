@@ -14,8 +14,8 @@ from clipself.engine.resolve import recipe
 
 
 def modern() -> DistillConfig:
-    """Small inputs, a higher rate, native precision, and a term that keeps what the model says of whole images."""
-    return DistillConfig(data=UNSET, out=UNSET, keep_image=1.0)
+    """Small inputs, a higher rate, native precision, and a term that keeps what the model says of images and crops."""
+    return DistillConfig(data=UNSET, out=UNSET, keep_image=0.25, keep_crops=0.25)
 
 
 def published() -> DistillConfig:
