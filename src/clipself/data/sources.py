@@ -1,6 +1,5 @@
 """Where images and their boxes come from: a folder, a COCO file, proposals."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +14,8 @@ from clipself.data.coco.report import Notes
 from clipself.data.coco.results import read_proposals
 from clipself.data.coco.rows import check_picture_size, describe_images, read_images
 from clipself.data.coco.segments import drop
-from clipself.data.images import find_pictures
+from clipself.data.images.find import list_folder
+from clipself.data.images.folder import FolderPictures
 from clipself.data.images.inside import is_there
 from clipself.data.images.shard_files import are_shards, expand
 from clipself.data.images.shards import ShardPictures
@@ -57,21 +57,19 @@ class ImageFolder:
         self.root, self.paths = Path(root), self._find(Path(root))
 
     @staticmethod
-    def _find(root: Path) -> Sequence[Path]:
+    def _find(root: Path) -> ShardPictures | TablePictures | FolderPictures:
         if are_shards(root):
             return ShardPictures(expand(root))
         if not root.is_dir():
             raise FileNotFoundError(f"no folder at {root}; pass a folder of images, or tar shards as in 'FOLDER/*.tar'")
         if is_table(root):
             return TablePictures(root)
-        return find_pictures(root).paths
+        return list_folder(root)
 
     @property
     def names(self) -> Sequence[str]:
         """Paths below the folder, or below that of the shards."""
-        if isinstance(self.paths, ShardPictures | TablePictures):
-            return self.paths.names
-        return [os.path.relpath(path, self.root) for path in self.paths]
+        return self.paths.names
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -3,9 +3,9 @@ from .examples import Examples as Examples
 from .examples import list_examples as list_examples
 from .find import FoundPicture as FoundPicture
 from .find import FoundPictures as FoundPictures
-from .find import find_maps as find_maps
 from .find import find_pictures as find_pictures
 from .find import read_all as read_all
+from .folder import find_maps as find_maps
 from .formats import SUFFIXES as SUFFIXES
 from .maps import IGNORED as IGNORED
 from .maps import IGNORED_16 as IGNORED_16

@@ -2,26 +2,25 @@
 
 import logging
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clipself.data.images.formats import PLUGIN_OF, SUFFIXES, is_readable
+from clipself.data.images.folder import FolderPictures, nothing_found, search, told
 from clipself.data.images.inside import is_there
 from clipself.data.images.names import distinct_names, relative_files
 from clipself.data.images.read import Picture, list_pictures, read_image, refuse_address
-from clipself.data.images.shard_files import SUFFIX, are_shards, expand
+from clipself.data.images.shard_files import are_shards, expand
 from clipself.data.images.shards import ShardPictures
 from clipself.data.images.tables import TablePictures, is_table
-from clipself.data.images.video import VIDEO_SUFFIXES, Frame, Video, is_video
+from clipself.data.images.video import Frame, Video, is_video
 
-MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
 log = logging.getLogger(__name__)
 
 
@@ -72,13 +71,7 @@ class FoundPictures:
 
     def describe(self) -> str:
         """One line: how many pictures, and what was passed over."""
-        said = f"{len(self)} picture{'' if len(self) == 1 else 's'}"
-        if not self.passed_over:
-            return said
-        kinds = sorted(self.passed_over.items(), key=lambda item: (-item[1], item[0]))
-        parts = [f"{count} {kind}" for kind, count in kinds[:6]]
-        rest = sum(count for _, count in kinds[6:])
-        return f"{said}; passed over: {', '.join(parts)}{f' and {rest} others' if rest else ''}"
+        return told(len(self), self.passed_over)
 
 
 def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> FoundPictures:
@@ -126,13 +119,9 @@ def find_pictures(inputs: Sequence[Picture] | Picture, *, every: int = 1) -> Fou
         roots += [] if is_video(path) else [path if path.is_dir() else path.parent]
         for file in _list(path, passed_over):
             found.setdefault(os.path.abspath(file), (file, None))
-    listed = FoundPictures(pictures=_named(roots, list(found.values())), passed_over=dict(passed_over))
     if not found:
-        looked = f"looked at any depth for {', '.join(sorted(SUFFIXES))}"
-        beside = listed.describe().partition("; ")[2]
-        raise FileNotFoundError(
-            f"{', '.join(map(str, given))} holds no images; {looked}{f'; {beside}' if beside else ''}"
-        )
+        raise nothing_found(given, passed_over)
+    listed = FoundPictures(pictures=_named(roots, list(found.values())), passed_over=dict(passed_over))
     if passed_over:
         log.info("%s", listed.describe())
     return listed
@@ -185,56 +174,25 @@ def read_all(pictures: Sequence[Picture] | Picture) -> list[Image.Image]:
     return read
 
 
-def find_maps(root: Path) -> list[Path]:
-    """The files of index maps (PNG and TIFF) below a folder, searched as `find_pictures` does."""
-    return [path for path in _search(root, Counter()) if path.suffix.lower() in MAP_SUFFIXES]
-
-
 def _list(path: Path, passed_over: Counter[str]) -> Iterable[Path]:
     """Pictures of a file, a folder, or a folder that is an Arrow table."""
     if not path.is_dir():
         return (path,)
-    return TablePictures(path) if is_table(path) else _search(path, passed_over)
+    if is_table(path):
+        return TablePictures(path)
+    return [path / name for name in search(path, passed_over)]
 
 
-def _search(root: Path, passed_over: Counter[str]) -> list[Path]:
-    """Picture files below a folder, sorted; folders of its own first, then what links lead to."""
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    folders, links = deque([root]), deque[Path]()
-    while folders or links:
-        folder = folders.popleft() if folders else links.popleft()
-        try:
-            said = folder.stat()
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            passed_over["folders that may not be read"] += 1
-            continue
-        if (said.st_dev, said.st_ino) in seen:
-            continue
-        seen.add((said.st_dev, said.st_ino))
-        for entry in entries:
-            path = folder / entry.name
-            if entry.name.startswith("."):
-                passed_over["hidden"] += 1
-            elif path.is_dir():
-                (links if entry.is_symlink() else folders).append(path)
-            elif kind := _kind(path):
-                passed_over[kind] += 1
-            else:
-                found.append(path)
-    return sorted(found)
+def list_folder(root: Path) -> FolderPictures:
+    """The pictures of a folder as `find_pictures` lists them, without names for what is made of them.
 
-
-def _kind(path: Path) -> str:
-    """Why a file is passed over; nothing where it is a picture."""
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        return "broken links" if path.is_symlink() else "special files"
-    if suffix in VIDEO_SUFFIXES:
-        return f"{suffix} (name a video itself to read its frames)"
-    if suffix == SUFFIX:
-        return f"{suffix} (name shards themselves, as in FOLDER/*{SUFFIX}, to read what is in them)"
-    if suffix in PLUGIN_OF and not is_readable(suffix):
-        return f"{suffix} ({PLUGIN_OF[suffix].advice})"
-    return "" if suffix in SUFFIXES else (suffix or "without suffix")
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    passed_over: Counter[str] = Counter()
+    pictures = FolderPictures(root, search(root, passed_over))
+    if not len(pictures):
+        raise nothing_found([root], passed_over)
+    if passed_over:
+        log.info("%s", told(len(pictures), passed_over))
+    return pictures
