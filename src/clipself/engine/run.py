@@ -20,7 +20,7 @@ from clipself.engine.loader import load_batches
 from clipself.engine.log import RunLog
 from clipself.engine.loop import Loop, learning_of
 from clipself.engine.optim import OPTIMIZERS, SCHEDULES, warmup_constant
-from clipself.engine.precision import make_precision
+from clipself.engine.precision import make_precision, resolve_precision
 from clipself.engine.result import TrainResult, measure
 from clipself.engine.state import Phase, StateKeeper
 from clipself.engine.stopping import StopRequest, stop_requests
@@ -94,7 +94,8 @@ def _run(
     optimizer = pick(OPTIMIZERS, config.optimizer, what="optimizer")(groups, config)
     learning = learning_of(task.model, groups)
     average = MovingAverage(learning, config.ema)
-    precision = make_precision(config.precision, world.device)
+    # All take what the first has measured: their gradients are averaged.
+    precision = make_precision(world.every(resolve_precision(config.precision, world.device))[0], world.device)
     state = folder.state_to_resume(config.resume)
     begun = folder.cut_of(config, state)
     cut = cut_again(
