@@ -154,3 +154,42 @@ def test_sizes_and_batches_that_do_not_fit(settings: dict[str, Any], tmp_path: P
         distill(out=tmp_path / "run", **{**settings, "image_size": 60})
     with pytest.raises(ValueError, match="8 images do not fill one batch of 9"):
         distill(out=tmp_path / "run", **{**settings, "batch_size": 9})
+
+
+def test_epochs_take_a_few_views_in_turn_and_embed_each_once(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight pictures in batches of four: two steps an epoch, six epochs of three views, mirrored ones among them."""
+    embedded, embed = list[int](), ClipSelf._embed
+
+    def count(self: ClipSelf, crops_R3hw: Tensor) -> Tensor:
+        embedded.append(len(crops_R3hw))
+        return embed(self, crops_R3hw)
+
+    monkeypatch.setattr(ClipSelf, "_embed", count)
+    settings |= {"views": 3, "flip": 0.5, "max_steps": 12, "max_split": 2}
+    distill(out=tmp_path / "plain", **settings)
+    assert len(embedded) == 12
+    embedded.clear()
+    distill(out=tmp_path / "cached", teacher_cache=tmp_path / "cache", **settings)
+    assert 0 < len(embedded) <= 6
+    plain, cached = ([record["loss"] for record in read_metrics(tmp_path / run)] for run in ("plain", "cached"))
+    assert plain == pytest.approx(cached, abs=1e-3)  # the store is float16
+    regions = [record["regions"] for record in read_metrics(tmp_path / "plain")]
+    assert [sum(regions[at : at + 2]) for at in range(0, 6, 2)] == [sum(regions[at : at + 2]) for at in range(6, 12, 2)]
+
+
+def test_views_are_those_of_the_first_epochs(tmp_path: Path) -> None:
+    from clipself.data.distill import DistillDataset
+    from clipself.data.preprocess import Preprocess
+    from clipself.data.sources import ImageFolder
+
+    source = ImageFolder(draw_pictures(tmp_path / "pictures", 2))
+    how: dict[str, Any] = {"preprocess": Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3), "student_size": 64}
+    how |= {"crop_size": 32, "flip": 0.5}
+    anew, turns = DistillDataset(source, **how), DistillDataset(source, views=2, **how)
+    for epoch in range(5):
+        one, other = turns[epoch, 1], anew[epoch % 2, 1]
+        assert torch.equal(one.boxes_norm, other.boxes_norm)
+        assert torch.equal(one.image_3HW, other.image_3HW)
+        assert one.mirrored == other.mirrored

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,11 @@ def test_what_is_damaged_is_embedded_again(tmp_path: Path, pictures: list[Path],
     fresh = {"gone": 12, "cut": 7, "zeroed": 1, "noise": 1}[damage]
     assert told.tolist().count(2) == again.misses == fresh
     assert told.tolist().count(1) == 12 - fresh
+
+
+def test_a_mirrored_picture_has_rows_of_its_own(tmp_path: Path, pictures: list[Path]) -> None:
+    cache = cache_in(tmp_path / "c")
+    cache.look_up(batch_of(pictures[0]), all_of(1))
+    mirrored = replace(batch_of(pictures[0], pictures[1]), mirrored=(True, False))
+    assert cache.look_up(mirrored, all_of(2)).mean(1).tolist() == [2.0] * 4
+    assert cache.look_up(batch_of(*pictures[:2]), all_of(3)).mean(1).tolist() == [1.0, 1.0, 2.0, 2.0]

@@ -1,14 +1,19 @@
 """What only an accelerator shows: number formats, the float16 scaler, compilation, runs that are equal there too."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.support.families import FAMILIES, Family, write_place
+from tests.support.pictures import draw_pictures
+from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 from tests.support.training import ToyBatch, ToyTask, train_toy, weights_of
 from torch import Tensor, nn
 
+from clipself.backbones.export import save_clip
 from clipself.engine.log import read_metrics
 from clipself.engine.step import Step
 
@@ -93,3 +98,29 @@ def test_chance_is_the_same_on_every_device(tmp_path: Path) -> None:
         train_toy(out=tmp_path / device, device=device, **settings)
     assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-4)
     assert torch.cuda.is_available()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two CUDA devices for NCCL to join")
+def test_two_devices_train_as_one_does(tmp_path: Path) -> None:
+    """As `torchrun` starts them; the same images a step."""
+    model, pictures = save_clip(tiny_openai_clip(), tmp_path / "model"), draw_pictures(tmp_path / "pictures", 8)
+    shared = [
+        "-m", "clipself", "distill", "--data", str(pictures), "--model", str(model), "--image-size", "64",
+        "--flip", "0", "--max-steps", "4", "--lr", "1e-3", "--workers", "0", "--precision", "fp32", "--device", "cuda",
+    ]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, ahead, batch in (("one", [], 4), ("two", launcher, 2)):
+        words = [*ahead, *shared, "--batch-size", str(batch), "--out", str(tmp_path / name)]
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
+@pytest.mark.parametrize("tower", [tiny_resnet_clip, tiny_openai_clip])
+def test_channels_last_changes_no_map(tower: Any) -> None:
+    clip = tower().cuda().eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).cuda()
+    with torch.no_grad():
+        plain = clip.dense_map(images)
+        clip.to(memory_format=torch.channels_last)
+        last = clip.dense_map(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, plain, rtol=1e-3, atol=1e-3)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from clipself.engine.config import RunConfig
-from clipself.engine.optim import decay_groups, warmup_constant, warmup_cosine, warmup_through
+from clipself.engine.optim import OPTIMIZERS, decay_groups, warmup_constant, warmup_cosine, warmup_through
 
 
 def test_schedule_is_the_published_formula() -> None:
@@ -52,3 +52,18 @@ def test_a_cosine_through_the_warm_up_meets_it_where_it_ends() -> None:
     assert [rate(0), rate(2), rate(4)] == pytest.approx([0.2, (0.2 + met) / 2, met])
     assert [rate(8), rate(16)] == pytest.approx([1.0, 0.0])
     assert rate(0, None) == pytest.approx(met / 4)
+
+
+def test_the_fused_optimizer_takes_the_same_steps() -> None:
+    weights = []
+    for name in ("adamw", "adamw-fused"):
+        torch.manual_seed(0)
+        model = nn.Linear(40, 30)
+        config = RunConfig(out=Path("x"), lr=1e-2, weight_decay=0.3)
+        optimizer = OPTIMIZERS[name](decay_groups(list(model.parameters()), weight_decay=0.3), config)
+        for _ in range(5):
+            torch.autograd.backward(model(torch.randn(8, 40)).square().mean())
+            optimizer.step()
+            optimizer.zero_grad()
+        weights.append(model.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-5, atol=1e-6)

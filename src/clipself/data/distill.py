@@ -30,6 +30,7 @@ class DistillSample:
     boxes_norm: Tensor
     crops_R3hw: Tensor
     name: str
+    mirrored: bool = False
 
 
 def collate_distill(samples: Sequence[DistillSample]) -> DistillBatch:
@@ -39,11 +40,12 @@ def collate_distill(samples: Sequence[DistillSample]) -> DistillBatch:
         boxes_norm=tuple(sample.boxes_norm for sample in samples),
         crops_R3hw=torch.cat([sample.crops_R3hw for sample in samples]),
         names=tuple(sample.name for sample in samples),
+        mirrored=tuple(sample.mirrored for sample in samples),
     )
 
 
 class DistillDataset(Dataset[DistillSample]):
-    """Images of a source with regions drawn anew each epoch.
+    """Images of a source with regions drawn anew each epoch, or in turns of a few draws.
 
     Every draw follows from (seed, epoch, index), so neither workers nor processes change it.
 
@@ -59,6 +61,7 @@ class DistillDataset(Dataset[DistillSample]):
         min_area: Smallest proposal in squared original pixels.
         max_area: Largest proposal.
         flip: Probability of a mirrored image.
+        views: Draws of each image, which the epochs take in turn; None draws anew in each.
         seed: Seed of every draw.
         skip_unreadable: Whether a damaged file gives its place to the next readable one; else it is an error.
     """
@@ -79,6 +82,7 @@ class DistillDataset(Dataset[DistillSample]):
         min_area: float = MIN_AREA,
         max_area: float = MAX_AREA,
         flip: float = 0.0,
+        views: int | None = None,
         seed: int = 0,
         skip_unreadable: bool = True,
     ) -> None:
@@ -91,7 +95,7 @@ class DistillDataset(Dataset[DistillSample]):
         self.min_area, self.max_area = min_area, max_area
         # Unreadable images are told once, not in every epoch nor by every worker.
         self._told = torch.zeros(len(source), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
-        self.flip, self.seed, self.skip_unreadable = flip, seed, skip_unreadable
+        self.flip, self.views, self.seed, self.skip_unreadable = flip, views, seed, skip_unreadable
 
     def __len__(self) -> int:
         return len(self.source)
@@ -103,11 +107,12 @@ class DistillDataset(Dataset[DistillSample]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> DistillSample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        rng = random.Random(f"{self.seed}/{epoch}/{index}")
+        rng = random.Random(f"{self.seed}/{epoch if self.views is None else epoch % self.views}/{index}")
         chosen, image = self._read(index)
         size = (image.height, image.width)
         regions = self._regions(chosen, size, rng)
-        if self.flip and rng.random() < self.flip:
+        mirrored = bool(self.flip) and rng.random() < self.flip
+        if mirrored:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             regions = regions.mirrored(size[1])
         student, scale = self.preprocess.student_image(image, self.student_size)
@@ -116,6 +121,7 @@ class DistillDataset(Dataset[DistillSample]):
             boxes_norm=boxes_on_student(regions.boxes, scale=scale, side=self.student_size),
             crops_R3hw=self.preprocess.teacher_crops(image, regions.crop_boxes, self.crop_size),
             name=str(self.source.paths[chosen]),
+            mirrored=mirrored,
         )
 
     def _regions(self, index: int, size: tuple[int, int], rng: random.Random) -> ImageRegions:

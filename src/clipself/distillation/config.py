@@ -47,6 +47,9 @@ class DistillConfig(RunConfig):
     """Share of the student in the blended weights: alpha * student + (1 - alpha) * original."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    views: int | None = None
+    """Draws of an image's regions (and of its mirroring) that the epochs take in turn; drawn anew in each if not given.
+    With `teacher_cache`, epochs after so many cost the student alone."""
     teacher_cache: Path | None = None
     """Folder of a disk cache of teacher embeddings; keyed by weights, file and box, so nothing stale is used."""
     skip_unreadable: bool = True
@@ -61,7 +64,7 @@ class DistillConfig(RunConfig):
         if not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha={self.alpha} is not in [0, 1]; it is the share of the student in the blend")
         self.check_sizes("image_size", "crop_size")
-        self.check_counts("max_split", "max_regions")
+        self.check_counts("max_split", "max_regions", "views")
         self.check_not_negative("trainable_blocks", "keep_image")
         self.check_shares("keep_crops")
         self.check_positive("enlarge")

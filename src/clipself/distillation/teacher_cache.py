@@ -64,8 +64,9 @@ class TeacherCache:
 
     def _keys(self, batch: DistillBatch) -> list[bytes]:
         keys = []
-        for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
-            file = f"{os.path.abspath(name)} {change_of(name)}"
+        mirrored = batch.mirrored or (False,) * len(batch)
+        for name, boxes, flipped in zip(batch.names, batch.boxes_norm, mirrored, strict=True):
+            file = f"{os.path.abspath(name)} {change_of(name)}{' mirrored' * flipped}"
             keys += [
                 hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode()).hexdigest()[:KEY_BYTES].encode()
                 for box in boxes.tolist()

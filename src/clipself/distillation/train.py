@@ -83,6 +83,7 @@ class DistillTask(Task[DistillBatch]):
             max_regions=config.max_regions,
             enlarge=config.enlarge,
             flip=config.flip,
+            views=config.views,
             seed=config.seed,
             skip_unreadable=config.skip_unreadable,
         )
@@ -207,8 +208,6 @@ def _open_cache(
 ) -> TeacherCache | None:
     if config.teacher_cache is None:
         return None
-    if config.flip:
-        raise ValueError("teacher_cache cannot hold mirrored images apart; leave flip at 0 or run without the cache")
     parts = [original.weights_hash("image"), str(dataset.crop_size), str(dataset.enlarge), str(dataset.student_size)]
     parts += [config.precision, str(original.image_mean), str(original.image_std), *([of] if of else [])]
     return TeacherCache(config.teacher_cache, identity=" ".join(parts), width=original.embed_dim, rank=world.rank)

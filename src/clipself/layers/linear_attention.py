@@ -99,5 +99,6 @@ class SoftmaxAttention(LinearAttention):
                 for part in self.project(padding.token_11C, padding.guidance_11G)
             ]
             key, value = torch.cat([key, extra[1]], dim=1), torch.cat([value, extra[2]], dim=1)
-        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value)
         return mixed.transpose(1, 2).flatten(2)

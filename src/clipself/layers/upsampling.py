@@ -1,5 +1,7 @@
 """Blocks of an upsampling decoder, by the published names of CAT-Seg."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,11 +63,11 @@ class GuidedUpsample(nn.Module):
             guidance_Bgyx: The guiding map of each image.
         """
         first, *rest = self.conv.double_conv
-        between = self.up.out_channels
-        both = F.conv2d(self.up.weight, first.weight[:, :between], padding=2)
+        kernel, between, bias = cast(nn.Conv2d, first).weight, self.up.out_channels, cast(Tensor, self.up.bias)
+        both = F.conv2d(self.up.weight, kernel[:, :between], padding=2)
         up = F.conv_transpose2d(maps_MCYX, both, stride=2, padding=1)
-        bias = self.up.bias.to(guidance_Bgyx)[:, None, None].expand(len(guidance_Bgyx), -1, *guidance_Bgyx.shape[2:])
-        guided = F.conv2d(torch.cat([bias, guidance_Bgyx], dim=1), first.weight, padding=1)
+        flat = bias.to(guidance_Bgyx)[:, None, None].expand(len(guidance_Bgyx), -1, *guidance_Bgyx.shape[2:])
+        guided = F.conv2d(torch.cat([flat, guidance_Bgyx], dim=1), kernel, padding=1)
         maps = (unfold_axis(up, 0, (len(guided), -1)) + guided[:, None]).flatten(0, 1)
         for layer in rest:
             maps = layer(maps)

@@ -15,12 +15,14 @@ class DistillBatch:
         boxes_norm: For each image its regions (r, 4), `xyxy` in [0, 1] of the padded image.
         crops_R3hw: Teacher crops of all regions, in the same order, normalised.
         names: Where each image came from.
+        mirrored: Whether each image was; none of them if empty.
     """
 
     images_B3HW: Tensor
     boxes_norm: tuple[Tensor, ...]
     crops_R3hw: Tensor
     names: tuple[str, ...]
+    mirrored: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         regions = sum(len(boxes) for boxes in self.boxes_norm)
