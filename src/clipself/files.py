@@ -170,6 +170,23 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
+NO_FILES: Final = {
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file; fetch it with `git lfs pull`",
+    b"<!doctype": "is a web page, not the file; the download wants a click: open the link in a browser",
+    b"<html": "is a web page, not the file; the download wants a click: open the link in a browser",
+}
+"""How a download begins that is not the file."""
+
+
+def no_file(path: str | Path) -> str:
+    """Why a file is none at all, such as a web page in its place; empty where it may be what its name says."""
+    with Path(path).open("rb") as stream:
+        begun = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if not begun:
+        return f"{path} is empty"
+    return next((f"{path} {said}" for sign, said in NO_FILES.items() if begun.startswith(sign)), "")
+
+
 def read_text(path: str | Path) -> str:
     """Reads text as editors write it: UTF-8 with or without a byte order mark, or UTF-16 with one.
 
@@ -210,7 +227,8 @@ def read_json(
         with without_collection():
             return json.loads(text, object_hook=hook)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); was it cut short while copying, or edited?") from error
+        fault = no_file(path) or f"{path} is not valid JSON ({error}); was it cut short while copying, or edited?"
+        raise ValueError(fault) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clipself.backbones import DenseCLIP, load_clip, read_state_dict
 from clipself.backbones.strict import load_strictly
+from clipself.files import read_json
 
 State = dict[str, Tensor]
 TOWERS = {"openai": tiny_openai_clip, "eva": tiny_eva_clip, "resnet": tiny_resnet_clip}
@@ -275,3 +276,36 @@ def test_an_export_of_stock_open_clip_in_torchs_format_is_read(tmp_path: Path) -
     (tmp_path / "m" / "open_clip_model.safetensors").unlink()
     torch.save(clip.clip.state_dict(), tmp_path / "m" / "open_clip_pytorch_model.bin")
     assert load_clip(tmp_path / "m").weights_hash() == clip.weights_hash()
+
+
+@pytest.mark.parametrize("beside", ["logit_bias", "attn_mask", "text.transformer.embeddings.position_ids"])
+def test_what_is_computed_or_no_embedding_depends_on_is_passed_over(beside: str, tmp_path: Path) -> None:
+    clip, other = tiny_openai_clip(0), tiny_openai_clip(1)
+    torch.save({**clip.clip.state_dict(), beside: torch.zeros(1)}, tmp_path / "a.pt")
+    assert load_strictly(other.clip, read_state_dict(tmp_path / "a.pt"), source="a") == []
+    assert other.weights_hash() == clip.weights_hash()
+
+
+def test_formats_are_told_by_what_a_file_begins_with(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2)}, tmp_path / "a.pt")
+    torch.save({"w": torch.ones(2)}, tmp_path / "b.safetensors")
+    for name in ("a.pt", "b.safetensors"):
+        assert read_state_dict(tmp_path / name)["w"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "is a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>sign in</html>", "is a web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_told(content: bytes, said: str, tmp_path: Path) -> None:
+    for name in ("a.pt", "a.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} {said}"):
+            read_state_dict(tmp_path / name)
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.json {said}"):
+        read_json(tmp_path / "a.json")

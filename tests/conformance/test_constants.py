@@ -247,3 +247,13 @@ def test_aggregators_of_the_other_attention_and_of_another_width_of_guidance(tmp
         maps = [torch.randn(1, 48, 12, 12), torch.randn(1, 40, 24, 24), torch.randn(1, 24, 48, 48)]
         logits = aggregator(torch.randn(1, 64, 12, 12), torch.randn(1, 3, 1, 64), maps, pooling=2)
     assert logits.shape == (1, 3, 48, 48)
+
+
+@pytest.mark.parametrize("name", ["training_free_readouts", "catseg_v1_dense_vit"])
+def test_pixels_beyond_the_last_patch_are_not_seen(tmp_path: Path, name: str) -> None:
+    with np.load(GOLDEN / f"{name}.npz") as held:
+        larger = np.pad(held["image"], ((0, 0), (0, 0), (0, 5), (0, 3)))
+    report = changed(tmp_path, name, config={}, arrays={"image": larger})
+    assert {check.key for check in report.checks if not check.passed} <= {
+        "image (shape (2, 3, 48, 48) for (2, 3, 53, 51))"
+    }

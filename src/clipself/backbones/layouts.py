@@ -17,6 +17,9 @@ StateDict = dict[str, Tensor]
 OPENAI_EXTRAS: Final = ("input_resolution", "context_length", "vocab_size")
 """Integers beside the weights in OpenAI's state dicts; their presence tells that the activation is QuickGELU."""
 
+NO_WEIGHTS: Final = re.compile(r"(^|\.)(position_ids|attn_mask)$")
+"""Numbers of positions and causal masks, which some libraries keep beside the weights; models compute them."""
+
 EVA_BUFFER: Final = re.compile(r"^visual\.(blocks\.\d+\.attn\.)?rope\.(freqs_(cos|sin)(_\d+)?|flag)$")
 """Rotary tables of the EVA files: computed from the grid, never read from the file."""
 
@@ -230,6 +233,9 @@ def to_model_names(state: Mapping[str, Tensor], model: nn.Module) -> StateDict:
         renamed = layout.convert(renamed)
     renamed = _match_text_layout(renamed, model)
     own = model.state_dict()
+    # A sigmoid loss trains a bias of all logits, which no embedding depends on.
+    needless = [name for name in renamed.keys() - own.keys() if name == "logit_bias" or NO_WEIGHTS.search(name)]
+    renamed = {name: tensor for name, tensor in renamed.items() if name not in needless}
     for name in ("logit_scale", "logit_bias"):
         if name in renamed and name in own and renamed[name].numel() == 1:
             renamed[name] = renamed[name].reshape(own[name].shape)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clipself.files import read_json
+from clipself.files import no_file, read_json
 from clipself.renamed import old_names
 
 __getattr__ = old_names(__name__)
@@ -51,8 +51,8 @@ def read_state_dict(path: str | Path, *, prefer: str | None = None) -> StateDict
     ("module.", "_orig_mod.") is cut off.
 
     Args:
-        path: `.safetensors`, `.pt`, `.pth` or `.bin`, the `.index.json` of a model in several files, or a folder that
-            holds one of them by the name that open_clip, transformers or we give it.
+        path: A file of safetensors or of torch.save, whatever its suffix, the `.index.json` of a model in several
+            files, or a folder that holds one of them by the name that open_clip, transformers or we give it.
         prefer: Entry of a training checkpoint that is taken ahead of others, where it is there.
 
     Returns:
@@ -66,11 +66,11 @@ def read_state_dict(path: str | Path, *, prefer: str | None = None) -> StateDict
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     try:
-        held = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+        held = load_file(path) if _is_safetensors(path) else _load_torch(path)
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as plain tensors: {_why(error)}") from error
+        raise ValueError(no_file(path) or f"{path} cannot be read as plain tensors: {_why(error)}") from error
     return _unwrap(held, path, prefer)
 
 
@@ -89,6 +89,13 @@ def weights_in(path: str | Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; check the path")
     return path
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By what it begins with, whatever its suffix says: the length of a table in JSON, then the table."""
+    with path.open("rb") as stream:
+        begun = stream.read(9)
+    return begun[8:] == b"{" and int.from_bytes(begun[:8], "little") < path.stat().st_size
 
 
 def _load_torch(path: Path) -> Any:

@@ -16,7 +16,7 @@ from clipself.choices import pick
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import number_in, thin, words_of
+from clipself.conformance.told import number_in, thin, whole_patches, words_of
 from clipself.losses.class_maps import class_map_loss
 from clipself.segmentation.catseg.aggregator import CostAggregator
 from clipself.segmentation.catseg.inference import CatSegInference, score_picture
@@ -131,7 +131,7 @@ def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     filled = fill_manifest(manifest, prefix=prefix)
     clip = clip_of_tensors(fuse_attention(filled), name="small tower", source="filled by rule", heads=config["heads"])
     trunk, depth = require_blocks(clip, "CAT-Seg"), config["layers"]
-    images = torch.from_numpy(arrays["image"])
+    images = whole_patches(torch.from_numpy(arrays["image"]), config["patch"])
     entered, tokens = trunk.embed(images), []
     for block in list(trunk.blocks)[:-1]:
         entered = entered.with_tokens(trunk.forward_block(block, entered))

@@ -11,7 +11,7 @@ from clipself.choices import pick
 from clipself.conformance.check import Check, compare, tolerance_of
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest, small_clip
-from clipself.conformance.told import number_in
+from clipself.conformance.told import number_in, whole_patches
 
 MIXES: Final[Mapping[str, str]] = {"vanilla": "qk", "MaskCLIP": "value", "SCLIP": "qq+kk", "ClearCLIP": "qq"}
 """Name in the manifest -> our mix; "residual_" or "noresidual_" stands ahead of it."""
@@ -39,7 +39,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     trunk = require_blocks(clip, "the readouts of the manifest")
     trunk.resize_positions_by = "scale_factor"  # as these projects do
     trunk.position_offset = number_in(manifest.get("note", ""), r"\(grid \+ ([0-9.]+)\)", default=0.1)
-    images = torch.from_numpy(arrays["image"])
+    images = whole_patches(torch.from_numpy(arrays["image"]), config["patch"])
     entered = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)[:-1])
     guide = torch.from_numpy(arrays["vfm_feats"]) if "vfm_feats" in arrays else entered.to_map()
     context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images, guide_BCyx=guide)

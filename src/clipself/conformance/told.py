@@ -66,3 +66,9 @@ def thin(ours: Tensor, shape: tuple[int, ...], words: str = "") -> Tensor:
     else:
         steps = [-(-length // stored) if stored else 1 for length, stored in zip(ours.shape, shape, strict=True)]
     return ours[tuple(slice(None, None, step) for step in steps)].contiguous()
+
+
+def whole_patches(images_B3HW: Tensor, patch: int) -> Tensor:
+    """What a patch embedding of the published towers sees of images: pixels beyond the last whole patch are not."""
+    rows, cols = (side // patch * patch for side in images_B3HW.shape[-2:])
+    return images_B3HW[..., :rows, :cols]

@@ -6,16 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clipself.files import no_file
 from clipself.workflows.reproduction.places import DATA, Place
 from clipself.workflows.reproduction.row import From
 from clipself.workflows.reproduction.weights import WEIGHTS
 
-NO_FILES: Final = {
-    b"version https://git-lfs": "is a pointer of Git LFS, not the file; fetch it with `git lfs pull`",
-    b"<!doctype": "is a web page, not the file; the download wants a click: open the link in a browser",
-    b"<html": "is a web page, not the file; the download wants a click: open the link in a browser",
-}
-"""How a download begins that is not the file."""
 HOURS: Final = "what its training takes was not published"
 
 
@@ -92,7 +87,7 @@ def trouble(path: Path, place: Place, *, partial: bool = False) -> str:
     if not path.exists():
         return f"{path} is not there"
     if not place.holds:
-        return _no_file(path) if path.is_file() else ""
+        return no_file(path) if path.is_file() else ""
     for inside, expected in place.holds.items():
         held = path / inside
         if not held.exists():
@@ -110,11 +105,3 @@ def count_files(folder: Path) -> int:
     """What a folder itself holds, hidden files left out."""
     with os.scandir(folder) as entries:
         return sum(not entry.name.startswith(".") for entry in entries)
-
-
-def _no_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        begun = stream.read(32).lstrip().lower()
-    if not begun:
-        return f"{path} is empty"
-    return next((f"{path} {said}" for sign, said in NO_FILES.items() if begun.startswith(sign)), "")
