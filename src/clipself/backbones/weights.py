@@ -99,9 +99,9 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _load_torch(path: Path) -> Any:
-    with torch.serialization.safe_globals(list(_plain_types())), warnings.catch_warnings():
+    with path.open("rb") as stream, torch.serialization.safe_globals([*_plain_types()]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols and sparse tensors; told below where they fail
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(stream, map_location="cpu", weights_only=True)  # of a path, torch would go by the suffix
 
 
 def _plain_types() -> Iterator[Any]:
