@@ -100,3 +100,5 @@ def test_images_drawn_by_weights_are_those_of_the_generator() -> None:
     assert [index for batch in islice(iter(found), 5) for _, index in batch] == drawn
     found = EpochSampler(40, batch_size=8, seed=3, weights=weights, start_batch=3)
     assert [index for _, index in next(iter(found))] == drawn[24:32]
+    with pytest.raises(ValueError, match=r"16777217 images cannot be drawn by weights, 16777216 are the most"):
+        EpochSampler(2**24 + 1, batch_size=8, weights=weights)

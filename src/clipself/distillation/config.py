@@ -14,7 +14,8 @@ class DistillConfig(RunConfig):
     """One run of self-distillation: a CLIP teaches its own dense map what its crops mean."""
 
     data: Path
-    """Folder of images (any nesting); for proposals the folder that the annotation's file names are relative to."""
+    """Folder of images (any nesting), one that `datasets` has saved, or tar shards, such as "shards/{000..127}.tar",
+    also behind an address; for proposals the folder that the annotation's file names are relative to."""
     student: Path | None = None
     """Export folder that the student starts from, the student of an earlier run; the model itself if not given."""
     method: MethodSettings = field(default_factory=make_settings)

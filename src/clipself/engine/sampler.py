@@ -16,6 +16,8 @@ from clipself.engine.step import generator_of
 
 MOST_SHUFFLED: Final = 1_000_000
 """Images of a data set that is shuffled as a list; the order of more is computed place by place, by `permuted`."""
+MOST_WEIGHTED: Final = 2**24
+"""Images among which `torch.multinomial` draws."""
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -37,7 +39,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         unit: An epoch is a whole number of so many images; a global batch if not given. See `Cut`.
 
     Raises:
-        ValueError: There are fewer images than one global batch.
+        ValueError: There are fewer images than one global batch, or more weighted ones than can be drawn among.
     """
 
     def __init__(
@@ -50,6 +52,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             raise ValueError(
                 f"{length} images do not fill one batch of {batch_size} on {world_size} processes; "
                 f"use a batch size of at most {length // world_size}"
+            )
+        if weights is not None and length > MOST_WEIGHTED:
+            raise ValueError(
+                f"{length} images cannot be drawn by weights, {MOST_WEIGHTED} are the most; take fewer, or no weights"
             )
         self.length, self.batch_size, self.rank = length, batch_size, rank
         self.seed, self.start_batch, self.weights = seed, start_batch, weights

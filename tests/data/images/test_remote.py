@@ -1,8 +1,10 @@
 """Tar shards behind addresses: what shards on the disk give, from a cache that is bounded or from where they lie."""
 
 import http.server
+import io
 import logging
 import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 import torch
 from tests.support.pictures import draw_pictures, pack
 from tests.support.tiny import tiny_openai_clip
+from torch.utils.data import DataLoader, Dataset
 
 from clipself.backbones.export import save_clip
+from clipself.data.caption_pairs import open_captions
 from clipself.data.images import find_pictures, read_image, remote, size_of
 from clipself.data.images.shard_files import expand
 from clipself.data.images.shards import picture_index
@@ -208,6 +212,48 @@ def test_of_a_web_server_too(site: str, shards: Path, cache: Path, monkeypatch: 
     monkeypatch.setattr(Served, "ranges", False)
     with pytest.raises(ConnectionError, match="its server gives whole files only; let CLIPSELF_REMOTE_GB have room"):
         read_image(images.paths[0])
+
+
+class Sizes(Dataset[torch.Tensor]):
+    """Of pictures, by the processes of a loader."""
+
+    def __init__(self, images: ImageFolder) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor(read_image(self.images.paths[index]).size)
+
+
+def test_workers_read_where_they_lie(site: str, shards: Path, cache: Path) -> None:
+    """Threads of fsspec do not live on in a process that was forked."""
+    images = ImageFolder(f"{site}/{{00..02}}.tar")
+    for copy in cache.glob("*/*.tar"):
+        copy.unlink()
+    wanted = [read_image(path).size for path in images.paths]
+    loader = DataLoader(Sizes(images), batch_size=5, num_workers=1, timeout=60)
+    assert [tuple(size) for batch in loader for size in batch.tolist()] == wanted
+
+
+def test_captions_come_from_them_too(shards: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as held:
+        for number in range(3):
+            for suffix, data in (
+                (".png", (shards.parent / f"pictures/{number}.png").read_bytes()),
+                (".txt", b"a block"),
+            ):
+                member = tarfile.TarInfo(f"{number}{suffix}")
+                member.size = len(data)
+                held.addfile(member, io.BytesIO(data))
+    fsspec.filesystem("memory").pipe("/captions/0.tar", stream.getvalue())
+    source = open_captions("memory://captions/*.tar", None)
+    assert list(source.names) == ["0.tar/0", "0.tar/1", "0.tar/2"]
+    assert [(source.read(row)[0].size, list(source.read(row)[1])) for row in (0, 2)] == [
+        ((80, 60), ["a block"]), ((84, 66), ["a block"])
+    ]  # fmt: skip
 
 
 def test_a_run_on_them_is_the_run_on_the_folder(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
