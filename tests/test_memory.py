@@ -123,7 +123,7 @@ def test_labels_of_many_pictures(pictures: int, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(labellers.LABELLERS, "detect", Boxes)
     shard = made_up(tmp_path / "all.tar", pictures)
     result = clipself.label(
-        images=shard, names=["cat", "dog"], out=tmp_path / "out", device="cpu", review=False, formats=["yolo"],
+        images=shard, names=["cat", "dog"], out=tmp_path / "out", device="cpu", review=False, formats=["coco"],
         task="detect",
     )  # fmt: skip
     assert (memory.calls, result.pictures, dict(result.objects)) == (

@@ -15,7 +15,7 @@ from clipself.data.images.names import safe_name
 from clipself.data.images.read import size_of
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
-from clipself.files import read_text, write_bytes, write_text
+from clipself.files import read_text, write_text
 
 CLASS_LISTS: Final = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 """Files with a class a line."""
@@ -71,7 +71,7 @@ def place_picture(source: Path, target: Path, *, copy: bool) -> None:
     if target.is_symlink() or target.exists():
         target.unlink()
     if (member := open_inside(source)) is not None:
-        write_bytes(target, member.getvalue())
+        target.write_bytes(member.getvalue())
         return
     if not copy:
         try:
