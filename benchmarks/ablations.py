@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import blend_clips
 from clipself.backbones.loading import load_clip
@@ -19,6 +21,7 @@ from clipself.data.scenes import SceneImages, SceneMaker, write_scenes
 from clipself.distillation.config import DistillConfig
 from clipself.distillation.recipes import distill_recipe
 from clipself.distillation.train import distill
+from clipself.files import write_json
 from clipself.regions.evaluate import score_regions
 from clipself.regions.report import RegionReport
 
@@ -81,16 +84,31 @@ def run_variant(
             distill(config)
         student = load_clip(config.out / "student")
         report = score(student, held_out, image_size=config.image_size, readout=config.readout, modes=modes)
-        report.write(path)
-    return dict(json.loads(path.read_text())["scores"])
+        write_json(path, {**report.to_json(), "whole images": likeness(student, load_clip(base.model), held_out)})
+    held = json.loads(path.read_text())
+    return dict(held["scores"]) | ({"whole images": held["whole images"]} if modes == KEPT else {})
+
+
+@torch.no_grad()
+def likeness(student: DenseCLIP, original: DenseCLIP, held_out: int) -> float:
+    """Mean cosine of whole held-out scenes as both embed them, at the model's own size."""
+    data = held_out_scenes(held_out)
+    pixels = torch.stack(
+        [original.preprocess(data.read(index).image, size=original.image_size) for index in range(held_out)]
+    )
+    return float((student.encode_image(pixels) * original.encode_image(pixels)).sum(-1).mean())
+
+
+def held_out_scenes(count: int) -> SceneImages:
+    """Scenes that nothing is distilled on."""
+    return SceneImages(SceneMaker(size=SCENE, seed="held out/0", most_things=4), count)
 
 
 def score(
     clip: DenseCLIP, held_out: int, *, image_size: int = 160, readout: str = "value", modes: tuple[str, ...] = DENSE
 ) -> RegionReport:
     """Region scores on held-out scenes."""
-    data = SceneImages(SceneMaker(size=SCENE, seed="held out/0", most_things=4), held_out)
-    return score_regions(clip, data, image_size=image_size, readout=readout, modes=modes)
+    return score_regions(clip, held_out_scenes(held_out), image_size=image_size, readout=readout, modes=modes)
 
 
 def kept(path: Path, report: Any) -> dict[str, Any]:
@@ -122,11 +140,12 @@ def raw_readouts(base: DistillConfig, work: Path, *, held_out: int) -> dict[str,
 
 
 def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """A Markdown table of top-1 / top-5."""
+    """A Markdown table of top-1 / top-5, or of single numbers."""
     modes = list(next(iter(rows.values())))
     print(f"\n| {title} | {' | '.join(mode.replace('_', ' ') for mode in modes)} |\n|{' --- |' * (len(modes) + 1)}")
     for name, scores in rows.items():
-        cells = (f"{scores[mode]['top1']:.1f} / {scores[mode]['top5']:.1f}" for mode in modes)
+        values = (scores[mode] for mode in modes)
+        cells = (f"{one:.2f}" if isinstance(one, float) else f"{one['top1']:.1f} / {one['top5']:.1f}" for one in values)
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
