@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.support.pictures import draw_pictures
+from tests.support.pictures import draw_pictures, pack
 
 import clipself
 from clipself.backbones.examples import as_clip_sees_it
@@ -48,6 +48,17 @@ def test_pictures_and_names_are_the_models_own_rows(photos: Path, tmp_path: Path
     assert bad["file"] == "broken.jpg"
     assert "broken.jpg" in bad["reason"]
     assert "5 pictures, 2 names; 1 left out" in result.to_table()
+
+
+def test_shards_are_embedded_as_their_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
+    shards = pack(photos, tmp_path / "shards")
+    whole = held(clipself.embed(images=photos, out=tmp_path / "whole", device="cpu"))
+    result = clipself.embed(images=shards / "*.tar", out=tmp_path / "packed", device="cpu")
+    assert np.array_equal(held(result)[0]["pictures"], whole[0]["pictures"])
+    files = [row["file"] for row in held(result)[1]["pictures"]]
+    assert [file.split("/", 1)[1] for file in files] == [row["file"] for row in whole[1]["pictures"]]
+    assert [row["file"] for row in result.left_out] == ["01.tar/broken.jpg"]
 
 
 def test_boxes_are_pooled_from_the_map_of_their_picture(photos: Path, tmp_path: Path) -> None:
