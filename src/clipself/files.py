@@ -173,6 +173,7 @@ def without_nan(value: Any) -> Any:
 NO_FILES: Final = {
     b"version https://git-lfs": "is a pointer of Git LFS, not the file; fetch it with `git lfs pull`",
     b"<!doctype": "is a web page, not the file; the download wants a click: open the link in a browser",
+    b"\x1f\x8b": "is compressed by gzip; unpack it",
     b"<html": "is a web page, not the file; the download wants a click: open the link in a browser",
 }
 """How a download begins that is not the file."""
@@ -181,10 +182,14 @@ NO_FILES: Final = {
 def no_file(path: str | Path) -> str:
     """Why a file is none at all, such as a web page in its place; empty where it may be what its name says."""
     with Path(path).open("rb") as stream:
-        begun = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    if not begun:
-        return f"{path} is empty"
-    return next((f"{path} {said}" for sign, said in NO_FILES.items() if begun.startswith(sign)), "")
+        said = what_instead(stream.read(64))
+    return f"{path} {said}" if said else ""
+
+
+def what_instead(begun: bytes) -> str:
+    """What a file is by its first bytes that nobody meant to hand over ("is empty", "is a web page, ..."), else ""."""
+    begun = begun.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((said for sign, said in NO_FILES.items() if begun.startswith(sign)), "") if begun else "is empty"
 
 
 def read_text(path: str | Path) -> str:
@@ -202,7 +207,8 @@ def read_text(path: str | Path) -> str:
     try:
         return held.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (see byte {error.start}); save it as UTF-8") from error
+        fault = no_file(path) or f"{path} is not UTF-8 text (see byte {error.start}); save it as UTF-8"
+        raise ValueError(fault) from error
 
 
 def read_json(

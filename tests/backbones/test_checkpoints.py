@@ -1,6 +1,7 @@
 """Files out of many trainers and libraries: read to the same weights, or refused by what is wrong with them."""
 
 import argparse
+import gzip
 import json
 import logging
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from clipself.backbones import DenseCLIP, load_clip, read_state_dict
 from clipself.backbones.strict import load_strictly
+from clipself.data.images import read_image
 from clipself.files import read_json
 
 State = dict[str, Tensor]
@@ -308,4 +310,13 @@ def test_what_stands_in_place_of_a_file_is_told(content: bytes, said: str, tmp_p
             read_state_dict(tmp_path / name)
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.json {said}"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.jpg is not an image that can be read \(it {said}"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_compressed_labels_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(ValueError, match=r"a\.json is compressed by gzip; unpack it"):
         read_json(tmp_path / "a.json")

@@ -14,6 +14,7 @@ from tests.support.pictures import draw_pictures
 from clipself.cli.main import main
 from clipself.data.coco.instances import read_instances
 from clipself.data.coco.panoptic import read_panoptic
+from clipself.data.coco.rows import CocoImage, check_picture_size
 from clipself.data.coco.segments import decode_segmentation
 from clipself.data.coco.splits import split_classes
 from clipself.data.detection import CocoDetection
@@ -188,6 +189,33 @@ def test_a_picture_of_another_size_than_is_listed_is_refused(tmp_path: Path) -> 
         CocoImages(path, tmp_path).boxes_xywh(0, size=(20, 30))
     with pytest.raises(ValueError, match=message):
         CocoDetection(path, tmp_path).check_size(0, (20, 30))
+
+
+def test_boxes_in_shares_of_the_picture_are_refused(tmp_path: Path) -> None:
+    value = held()
+    for row in value["annotations"]:
+        row["bbox"] = [0.1, 0.2, 0.5, 0.25]
+    with pytest.raises(ValueError, match=r"all of its 3 boxes lie within the first pixel .* shares of it\?"):
+        read_instances(write(tmp_path, value))
+
+
+def test_boxes_that_look_like_corners_are_told(tmp_path: Path) -> None:
+    value = held()
+    for row, box in zip(value["annotations"], ([30, 10, 55, 30], [2, 3, 8, 9], [4, 5, 20, 30]), strict=True):
+        row["bbox"] = box
+    report = read_instances(write(tmp_path, value)).report.to_line()
+    assert "1 boxes reach beyond their picture, and each box of the file" in report
+    assert "are they corners (x0, y0, x1, y1)?" in report
+    value["annotations"][1]["bbox"] = [20, 3, 8, 9]  # no corner: it would end ahead of its start
+    assert "corners" not in read_instances(write(tmp_path, value)).report.to_line()
+
+
+def test_a_picture_that_its_tag_turns_is_told() -> None:
+    image = CocoImage(id=1, file="a.jpg", size=(40, 60), row=0)
+    with pytest.raises(ValueError, match=r"listed as 40 x 60 .* the picture is 60 x 40; does its EXIF tag turn it"):
+        check_picture_size(image, (60, 40), source="a.json")
+    with pytest.raises(ValueError, match="was it resized after it was annotated"):
+        check_picture_size(image, (20, 30), source="a.json")
 
 
 def test_boxes_that_lie_elsewhere_altogether_are_refused(tmp_path: Path) -> None:

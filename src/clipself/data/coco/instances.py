@@ -31,6 +31,10 @@ from clipself.ops.run_lengths import shorten
 WANTED: Final = "a COCO instances file"
 FLAT: Final = "boxes without width or height passed over"
 OUTSIDE: Final = "boxes outside their picture passed over"
+CORNERS: Final = (
+    "boxes reach beyond their picture, and each box of the file is wider and higher than it is far in: are they "
+    "corners (x0, y0, x1, y1)? expected x, y, width, height"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -275,5 +279,22 @@ class _Reader:
                 f"annotations[{int(numbers[first])}] {boxes_N4[first].tolist()} of {image.file} (height, width "
                 f"{image.size}); are x and y, or the pictures, exchanged?"
             )
+        self._look_at_the_form(image_N, boxes_N4, limits_N2, numbers)
         fit: NDArray[np.bool_] = ~(flat | outside)
         return fit
+
+    def _look_at_the_form(
+        self, image_N: NDArray[np.int64], boxes_N4: NDArray[np.float64], limits_N2: NDArray[np.float64],
+        numbers: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Refuses boxes in shares of the picture; remarks on what looks like corners."""
+        reach_N2 = boxes_N4[:, :2] + boxes_N4[:, 2:]
+        if len(boxes_N4) and (reach_N2 <= 1.0).all() and (limits_N2 > 1).all():
+            raise ValueError(
+                f"{self.source}: all of its {len(boxes_N4)} boxes lie within the first pixel of their picture, such as "
+                f"annotations[{int(numbers[0])}] {boxes_N4[0].tolist()}; are they shares of it? expected pixels"
+            )
+        beyond = (reach_N2 > limits_N2 + 1).any(1)
+        if len(boxes_N4) > 1 and (boxes_N4[:, 2:] > boxes_N4[:, :2]).all():
+            for row in np.flatnonzero(beyond):
+                self.notes.add(CORNERS, f"annotations[{int(numbers[row])}], {self.images[int(image_N[row])].file}")

@@ -201,9 +201,10 @@ def check_picture_size(image: CocoImage, size: tuple[int, int], *, source: str) 
         ValueError: The sizes differ.
     """
     if image.size is not None and image.size != size:
+        cause = "does its EXIF tag turn it?" if image.size == size[::-1] else "was it resized after it was annotated?"
         raise ValueError(
             f"{source}: images[{image.row}] {image.file} is listed as {image.size[0]} x {image.size[1]} pixels (height "
-            f"x width), the picture is {size[0]} x {size[1]}; was it resized after it was annotated?"
+            f"x width), the picture is {size[0]} x {size[1]}; {cause}"
         )
 
 

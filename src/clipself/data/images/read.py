@@ -16,7 +16,7 @@ from torch import Tensor
 from clipself.data.images.formats import ask_for_plugin, load_plugin
 from clipself.data.images.inside import open_inside
 from clipself.data.images.video import Frame, is_video
-from clipself.files import is_address
+from clipself.files import is_address, what_instead
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Frame
 """A file, an opened picture, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (H, W) or (C, H, W), a frame of a
@@ -147,7 +147,8 @@ def _opened(stream: Any, path: Path) -> Image.Image:
         except Exception as error:  # the parsers of Pillow's many formats raise whatever a damaged file makes them meet
             raise _damaged(str(path), error) from error
         stream.seek(0)
-        wanted = ask_for_plugin(stream.read(32))
+        begun = stream.read(64)
+        wanted = ask_for_plugin(begun[:32])
         if wanted is not None and load_plugin(wanted):
             stream.seek(0)
             try:
@@ -158,7 +159,9 @@ def _opened(stream: Any, path: Path) -> Image.Image:
         raise ValueError(f"{path} is {wanted.name} picture; {wanted.advice}, or convert it to JPEG or PNG")
     if is_video(path):
         raise ValueError(f"{path} is a video; pass its frames, one by one, by read_video")
-    raise ValueError(f"{path} is not an image that can be read; remove it or convert it")
+    instead = what_instead(begun)
+    cause = f" (it {instead})" if instead else ""
+    raise ValueError(f"{path} is not an image that can be read{cause}; remove it or convert it")
 
 
 def _load(opened: Image.Image, name: str) -> None:
