@@ -1,5 +1,6 @@
 """Vocabularies as published, sentences by the published rule."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,30 @@ def test_sentences_of_ones_own(tmp_path: Path) -> None:
         load_templates(path)
     with pytest.raises(ValueError, match="unknown set of templates 'detect'"):
         load_templates("detect")
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        ("0: cat\n1: dog\n", "'0: cat' is numbered"),
+        ("1\tcat\n2\tdog\n", "numbered"),
+        ("0,cat\n1,dog\n2,cow\n", "'0,cat' is numbered"),
+        ("0 sky\n1 sea\n2 wall\n3 tree\n4 road\n", "numbered"),
+        ('["cat", "dog"]', "is JSON"),
+        ('{\n "0": "cat"\n}\n', "'{' is JSON"),
+        ("names:\n  0: cat\n", "'names:' is YAML"),
+        ("- cat\n- dog\n", "'- cat' is a list in YAML"),
+        ("'cat'\n'dog'\n", "is in quotes"),
+        ("cat;dog\n", "'cat;dog' is several names in a line"),
+    ],
+)
+def test_lists_of_another_form_are_refused(content: str, form: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text(content)
+    with pytest.raises(ValueError, match=rf"names\.txt is no list of one name a line: .*{re.escape(form)}"):
+        load_vocabulary(tmp_path / "names.txt")
+
+
+def test_numbers_within_names_and_signs_that_nobody_sees(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("1 euro\n2 euro\n3d printer, printer\nt-shirt\n\u200bcat\u00a0\n", encoding="utf-8")
+    assert load_vocabulary(path).names == ("1 euro", "2 euro", "3d printer, printer", "t-shirt", "cat")

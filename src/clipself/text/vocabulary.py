@@ -1,5 +1,6 @@
 """Ordered class names, with what is known of each: thing or stuff, base or novel, how frequent."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,21 @@ VOCABULARIES: Final = {
     )
 }
 """Vocabularies that ship with the package -> their files; another one is a file and a line."""
+
+BLANK: Final = " \t\r\n\x00\u00a0\u200b\u2060\ufeff"
+"""What stands around a name and is not seen."""
+
+FORMS: Final = {
+    r"[\[{].*[\]}]?|\]|\}": "JSON",
+    r"[\w ]+:": "YAML",
+    r"-\s.*": "a list in YAML",
+    r"(['\"]).*\1,?": "in quotes",
+    r".*;.*": "several names in a line, between semicolons",
+}
+"""How a line looks that is written in another form -> its name."""
+
+FEW: Final = 4
+"""Lines up to which a number and a blank ahead of a name may be part of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,15 +121,18 @@ def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
     """Loads a vocabulary by name, or one name a line from a text file ("#" starts a comment).
 
     Raises:
-        ValueError: The name is unknown, or the file is empty, no UTF-8 text, or repeats a name.
+        ValueError: The name is unknown, or the file is empty, no UTF-8 text, repeats a name, or is no list of one name
+            a line.
         FileNotFoundError: There is no such file.
     """
     path = Path(vocabulary)
     if path.suffix == ".txt" or path.is_file():
         if not path.is_file():
             raise FileNotFoundError(f"no list of names at {path}; check the path")
-        lines = (line.split("#")[0].strip() for line in read_text(path).splitlines())
-        return Vocabulary.of([line for line in lines if line], name=str(path))
+        lines = (line.split("#")[0].strip(BLANK) for line in read_text(path).splitlines())
+        names = [line for line in lines if line]
+        _check_form(names, path)
+        return Vocabulary.of(names, name=str(path))
     rows = read_json(pick(VOCABULARIES, str(vocabulary), what="vocabulary"))["classes"]
     return Vocabulary(
         name=str(vocabulary),
@@ -122,4 +141,26 @@ def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
         is_thing=tuple(row.get("thing", True) for row in rows),
         is_novel=tuple(row.get("novel", False) for row in rows),
         frequency=tuple(row.get("frequency", "") for row in rows),
+    )
+
+
+def _check_form(lines: Sequence[str], path: Path) -> None:
+    """Refuses lists of another form: their signs and numbers would become part of the names.
+
+    Raises:
+        ValueError: A line is written in another form, or all begin with numbers that count up.
+    """
+    pairs = ((number, form) for number, line in enumerate(lines) for sign, form in FORMS.items()
+             if re.fullmatch(sign, line))  # fmt: skip
+    first = next(pairs, None)
+    after = r"[:,.)=|\s]\s*" if len(lines) > FEW else r"[:,.)=|\t]\s*"  # "1 euro" and "2 euro" are coins
+    counted = [re.match(rf"(\d+)\s*{after}\D", line) for line in lines]
+    numbers = [int(one[1]) for one in counted if one is not None]
+    counts_up = len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)])
+    if first is None and not counts_up:
+        return
+    number, form = (0, "numbered") if first is None else first
+    raise ValueError(
+        f"{path} is no list of one name a line: {lines[number]!r:.80} is {form}; write the names alone, one a line, "
+        "synonyms after commas"
     )
