@@ -100,6 +100,13 @@ def test_faults_name_the_file(tmp_path: Path) -> None:
         read_segment_ids(tmp_path / "gone.png")
 
 
+@pytest.mark.parametrize("read", [read_index_map, read_segment_ids])
+def test_maps_that_went_through_a_format_of_photographs_are_refused(tmp_path: Path, read: Any) -> None:
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png", format="JPEG")
+    with pytest.raises(ValueError, match=r"a\.png is a JPEG, whose pixels are only near what was stored"):
+        read(tmp_path / "a.png")
+
+
 def test_sizes_of_map_and_picture_are_both_named() -> None:
     check_size(VALUES, (3, 2), source="m.png", picture="p.jpg")
     with pytest.raises(ValueError, match=r"m\.png is 3 x 2 pixels, its picture p\.jpg is 2 x 3"):

@@ -16,6 +16,8 @@ from clipself.viz.colours import class_colour
 IGNORED: Final = 255
 """Label of unlabelled pixels in 8-bit maps; 16-bit maps use `IGNORED_16`."""
 IGNORED_16: Final = 65535
+LOSSY: Final = ("JPEG", "MPO")
+"""Formats of photographs, which do not keep numbers, whatever the suffix says."""
 
 
 def read_index_map(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -109,6 +111,11 @@ def _numbers(path: str | os.PathLike[str], what: str) -> NDArray[Any]:
 
 
 def _values(opened: Image.Image, path: str | os.PathLike[str]) -> NDArray[Any]:
+    if opened.format in LOSSY:
+        raise ValueError(
+            f"{path} is a {opened.format}, whose pixels are only near what was stored, so that its ids are others; "
+            "maps are PNG or TIFF"
+        )
     values = np.asarray(opened)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
