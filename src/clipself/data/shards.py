@@ -82,6 +82,7 @@ class CaptionShards:
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
+        open_index.cache_clear()  # a shard may have been written again since
         self.shards, counts = readable(shards, lambda shard: len(open_index(str(shard))))
         self._ends = tuple(accumulate(counts))
         if not self._ends[-1]:

@@ -69,6 +69,7 @@ class ShardPictures(Made[Path]):
     """
 
     def __init__(self, shards: Sequence[Path]) -> None:
+        picture_index.cache_clear()  # a shard may have been written again since
         self.shards, counts = readable(shards, lambda shard: len(picture_index(str(shard))))
         self._ends: NDArray[np.int64] = np.fromiter(accumulate(counts), np.int64, len(counts))
         if not len(self):
