@@ -116,6 +116,8 @@ def test_a_shard_that_changes_under_its_index_is_named(tmp_path: Path) -> None:
     shards = pack(draw_pictures(tmp_path / "pictures", 6), tmp_path / "shards", each=3)
     first, second = ImageFolder(shards / "00.tar").paths, ImageFolder(shards / "01.tar").paths
     whole = (shards / "00.tar").read_bytes()
+    for path in (*first, *second):
+        read_image(path)
     (shards / "00.tar").write_bytes(whole[:2000])  # while a run reads it
     with pytest.raises(ValueError, match=r"00\.tar/0\.png is (damaged or cut short|not an image that can be read)"):
         read_image(first[0])

@@ -44,12 +44,12 @@ class TablePictures(Made[Path]):
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.column = folder, column_of(folder)
-        self.count = len(open_column(str(folder), self.column))
-        if not self.count:
+        self._rows = len(open_column(str(folder), self.column))
+        if not self._rows:
             raise FileNotFoundError(f"{folder} holds no images: its table has no rows")
 
     def __len__(self) -> int:
-        return self.count
+        return self._rows
 
     def make(self, index: int) -> Path:
         """The path of a picture."""
