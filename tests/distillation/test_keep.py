@@ -98,7 +98,7 @@ def test_a_short_run_keeps_whole_images_and_crops_with_the_term_and_not_without_
     pictures = sorted((tmp_path / "pictures").iterdir())
     images = torch.stack([original.preprocess(path, size=64) for path in pictures])
     crops = torch.stack([original.preprocess(quarter, size=32) for path in pictures for quarter in quarters(path)])
-    lost, lost_crops, near = {}, {}, {}
+    lost, lost_crops, near = dict[float, float](), dict[float, float](), dict[float, float]()
     for weight in (0.0, 4.0):
         run = distill(out=tmp_path / f"run-{weight}", keep_image=weight, keep_crops=0.5 * bool(weight), **settings)
         for found, pixels in ((lost, images), (lost_crops, crops)):

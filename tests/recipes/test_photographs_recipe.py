@@ -33,14 +33,14 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     for name in ("carry", "report"):
         monkeypatch.setattr(parts[name], "SIDE", SIDE)
     monkeypatch.setattr(parts["report"], "PICTURES", 1)
-    runs = {"patches-320": {}, "proposals-480": {"after": "patches-320"}}
+    runs: dict[str, dict[str, Any]] = {"patches-320": {}, "proposals-480": {"after": "patches-320"}}
     held = parts["run"].RUNS
     monkeypatch.setattr(
         parts["run"],
         "RUNS",
         {name: replace(held[name], image_size=SIDE, steps=2, every=1, **changes) for name, changes in runs.items()},
     )
-    heads = {"SEGMENTER": {"crop": 64, "shortest": (64,)}, "DETECTOR": {"image_size": 64}}
+    heads: dict[str, dict[str, Any]] = {"SEGMENTER": {"crop": 64, "shortest": (64,)}, "DETECTOR": {"image_size": 64}}
     for name, changes in heads.items():
         settings = getattr(parts["carry"], name)
         inner = "detector" if name == "DETECTOR" else "segmenter"

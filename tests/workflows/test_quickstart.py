@@ -27,7 +27,7 @@ def test_a_short_quickstart_leaves_its_report(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(quickstart_page, "STORIES", {"moose": quickstart_page.STORIES["moose"]})
     monkeypatch.setattr(quickstart_page, "DETECTED", {})
     # as if a model that was refined for hours were packaged beside it
-    monkeypatch.setitem(model_config.PACKAGED, "clipself-mini-refined", model_config.PACKAGED["clipself-mini"])  # type: ignore[arg-type]
+    monkeypatch.setitem(model_config.PACKAGED, "clipself-mini-refined", model_config.PACKAGED["clipself-mini"])
     assert load_clip("clipself-mini-refined").embed_dim == 256
     result = clipself.quickstart(tmp_path / "report", scenes=2, held_out=2, steps=1)
     page = result.page.read_text()

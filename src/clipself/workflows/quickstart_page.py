@@ -1,6 +1,6 @@
 """The page that the quickstart leaves: what refining did, in figures and in pictures that need none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,7 +54,12 @@ STORIES: Final = {
     "rocket": Story(asked="a rocket"),
 }
 """Packaged photograph -> its story."""
-DETECTED: Final = {"moose": ("moose",), "flower": ("flower",), "coffee": ("cup",), "panda": ("panda",)}
+DETECTED: Final[Mapping[str, tuple[str, ...]]] = {
+    "moose": ("moose",),
+    "flower": ("flower",),
+    "coffee": ("cup",),
+    "panda": ("panda",),
+}
 """Packaged photograph -> what the packaged detector looks for in it, one of each."""
 
 
