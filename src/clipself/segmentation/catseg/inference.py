@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,9 @@ from clipself.ops.windows import cut_windows, merge_windows, place_windows, resi
 from clipself.segmentation.catseg.model import CatSeg, CatSegReading
 from clipself.segmentation.segmenter import SIZE_DIVISOR
 from clipself.segmentation.settings import Mode
+
+WINDOWS_AT_ONCE: Final = 8
+"""Windows that CLIP sees in one pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +83,15 @@ def read_picture(model: CatSeg, pixels_3HW: Tensor, *, how: CatSegInference) -> 
     windows = tuple(place_windows(side, window=(how.window,) * 2, stride=(stride, stride)))
     whole = _resize(pixels_3HW[None], (how.window,) * 2)
     cut = cut_windows(_resize(pixels_3HW[None], side)[0], windows)
-    views = [model.read(model.prepare(view)) for view in (*pieces(cut, 1, axis=0), whole)]
-    return PictureReading(views=tuple(views), windows=windows, size=size)
+    squares = torch.cat([model.prepare(cut), model.prepare(whole)])
+    read = [model.read(some) for some in pieces(squares, WINDOWS_AT_ONCE, axis=0)]
+    return PictureReading(views=tuple(view for some in read for view in _one_by_one(some)), windows=windows, size=size)
+
+
+def _one_by_one(reading: CatSegReading) -> Iterator[CatSegReading]:
+    for place in range(len(reading.dense_BDYX)):
+        here = slice(place, place + 1)
+        yield CatSegReading(dense_BDYX=reading.dense_BDYX[here], guidance=tuple(one[here] for one in reading.guidance))
 
 
 @torch.no_grad()

@@ -75,6 +75,8 @@ class SanSegmenter(ReadingSegmenter[MaskReading]):
 
 
 def _enlarge(masks_QYX: Tensor, size: tuple[int, int]) -> Tensor:
+    if masks_QYX.shape[1:] == size:  # interpolation would copy every value
+        return masks_QYX.sigmoid()
     return F.interpolate(masks_QYX[None], size=size, mode="bilinear", align_corners=False)[0].sigmoid()
 
 
