@@ -27,6 +27,7 @@ SHORT: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
         "demo.py": ("--lists", "2"),
         "shard_index.py": ("--names", "1000000"),
         "threads.py": ("--times", "1"),
+        "sizes.py": ("--images", "100", "10000", "--names", "10", "150", "--sides", "224", "640"),
     },
     "cuda": {
         "distill_step.py": (

@@ -22,8 +22,8 @@ WAYS: Final = {"spin": {}, "sleep": {"OMP_WAIT_POLICY": "PASSIVE"}}
 """How threads wait -> what OpenMP is told."""
 
 
-def steps(cores: set[int], side: int) -> float:
-    """Seconds of the steps in this process, on these cores; all ahead of them runs where the process was started."""
+def steps(cores: list[int], side: int, neighbours: int) -> float:
+    """Seconds of the steps in this process, on these cores beside loops; what is ahead runs where it was started."""
     import torch
 
     from clipself.backbones.loading import load_clip
@@ -32,28 +32,27 @@ def steps(cores: set[int], side: int) -> float:
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
     taken = []
-    for _ in range(STEPS + 3):
-        begun = time.perf_counter()
-        torch.autograd.backward(clip.dense_map(images).square().sum())
-        taken.append(time.perf_counter() - begun)
-    return sum(taken[3:])
-
-
-def run(way: str, threads: int, cores: list[int], neighbours: int, side: int) -> float:
-    """The same in a new process, beside loops that are held on these cores."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    words = [sys.executable, __file__, "--steps-only", str(side), "--cores", *map(str, cores)]
-    loop = f"import os; os.sched_setaffinity(0, {{{', '.join(map(str, cores))}}})\nwhile True: pass"
-    busy = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(neighbours)]
     try:
-        environment = {**bare, **WAYS[way], "OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        for _ in range(STEPS + 3):
+            begun = time.perf_counter()
+            torch.autograd.backward(clip.dense_map(images).square().sum())
+            taken.append(time.perf_counter() - begun)
     finally:
         for process in busy:
             process.kill()
             process.wait()
-    return float(done.stdout.split()[-1])
+    return sum(taken[3:])
+
+
+def run(way: str, threads: int, cores: list[int], neighbours: int, side: int) -> float:
+    """The same in a new process."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    words = ["--steps-only", "--side", str(side), "--neighbours", str(neighbours), "--cores", *map(str, cores)]
+    environment = {**bare, **WAYS[way], "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, __file__, *words]
+    return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> None:
@@ -65,11 +64,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="one for each core if not given")
     parser.add_argument("--side", type=int, default=64, help="of the pictures, in pixels")
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--steps-only", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--steps-only", action="store_true", help=argparse.SUPPRESS)
     add_json(parser)
     options = parser.parse_args()
     if options.steps_only:
-        print(steps(set(options.cores), options.steps_only))
+        print(steps(options.cores, options.side, options.neighbours[0]))
         return
     figures, threads = Figures(options.json), options.threads or len(options.cores)
     print(f"{headline()}; {STEPS} steps of {threads} threads on {len(options.cores)} cores")

@@ -16,6 +16,7 @@ WORDS = {
     "demo.py": ["--longest", "64", "--lists", "1"],
     "segmentation.py": ["--classes", "3"],
     "shard_index.py": ["--names", "1000", "--each", "100"],
+    "sizes.py": ["--images", "100", "--names", "3", "--sides", "64"],
     "threads.py": ["--times", "1", "--neighbours", "0"],
 }
 """Benchmark -> the least that it can be asked for; the two that train are not among them."""
