@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from clipself.cli.main import main
-from clipself.cli.terminal import log_to_terminal
+from clipself.cli.terminal import TerminalHandler, log_to_terminal
 from clipself.text.printable import printable
 
 
@@ -32,3 +32,16 @@ def test_errors_and_log_lines_are_harmless(capsys: pytest.CaptureFixture[str]) -
         with contextlib.redirect_stderr(io.StringIO()) as stream:
             logging.getLogger("clipself.any").warning("name \x1b]0;x\x07")
         assert stream.getvalue() == "name \\x1b]0;x\\x07\n"
+
+
+def test_lines_of_the_hub_are_printed_once() -> None:
+    import huggingface_hub.utils.logging  # noqa: F401  # whose handler is added by the import
+
+    log_to_terminal()
+    logger: logging.Logger | None = logging.getLogger("huggingface_hub.file_download")
+    handlers: list[logging.Handler] = []
+    while logger is not None:
+        handlers += logger.handlers
+        logger = logger.parent if logger.propagate else None
+    assert handlers, "the client prints them itself"
+    assert not any(isinstance(handler, TerminalHandler) for handler in handlers)

@@ -19,3 +19,4 @@ def log_to_terminal() -> None:
     root = logging.getLogger()
     if not any(isinstance(handler, TerminalHandler) for handler in root.handlers):
         root.addHandler(TerminalHandler())
+    logging.getLogger("huggingface_hub").propagate = False  # which prints its lines itself
