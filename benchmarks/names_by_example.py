@@ -4,16 +4,17 @@
     python benchmarks/names_by_example.py --scenes scenes --model clipself-mini refined/blended
 
 Of every class the first `--shots` regions of the training half are its examples, as boxes or as masks. Nothing is
-trained here. Detectors are asked for things, segmenters (readout "value") for things and stuff.
+trained here; `--segmenter` takes what `clipself segment train` wrote. Detectors are asked for things, segmenters
+(without training by the readout "value") for things and stuff.
 """
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from clipself import Detector, TrainingFree, load_clip
+from clipself import Detector, TrainingFree, load_clip, open_segmenter
 from clipself.data import CocoDetection, CocoPanoptic, open_semantic
 from clipself.data.images import Example, Picture
 from clipself.detection import score_detector
@@ -67,11 +68,23 @@ def score_boxes(checkpoint: str, scenes: Path, shown: Shown | None, limit: int |
     return dict(score_detector(detector, data, limit=limit).summary)
 
 
-def score_pixels(model: str, scenes: Path, shown: Shown | None, limit: int | None) -> float:
-    """The mIoU in percent of a CLIP without training."""
-    data = open_semantic(scenes / "annotations/panoptic_val.json", images=scenes / "val")
+def without_training(model: str, names: Sequence[str]) -> TrainingFree:
+    """A CLIP that names pixels."""
     settings = TrainingFreeSettings(templates="simple", shortest=320, window=320, stride=160)
-    segmenter = TrainingFree(load_clip(model), data.class_names, settings)
+    return TrainingFree(load_clip(model), names, settings)
+
+
+def trained(checkpoint: str, names: Sequence[str]) -> Any:
+    """What `segment train` left."""
+    return open_segmenter(checkpoint, names=list(names), device="cpu")
+
+
+def score_pixels(
+    opened: Callable[[str, Sequence[str]], Any], model: str, scenes: Path, shown: Shown | None, limit: int | None
+) -> float:
+    """The mIoU in percent of a segmenter."""
+    data = open_semantic(scenes / "annotations/panoptic_val.json", images=scenes / "val")
+    segmenter = opened(model, data.class_names)
     if shown is not None:
         segmenter.use(examples={name: shown[name] for name in data.class_names})
     return score_segmenter(segmenter, data, limit=limit).scores.miou
@@ -82,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, required=True, help="what `clipself scenes` wrote")
     parser.add_argument("--model", nargs="*", default=["clipself-mini"], help="CLIPs that name pixels")
+    parser.add_argument("--segmenter", nargs="*", default=[], help="what `segment train` wrote")
     parser.add_argument("--checkpoint", nargs="*", default=["clipself-mini-detector"], help="detectors")
     parser.add_argument("--shots", type=int, default=5, help="examples of each class")
     parser.add_argument("--limit", type=int, help="first held-out scenes only")
@@ -96,9 +110,10 @@ def main() -> None:
         for part in (key for key in rows[0] if key.startswith("AP50")):
             print(f"| {checkpoint} {part} | " + " | ".join(f"{row[part]:.1f}" for row in rows) + " |", flush=True)
     print("\n| mIoU | words | example boxes | example masks |\n| --- | --- | --- | --- |")
-    for model in options.model:
-        values = [score_pixels(model, options.scenes, shown[kind], options.limit) for kind in KINDS]
-        print(f"| {model} | " + " | ".join(f"{value:.2f}" for value in values) + " |", flush=True)
+    for opened, models in ((without_training, options.model), (trained, options.segmenter)):
+        for model in models:
+            values = [score_pixels(opened, model, options.scenes, shown[kind], options.limit) for kind in KINDS]
+            print(f"| {model} | " + " | ".join(f"{value:.2f}" for value in values) + " |", flush=True)
 
 
 if __name__ == "__main__":
