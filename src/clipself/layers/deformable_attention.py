@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clipself.ops.sampling import read_between_cells
 
 Grid = tuple[int, int]
 
@@ -14,7 +17,7 @@ class DeformableAttention(nn.Module):
     """Attention over a handful of sampled places instead of all of them.
 
     Source: Deformable DETR (arXiv:2010.04159), Sec. 4.1; the published parameter names. No compiled operator is needed:
-    the samples are read by `grid_sample`.
+    the samples are read by `grid_sample`, and in an exported graph by look-ups.
 
     Args:
         channels: Width of queries and values.
@@ -114,10 +117,11 @@ def sample_levels(values_BShD: Tensor, places: Tensor, weights_BShP: Tensor, gri
     batch, count, heads = weights_BShP.shape[:3]
     levels = values_BShD.split([rows * cols for rows, cols in grids], dim=1)  # type: ignore[no-untyped-call]
     grid_places = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # (B heads, S, levels, points, 2)
+    read = read_between_cells if torch.compiler.is_exporting() else partial(F.grid_sample, align_corners=False)
     readings = []
     for index, (level, (rows, cols)) in enumerate(zip(levels, grids, strict=True)):
         maps = level.permute(0, 2, 3, 1).reshape(batch * heads, -1, rows, cols)
-        readings.append(F.grid_sample(maps, grid_places[:, :, index], align_corners=False))
+        readings.append(read(maps, grid_places[:, :, index]))
     weights = weights_BShP.transpose(1, 2).reshape(batch * heads, 1, count, -1)
     mixed = (torch.cat(readings, dim=-1) * weights).sum(-1)  # (B heads, D, S)
     return mixed.view(batch, -1, count).transpose(1, 2)

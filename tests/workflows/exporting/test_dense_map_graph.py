@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.support.graphs import Written
 from tests.support.tiny import TINY
+from tests.support.towers import twin_clip
 
 from clipself.workflows.exporting.dense_map import check_readout, dense_map_graph
 
@@ -26,12 +27,16 @@ SLOW = pytest.mark.slow
         pytest.param("resnet", "torchscript", "value", id="resnet-torchscript", marks=SLOW),
         pytest.param("openai", "onnx", "naclip", id="openai-onnx-naclip", marks=SLOW),
         pytest.param("openai", "onnx", "gem:looks_back=2", id="openai-onnx-gem", marks=SLOW),
+        pytest.param("convnext_base", "onnx", "value", id="convnext-onnx", marks=SLOW),
+        pytest.param("convnext_base", "torchscript", "value", id="convnext-torchscript", marks=SLOW),
+        pytest.param("MobileCLIP2-S0", "onnx", "value", id="fastvit-onnx", marks=SLOW),
+        pytest.param("ViTamin-B", "onnx", "value", id="vitamin-onnx", marks=SLOW),
         pytest.param("mini", "onnx", "value", id="mini-onnx", marks=SLOW),
         pytest.param("mini", "torch-export", "value", id="mini-torch-export", marks=SLOW),
     ],
 )
 def test_the_map_is_the_models_at_any_number_and_size(family: str, to: str, readout: str, tmp_path: Path) -> None:
-    clip = TINY[family]().eval()
+    clip = (TINY[family]() if family in TINY else twin_clip(family, tmp_path)).eval()
     graph = dense_map_graph(clip, readout=readout, templates="simple", size=64)
     written, patch, own = Written(graph, to, tmp_path), clip.patch_size, clip.image_size[0] // clip.patch_size
     for batch, rows, cols in ((1, 3, 2), (3, own, own), (2, 9, 4)):

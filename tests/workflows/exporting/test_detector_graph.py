@@ -1,6 +1,7 @@
 """Two-stage detectors as graphs: boxes, scores, labels and masks after the suppression, with other names."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
 from clipself.backbones.text import make_vocabulary
 from clipself.detection.detectors.owl.settings import OwlSettings
-from clipself.detection.detectors.table import build_detector
+from clipself.detection.detectors.table import build_detector, make_settings
+from clipself.workflows.exporting.deformable import deformable_graph
 from clipself.workflows.exporting.owl import owl_graph
 from clipself.workflows.exporting.targets import TARGETS
 from clipself.workflows.exporting.two_stage import two_stage_graph
@@ -106,8 +108,61 @@ def test_owl_answers_as_before(to: str, changes: dict[str, Any], tmp_path: Path)
             assert torch.equal(found["labels"][place][there], expected.labels)
 
 
+SMALL = {
+    "trunk": "clip", "image_size": 64, "pixels": "clip", "channels": 32, "heads": 4, "encoder_layers": 1,
+    "decoder_layers": 2, "hidden": 32, "queries": 6, "templates": "simple", "max_detections": 30,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's own exporters
+@pytest.mark.parametrize(
+    ("method", "to", "changes"),
+    [
+        pytest.param("ovdetr", "onnx", {}, id="ovdetr-onnx"),
+        pytest.param("ovdetr", "torchscript", {}, id="ovdetr-torchscript"),
+        pytest.param(
+            "ovdetr",
+            "onnx",
+            {"trunk": "resnet50", "two_stage": False, "image_size": None, "short_side": 80, "longest_side": 120},
+            id="ovdetr-resnet-onnx",
+        ),
+        pytest.param("promptovd", "onnx", {"rois": 4}, id="promptovd-onnx"),
+        pytest.param("promptovd", "torch-export", {"rois": 4}, id="promptovd-torch-export"),
+    ],
+)
+def test_deformable_queries_answer_as_before(method: str, to: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    clip = tiny_openai_clip(layers=4)
+    vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
+    detector: Any = build_detector(clip, make_settings(method, **{**SMALL, **changes}), vocabulary).eval()
+    with torch.no_grad():  # boxes, scores and places that a test can tell apart
+        for seed, (name, weight) in enumerate(detector.network.named_parameters()):
+            if weight.ndim > 1 and ("_embed" in name or "sampling_offsets" in name or "attention_weights" in name):
+                torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(seed))
+    graph = deformable_graph(detector, suppress=TARGETS[to].suppress)
+    written, side = Written(graph, to, tmp_path), graph.prepare["canvas"]
+    assert graph.embed is not None
+    for batch, names in ((1, ("cat", "a red kite")), (3, (*NAMES, "owl"))):
+        images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(batch))
+        sizes = [(side - 5 * place, side - 9 * place) for place in range(batch)]
+        found = written(images=images, sizes=torch.tensor(sizes).float(), **tensors(graph.embed(names)))
+        detector.use(make_vocabulary(clip, names, base=BASE, templates="simple"))
+        for place, expected in enumerate(detector.detect(images, sizes)):
+            there = found["labels"][place] >= 0
+            assert int(there.sum()) == len(expected.scores) > 3
+            torch.testing.assert_close(found["scores"][place][there], expected.scores, atol=1e-4, rtol=0)
+            torch.testing.assert_close(found["boxes"][place][there], expected.boxes, atol=1e-2, rtol=0)
+            assert torch.equal(found["labels"][place][there], expected.labels)
+
+
 def test_a_region_prompt_is_refused_in_words() -> None:
     detector = tiny_detector()
     object.__setattr__(detector.settings, "prompt", "prompt.safetensors")
     with pytest.raises(ValueError, match="region prompt runs the last stage of its ResNet on every region"):
         two_stage_graph(detector, suppress=TARGETS["onnx"].suppress)
+
+
+def test_detics_own_networks_are_refused_in_words() -> None:
+    settings = make_settings("detic", heads="c4")
+    with pytest.raises(ValueError, match="heads 'c4' runs a network of its own"):
+        two_stage_graph(SimpleNamespace(settings=settings), suppress=TARGETS["onnx"].suppress)

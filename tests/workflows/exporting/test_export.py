@@ -91,6 +91,8 @@ def test_a_dense_map_runs_where_importing_torch_fails_and_takes_names(tmp_path: 
     np.testing.assert_allclose(found["dense_map"], expected.numpy(), atol=1e-4)
     rows = np.load(export_names(graph=tmp_path, names=("cat", "a red cup")))
     np.testing.assert_allclose(
-        rows["texts"], embed_names(clip, ["cat", "a red cup"], templates="imagenet").rows_SD, atol=1e-5
+        rows["texts"],
+        embed_names(clip, ["cat", "a red cup"], templates="imagenet", wording="as-written").rows_SD,
+        atol=1e-5,
     )
     assert json.loads((tmp_path / "names.json").read_text()) == ["cat", "a red cup"]

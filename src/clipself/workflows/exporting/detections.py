@@ -1,5 +1,6 @@
 """From scored boxes to tables of detections of one length, whatever is found."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -38,15 +39,47 @@ def select_pairs(
     """
     count = boxes_BR4.shape[1]
     flat_BP = F.pad(scores_BKR.flatten(1), (0, candidates), value=NOTHING)
-    best = flat_BP.topk(candidates, dim=1)
-    chosen_BP = torch.full_like(flat_BP, NOTHING).scatter(1, best.indices, best.values)
+    likely = flat_BP.topk(candidates, dim=1)
+    chosen_BP = torch.full_like(flat_BP, NOTHING).scatter(1, likely.indices, likely.values)
     chosen_BKR = chosen_BP[:, :-candidates].reshape(scores_BKR.shape)
     stays_BKR = chosen_BKR > threshold if nms is None else suppress(boxes_BR4, chosen_BKR, nms, threshold)
-    kept_BP = F.pad(chosen_BKR.where(stays_BKR, NOTHING).flatten(1), (0, most), value=NOTHING)
-    found = kept_BP.topk(most, dim=1)
-    there_BN = found.values > NOTHING
-    boxes_BN4 = gather_boxes(boxes_BR4, found.indices % count) * there_BN[..., None]
-    return boxes_BN4, found.values.clamp(min=0), (found.indices // count).where(there_BN, -1)
+    best = pick_best(chosen_BKR.where(stays_BKR, NOTHING).flatten(1), threshold=NOTHING, most=most)
+    return best.table(boxes_BR4, each=count)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Best:
+    """The best of each image's pairs, as many for each; what is not there has score 0.
+
+    Attributes:
+        scores_BN: The best first.
+        places_BN: Of the pairs; 0 where there is none.
+        there_BN: Which of them there are.
+    """
+
+    scores_BN: Tensor
+    places_BN: Tensor
+    there_BN: Tensor
+
+    def table(self, boxes_BR4: Tensor, *, each: int, own: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, scores and labels, where pairs go name by name.
+
+        Args:
+            boxes_BR4: The same for every name; or those of all pairs, where each name has its own.
+            each: Pairs of a name.
+            own: Whether it has.
+        """
+        places_BN = self.places_BN if own else self.places_BN % each
+        boxes_BN4 = gather_boxes(boxes_BR4, places_BN) * self.there_BN[..., None]
+        return boxes_BN4, self.scores_BN, (self.places_BN // each).where(self.there_BN, -1)
+
+
+def pick_best(scores_BP: Tensor, *, threshold: float, most: int) -> Best:
+    """The pairs that score more than the threshold, as many as wanted at most."""
+    padded_BP = F.pad(scores_BP.where(scores_BP > threshold, NOTHING), (0, most), value=NOTHING)
+    best = padded_BP.topk(most, dim=1)
+    there_BN = best.values > NOTHING
+    return Best(scores_BN=best.values.clamp(min=0), places_BN=best.indices.where(there_BN, 0), there_BN=there_BN)
 
 
 def gather_boxes(boxes_BN4: Tensor, places_BR: Tensor) -> Tensor:

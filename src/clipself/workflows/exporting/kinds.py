@@ -8,12 +8,8 @@ from clipself.workflows.exporting.graph import Graph
 
 _two_stage: Final = later("clipself.workflows.exporting", "two_stage", "two_stage_graph")
 _owl: Final = later("clipself.workflows.exporting", "owl", "owl_graph")
+_deformable: Final = later("clipself.workflows.exporting", "deformable", "deformable_graph")
 _catseg: Final = later("clipself.workflows.exporting", "catseg", "catseg_graph")
-
-DEFORMABLE: Final = (
-    "its decoder samples maps by grid_sample, which runtimes of ONNX compute differently, and its queries are made "
-    "anew for every list of names"
-)
 
 DETECTORS_EXPORTED: Final[Mapping[str, Callable[..., Graph] | str]] = {
     "fvit": _two_stage,
@@ -23,9 +19,9 @@ DETECTORS_EXPORTED: Final[Mapping[str, Callable[..., Graph] | str]] = {
     "detic": _two_stage,
     "rovit": "its boxes are cut out of the pyramid by samples of their own, level by level in a loop over the picture",
     "owl": _owl,
-    "cora": DEFORMABLE,
-    "ovdetr": DEFORMABLE,
-    "promptovd": DEFORMABLE,
+    "cora": "its anchors choose their names by a look at every region, one picture after another",
+    "ovdetr": _deformable,
+    "promptovd": _deformable,
 }
 """Detector -> its graph, or why there is none."""
 

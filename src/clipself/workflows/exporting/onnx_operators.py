@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from onnxscript import FLOAT
 from onnxscript import opset18 as op
 
@@ -20,6 +21,13 @@ def suppressed(boxes: FLOAT[...], scores: FLOAT[...], overlap: float, least: flo
     return op.Cast(op.ScatterND(nothing, stays, op.Cast(ones, to=6)), to=9)
 
 
+def sorted_stably(values: FLOAT[...], stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+    """`aten.sort.stable` by TopK, of whose equals the first comes first."""
+    assert stable
+    count = op.Shape(values, start=dim, end=dim + 1)
+    return op.TopK(values, count, axis=dim, largest=int(descending), sorted=1)
+
+
 def translations() -> Mapping[Any, Any]:
     """Operator of torch -> what stands for it."""
-    return {OPERATOR: suppressed}
+    return {OPERATOR: suppressed, torch.ops.aten.sort.stable: sorted_stably}

@@ -140,7 +140,7 @@ def _clip(boxes: Tensor, limits: Tensor) -> Tensor:
     return boxes.clamp(min=0).minimum(limits)
 
 
-def two_stage_graph(detector: TwoStage, *, suppress: Suppress) -> Graph:
+def two_stage_graph(detector: Any, *, suppress: Suppress) -> Graph:
     """A two-stage detector with its thresholds.
 
     Args:
@@ -148,8 +148,14 @@ def two_stage_graph(detector: TwoStage, *, suppress: Suppress) -> Graph:
         suppress: See `Suppress`.
 
     Raises:
-        ValueError: A region prompt pools its regions, or its readout needs more than one picture's images.
+        ValueError: It is one of Detic's own networks, a region prompt pools its regions, or its readout needs more than
+            one picture's images.
     """
+    if not isinstance(detector, TwoStage):
+        raise ValueError(
+            f"Detic with heads {detector.settings.heads!r} runs a network of its own, whose cascade or last stage on "
+            "every region the graph does not hold; export Detic on a CLIP (heads 'clip')"
+        )
     settings, clip = detector.settings, detector.clip
     check_readout(settings.readout)
     if settings.prompt is not None:

@@ -150,7 +150,7 @@ class DeformableDetr(nn.Module):
         ]
         memory = self.transformer.encode(levels, padding)
         if self.query_embed is not None:
-            queries = self.transformer.learned_queries(self.query_embed.weight, batch=len(padding_BHW))
+            queries = self.transformer.learned_queries(self.query_embed.weight, batch=padding_BHW.shape[0])
             return Encoded(memory=memory, queries=queries, proposals=None)
         features_BSC, defaults_BS4 = self.transformer.candidates(memory)
         logits_BS = self.class_embed[-1](features_BSC)[..., 0]

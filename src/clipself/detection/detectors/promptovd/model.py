@@ -98,19 +98,19 @@ class PromptOvd(DeformableDetector):
             boxes_R4 = corners(boxes_Q4[kept].float()) * boxes_Q4.new_tensor([size[1], size[0]] * 2)
             scores_RK = logits_QK[kept].float()
             if settings.clip_share:
-                judged_RK = self.judge(image_3HW, boxes_R4)
-                scores_RK = fuse(scores_RK, judged_RK, clip_share=settings.clip_share)
+                judged_1RK = self.judge(image_3HW[None], boxes_R4[None], texts_KD)
+                scores_RK = fuse(scores_RK, judged_1RK[0], clip_share=settings.clip_share)
             scores, order = scores_RK.flatten().sort(descending=True, stable=True)
             count = min(settings.max_detections, int((scores > settings.score_threshold).sum()))
             rows, labels = order[:count] // scores_RK.shape[1], order[:count] % scores_RK.shape[1]
             done.append(Found(boxes=boxes_R4[rows], scores=scores[:count], labels=labels))
         return done
 
-    def judge(self, image_3HW: Tensor, boxes_R4: Tensor) -> Tensor:
-        """What the CLIP says of boxes in canvas pixels: scores (R, K) over the names, in one pass."""
+    def judge(self, images_B3HW: Tensor, boxes_BR4: Tensor, texts_KD: Tensor) -> Tensor:
+        """What the CLIP says of boxes in canvas pixels: scores (B, R, K) over the names, in one pass."""
         clip = self.clip
         own = Preprocess(mean=clip.image_mean, std=clip.image_std)
-        image = change_pixels(image_3HW[None], pixels_of(self.settings, clip), own)
-        tokens_RD = embed_box_tokens(clip, pad_to_multiple(image, clip.patch_size), boxes_R4[None])[0]
-        cosine_RK = F.normalize(tokens_RD.float(), dim=-1) @ self.texts().mT
-        return (self.settings.clip_temperature * cosine_RK).softmax(-1)
+        images = change_pixels(images_B3HW, pixels_of(self.settings, clip), own)
+        tokens_BRD = embed_box_tokens(clip, pad_to_multiple(images, clip.patch_size), boxes_BR4)
+        cosine_BRK = F.normalize(tokens_BRD.float(), dim=-1) @ texts_KD.mT
+        return (self.settings.clip_temperature * cosine_BRK).softmax(-1)
