@@ -63,7 +63,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gain(pictures: Path, out: Path, held_out: HeldOut) -> float:
     run = distill(
         data=pictures, out=out, image_size=SIDE, max_steps=24, batch_size=4, max_split=2, lr=1e-3, weight_decay=0.05,
-        clip_norm=1.0, workers=0, save_every=0, seed=0,
+        clip_norm=1.0, workers=0, save_every=0, seed=0, keep_image=1.0, keep_crops=0.0,
     )  # fmt: skip
     return held_out.contrast(run.student) - held_out.before
 
