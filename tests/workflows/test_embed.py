@@ -127,8 +127,8 @@ def test_stopped_and_gone_on_it_leaves_the_same_files(
         clipself.embed(images=photos, out=tmp_path / "parts", device="cpu")
     with (tmp_path / "parts/rows.f32").open("ab") as stream:
         stream.write(b"half a row")
-    with (tmp_path / "parts/pieces.jsonl").open("a") as stream:
-        stream.write('{"rows": [')
+    with (tmp_path / "parts/pieces.jsonl").open("ab") as stream:
+        stream.write(b'{"rows": [')
     gone_on = clipself.embed(images=photos, names=["cat"], out=tmp_path / "parts", device="cpu")
     assert pieces[2].start == 2, "the first piece is not looked at again"
     assert gone_on.resumed in (1, 2)

@@ -26,4 +26,5 @@ def read_between_cells(maps_NCYX: Tensor, places_NSP2: Tensor) -> Tensor:
             place = (row * cols + col).where(inside, 0).long()
             value = cells_NCP.gather(2, place[:, None].expand(-1, cells_NCP.shape[1], -1))
             read = read + value * (share_y * share_x * inside)[:, None]
-    return read.unflatten(2, size)
+    between: Tensor = read.unflatten(2, size)  # type: ignore[no-untyped-call]
+    return between

@@ -134,7 +134,8 @@ SMALL = {
 def test_deformable_queries_answer_as_before(method: str, to: str, changes: dict[str, Any], tmp_path: Path) -> None:
     clip = tiny_openai_clip(layers=4)
     vocabulary = make_vocabulary(clip, NAMES, base=BASE, templates="simple")
-    detector: Any = build_detector(clip, make_settings(method, **{**SMALL, **changes}), vocabulary).eval()
+    detector: Any = build_detector(clip, make_settings(method, **{**SMALL, **changes}), vocabulary)
+    detector.eval()
     with torch.no_grad():  # boxes, scores and places that a test can tell apart
         for seed, (name, weight) in enumerate(detector.network.named_parameters()):
             if weight.ndim > 1 and ("_embed" in name or "sampling_offsets" in name or "attention_weights" in name):
