@@ -25,6 +25,7 @@ from clipself.segmentation.catseg.model import CatSeg, catseg_settings
 from clipself.segmentation.catseg.segmenter import CatSegSegmenter
 from clipself.segmentation.san.model import San, san_settings
 from clipself.segmentation.san.segmenter import SanSegmenter
+from clipself.segmentation.segmenter import Segmenter
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
 from figures import Figures, add_json, headline
@@ -69,7 +70,7 @@ def of_names(names: tuple[int, ...]) -> Iterator[tuple[str, int, float]]:
     whole = CatSegInference(mode="whole")
     for count in names:
         listed = [f"thing {number}" for number in range(count)]
-        segmenters = {
+        segmenters: dict[str, Segmenter] = {
             "training-free": TrainingFree(clip, listed, TrainingFreeSettings(templates="simple")),
             "SAN": SanSegmenter(san, listed, shortest=SIDE),
             "CAT-Seg": CatSegSegmenter(catseg, listed, how=whole, shortest=None),

@@ -14,6 +14,7 @@ from clipself.distillation.config import DistillConfig
 from clipself.engine.config import Settings
 from clipself.engine.fields import kinds_of
 from clipself.segmentation.san.settings import SanSettings
+from clipself.workflows.embedding.config import EmbedConfig
 
 REQUIRED: Final[dict[str, Any]] = {
     "annotations": "a.json",
@@ -98,6 +99,8 @@ def test_numbers_that_nothing_can_mean_are_refused_by_name(owner: type, name: st
     }
     if "masks" in kinds_of(owner):
         needed["checkpoint"] = "runs/a"
+    if owner is EmbedConfig:  # pictures or names, and boxes for what is said of boxes
+        needed |= {"images": ("pictures",), "annotations": "a.json"}
     owner(**needed)  # nothing else is wrong with it
     for value in values:
         with pytest.raises(ValueError, match=name):

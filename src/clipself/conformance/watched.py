@@ -27,12 +27,12 @@ class Watched(dict[str, Any]):
     def __iter__(self) -> Iterator[str]:  # of our own, or `{**table}` would go past `__getitem__`
         return super().__iter__()
 
-    def items(self) -> ItemsView[str, Any]:
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]  # typeshed names a type that cannot be imported
         """All names and values."""
         self.seen.update(self)
         return super().items()
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> ValuesView[Any]:  # type: ignore[override]  # likewise
         """All values."""
         self.seen.update(self)
         return super().values()
