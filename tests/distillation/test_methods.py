@@ -49,9 +49,10 @@ def test_a_word_chooses_and_means_the_same_everywhere(tmp_path: Path) -> None:
     other = keywords(method={"method": "toy", "weight": 2.0})
     assert words("--method", "toy", "--method.weight", "2") == other
     assert keywords(method=ToySettings(weight=2.0)) == other
+    kept = {"keep_image": toy.keep_image, "keep_crops": toy.keep_crops}  # of the recipe, which a file alone has not
     for held in ({"method": "toy"}, {"method": {"method": "toy", "weight": 0.5}}):
         file = tmp_path / "config.json"
-        file.write_text(json.dumps({"data": "photos", "out": "run", "keep_image": 1.0, **held}))
+        file.write_text(json.dumps({"data": "photos", "out": "run", **kept, **held}))
         assert resolve(DistillConfig, RECIPES, str(file)) == toy
         assert resolve(DistillConfig, RECIPES, str(file), method={"weight": 2.0}) == other
         assert words("--config", str(file), "--method.weight", "2") == other

@@ -59,6 +59,7 @@ def test_a_run_moves_the_gates_and_its_exports_read_by_them(tmp_path: Path) -> N
     settings: dict[str, Any] = {
         "data": draw_pictures(tmp_path / "pictures", 8), "model": str(model), "image_size": 64, "max_steps": 12,
         "batch_size": 4, "lr": 1e-3, "workers": 0, "precision": "fp32", "max_regions": 6, "flip": 0.0, "alpha": 0.5,
+        "keep_image": 1.0, "keep_crops": 0.0,
     }  # fmt: skip
     result = distill(out=tmp_path / "run", method={"method": "denserc", "blocks": 2}, **settings)
     assert result.last_loss < result.first_loss
