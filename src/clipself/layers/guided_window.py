@@ -39,7 +39,7 @@ class WindowAttention(nn.Module):
         on_guidance = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
         guided = F.linear(guidance_BWNG, on_guidance, torch.cat([self.q.bias, self.k.bias]))
         guided = torch.cat([guided, self.v.bias.to(guided).expand(*guided.shape[:3], -1)], dim=-1)
-        projected = unfold_axis(F.linear(windows_MNC, on_tokens), 0, (len(guided), -1, guided.shape[1]))
+        projected = unfold_axis(F.linear(windows_MNC, on_tokens), 0, (guided.shape[0], -1, guided.shape[1]))
         query, key, value = (
             unfold_axis(part, -1, (self.heads, -1)).transpose(1, 2)
             for part in (projected + guided[:, None]).flatten(0, 2).chunk(3, dim=-1)
@@ -114,7 +114,7 @@ class GuidedWindowBlock(nn.Module):
         bias = shift_bias((rows, cols), window=window, shift=shift, device=maps_MYXC.device) if shift else None
         if bias is not None:
             bias = bias.repeat(maps_MYXC.shape[0], 1, 1)
-        guiding = unfold_axis(cut_windows(guidance, window), 0, (len(guidance), -1))
+        guiding = unfold_axis(cut_windows(guidance, window), 0, (guidance.shape[0], -1))
         mixed = self.attn(cut_windows(normed, window), guiding, bias)
         mixed = join_windows(mixed, window, (rows, cols))
         if shift:

@@ -80,7 +80,7 @@ class LinearAttention(nn.Module):
         on_guidance = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
         guided = F.linear(guidance_BTG, on_guidance, torch.cat([self.q.bias, self.k.bias]))
         projected, width = F.linear(tokens_MTC, on_tokens), 2 * channels
-        places = unfold_axis(projected[..., :width], 0, (len(guided), -1)) + guided[:, None]
+        places = unfold_axis(projected[..., :width], 0, (guided.shape[0], -1)) + guided[:, None]
         query, key = places.flatten(0, 1).chunk(2, dim=-1)
         value = projected[..., width:] + self.v.bias.to(projected)
         query, key, value = (unfold_axis(part, -1, (self.heads, -1)) for part in (query, key, value))
@@ -95,7 +95,7 @@ class SoftmaxAttention(LinearAttention):
         query, key, value = self.project(tokens_MTC, guidance_BTG)
         if padding is not None:
             extra = [
-                part.expand(len(query), padding.count, -1, -1)
+                part.expand(query.shape[0], padding.count, -1, -1)
                 for part in self.project(padding.token_11C, padding.guidance_11G)
             ]
             key, value = torch.cat([key, extra[1]], dim=1), torch.cat([value, extra[2]], dim=1)

@@ -66,9 +66,9 @@ class GuidedUpsample(nn.Module):
         kernel, between, bias = cast(nn.Conv2d, first).weight, self.up.out_channels, cast(Tensor, self.up.bias)
         both = F.conv2d(self.up.weight, kernel[:, :between], padding=2)
         up = F.conv_transpose2d(maps_MCYX, both, stride=2, padding=1)
-        flat = bias.to(guidance_Bgyx)[:, None, None].expand(len(guidance_Bgyx), -1, *guidance_Bgyx.shape[2:])
+        flat = bias.to(guidance_Bgyx)[:, None, None].expand(guidance_Bgyx.shape[0], -1, *guidance_Bgyx.shape[2:])
         guided = F.conv2d(torch.cat([flat, guidance_Bgyx], dim=1), kernel, padding=1)
-        maps = (unfold_axis(up, 0, (len(guided), -1)) + guided[:, None]).flatten(0, 1)
+        maps = (unfold_axis(up, 0, (guided.shape[0], -1)) + guided[:, None]).flatten(0, 1)
         for layer in rest:
             maps = layer(maps)
         return maps
