@@ -1,6 +1,8 @@
 """What must not be forgotten: the student's embedding of whole images, and of some crops, stays the teacher's."""
 
+import zlib
 from dataclasses import replace
+from pathlib import PurePath
 
 import torch
 from torch import Tensor
@@ -31,12 +33,17 @@ class KeepImages:
         self.teacher, self.weight, self.crops, self.cache = teacher, weight, crops, cache
 
     def places(self, batch: DistillBatch) -> list[int]:
-        """Rows of the crops that are kept: evenly spaced among those of each image, which differ in every epoch."""
+        """Rows of the crops that are kept: of each image, cells drawn by its file's name and their count.
+
+        Evenly spaced ones would lie in one column of a grid in every image. The draw asks neither step nor process, so
+        that a run that goes on, with however many of them, keeps the same.
+        """
         found, start = list[int](), 0
-        for boxes in batch.boxes_norm:
+        for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
             held = len(boxes)
-            kept = int(self.crops * held + 0.5)
-            found += [start + (2 * place + 1) * held // (2 * kept) for place in range(kept)]
+            seed = zlib.crc32(f"{PurePath(name).name} {held}".encode())
+            order = torch.randperm(held, generator=torch.Generator().manual_seed(seed))
+            found += [start + place for place in sorted(order[: int(self.crops * held + 0.5)].tolist())]
             start += held
         return found
 
