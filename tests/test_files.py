@@ -1,15 +1,17 @@
 """Files on a bad day: disks that are full whoever writes, locks, what dead writers leave, long names."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from clipself.files import allocate, clear_parts, locked, write_atomically, write_text
+from clipself.files import AT_ONCE, Together, _umask, allocate, clear_parts, locked, write_atomically, write_text
 
 WRITERS = {
     "bytes": "write_bytes(path, bytes(4_000_000))",
@@ -70,6 +72,75 @@ def test_other_faults_of_a_writer_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="contiguous"):
         write_atomically(tmp_path / "a", lambda part: save_file({"w": torch.zeros(4, 4).T}, part))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_together_have_their_names_once_all_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk, named = set[int](), list[bool]()
+    sync, replace = os.fsync, os.replace
+
+    def look(stream: int) -> None:
+        sync(stream)
+        on_disk.add(os.fstat(stream).st_ino)
+
+    def name(part: Path, path: Path) -> None:
+        named.append(part.stat().st_ino in on_disk and len(on_disk) in (AT_ONCE, AT_ONCE + 3))
+        replace(part, path)
+
+    monkeypatch.setattr(os, "fsync", look)
+    monkeypatch.setattr(os, "replace", name)
+    with Together() as files:
+        for number in range(AT_ONCE + 3):
+            files.write_text(tmp_path / str(number % 2) / f"{number}.txt", f"{number}")
+            there = {path.name for path in tmp_path.rglob("*.txt")}
+            assert len(there) == (0 if number + 1 < AT_ONCE else AT_ONCE)
+    assert named == [True] * (AT_ONCE + 3)
+    assert {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {
+        f"{number}.txt": f"{number}" for number in range(AT_ONCE + 3)
+    }
+    assert {oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*.txt")} == {oct(0o666 & ~_umask())}
+
+
+def test_of_files_together_those_written_whole_outlive_a_fault_of_the_next(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").write_text("old")
+
+    def half(part: Path) -> None:
+        part.write_text("ne")
+        raise KeyboardInterrupt
+
+    def write_both() -> None:
+        with Together() as files:
+            files.write_text(tmp_path / "a", "new")
+            assert (tmp_path / "a").read_text() == "old"
+            files.write(tmp_path / "b", half)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_both()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "old"}
+
+
+@pytest.mark.parametrize("at", ["fsync", "replace"])
+def test_files_together_on_a_disk_that_fills(at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = getattr(os, at), list[Any]()
+
+    def fail_later(*given: Any) -> None:
+        calls.append(given)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*given)
+
+    monkeypatch.setattr(os, at, fail_later)
+    for number in range(4):
+        (tmp_path / f"{number}").write_text("old")
+    files = Together()
+    for number in range(4):
+        files.write_text(tmp_path / f"{number}", "new")
+    with pytest.raises(OSError, match=r"no space left to write .* what was there before is untouched"):
+        files.flush()
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {f"{number}": "new" if at == "replace" and number < 2 else "old" for number in range(4)}
 
 
 def test_names_as_long_as_the_disk_allows(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import tarfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from tests.support.training import train_toy
 
 import clipself
 from clipself.backbones.export import save_clip
+from clipself.data.labels.formats import LABEL_FORMATS
 from clipself.data.sources import ImageFolder
+from clipself.detection import predict
 from clipself.detection.detector import Detector
 from clipself.distillation.train import distill
 from clipself.engine.callbacks import Progress
@@ -37,6 +41,7 @@ class Memory:
 
     def __init__(self, every: int) -> None:
         self.every, self.calls, self.seen = every, 0, list[float]()
+        self.highest()
 
     def look(self, *_: Any) -> None:
         self.calls += 1
@@ -44,11 +49,20 @@ class Memory:
             resident = int(Path("/proc/self/statm").read_text().split()[1])
             self.seen.append(resident * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
+    def highest(self) -> float:
+        """The most that the process has held since it was asked before."""
+        seen = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        Path("/proc/self/clear_refs").write_text("5")
+        assert seen is not None
+        return int(seen[1]) / 2**10
+
     def growth(self) -> float:
         """From the first half to the second, by the medians of their later parts: what starts has been started."""
         quarter = len(self.seen) // 4
         assert quarter >= 5
-        return float(np.median(self.seen[3 * quarter :]) - np.median(self.seen[quarter : 2 * quarter]))
+        early, late = (float(np.median(self.seen[part * quarter : (part + 1) * quarter])) for part in (1, 3))
+        print(f"{self.calls} calls: {early:.1f} MB in the second quarter, {late:.1f} MB in the last")
+        return late - early
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +116,14 @@ def made_up(path: Path, count: int) -> Path:
     return path
 
 
+def three_boxes(image: Image.Image, names: tuple[str, ...]) -> Detections:
+    corner = torch.tensor([[0.0, 0.0], [4.0, 2.0], [8.0, 6.0]])
+    return Detections(
+        boxes=torch.cat([corner, corner + 3], dim=1), scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([0, 1, 0]), names=names, size=(image.height, image.width),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("pictures", [2_000, 100_000])
 def test_labels_of_many_pictures(pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(every=pictures // 100)
@@ -114,22 +136,43 @@ def test_labels_of_many_pictures(pictures: int, tmp_path: Path, monkeypatch: pyt
 
         def __call__(self, image: Image.Image, file: Path, *, least: float) -> Detections:
             memory.look()
-            corner = torch.tensor([[0.0, 0.0], [4.0, 2.0], [8.0, 6.0]])
-            return Detections(
-                boxes=torch.cat([corner, corner + 3], dim=1), scores=torch.tensor([0.9, 0.8, 0.7]),
-                labels=torch.tensor([0, 1, 0]), names=self.names, size=(image.height, image.width),
-            )  # fmt: skip
+            return three_boxes(image, self.names)
 
     monkeypatch.setitem(labellers.LABELLERS, "detect", Boxes)
     shard = made_up(tmp_path / "all.tar", pictures)
     result = clipself.label(
-        images=shard, names=["cat", "dog"], out=tmp_path / "out", device="cpu", review=False, formats=["coco"],
-        task="detect",
+        images=shard, names=["cat", "dog"], out=tmp_path / "out", device="cpu", review=False,
+        formats=list(LABEL_FORMATS), task="detect",
     )  # fmt: skip
     assert (memory.calls, result.pictures, dict(result.objects)) == (
         pictures, pictures, {"cat": 2 * pictures, "dog": pictures}
     )  # fmt: skip
     assert memory.growth() < SLACK
+    assert memory.highest() - memory.seen[-1] < 3 * SLACK  # threads that wait for the disk have memory of their own
+
+
+@pytest.mark.parametrize("pictures", [2_000, 100_000])
+def test_predictions_of_many_pictures(pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(every=pictures // 100)
+
+    class Boxes:
+        """Three boxes in any picture."""
+
+        trained_names = ("cat", "dog")
+
+        def use(self, names: Sequence[str]) -> None:
+            self.names = tuple(names)
+
+        def stream(self, images: Sequence[Image.Image], *, threshold: float) -> Iterator[Detections]:
+            for image in images:
+                memory.look()
+                yield three_boxes(image, self.names)
+
+    monkeypatch.setattr(predict, "open_detector", lambda *_, **__: Boxes())
+    result = clipself.predict_images(images=made_up(tmp_path / "all.tar", pictures), out=tmp_path / "out", device="cpu")
+    assert (memory.calls, len(result.found), len(result.pictures)) == (pictures, pictures, pictures)
+    assert memory.growth() < SLACK
+    assert memory.highest() - memory.seen[-1] < 3 * SLACK
 
 
 @pytest.mark.parametrize("pictures", [300, 10_000])

@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """No space, a limit of the file's size, a quota."""
@@ -22,6 +24,11 @@ SIGNS_OF_A_FULL_DISK: Final = (
 )  # fmt: skip
 """What torch.save and safetensors say when a write falls short."""
 
+AT_ONCE: Final = 256
+"""Files that wait for the disk together; their temporary ones are what a kill leaves."""
+
+SYNCING: Final = 32
+"""Threads that wait for it."""
 
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
 """What begins an address; one letter and a colon is a drive of Windows."""
@@ -46,32 +53,107 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
     Raises:
         OSError: The disk is full or the folder cannot be written; an older file at `path` is left as it was.
     """
-    path = Path(path)
-    temporary: Path | None = None
+    with Together() as files:
+        return files.write(path, write)
+
+
+class Together:
+    """Files of which each is whole or not there, as by `write_atomically`; the disk is waited for once for many.
+
+    A file has its name as soon as `AT_ONCE` others are written too, or at `flush`, or at the end, whatever brought it::
+
+        with Together() as files:
+            for ...:
+                files.write_text(path, text)
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Path, Path]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.flush()
+
+    def write(self, path: str | Path, write: Callable[[Path], None]) -> Path:
+        """Lets `write` fill a temporary file that will be `path`; arguments and errors as of `write_atomically`."""
+        path = Path(path)
+        temporary: Path | None = None
+        try:
+            with _room_for(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+                os.close(handle)
+                temporary = Path(name)
+                _fill(temporary, write)
+        except BaseException:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            raise
+        self._held.append((temporary, path))
+        if len(self._held) >= AT_ONCE:
+            self.flush()
+        return path
+
+    def write_bytes(self, path: str | Path, data: bytes) -> Path:
+        """Bytes; see `write`."""
+        return self.write(path, lambda part: _write_bytes(part, data))
+
+    def write_text(self, path: str | Path, text: str) -> Path:
+        """UTF-8 text; see `write`."""
+        return self.write_bytes(path, text.encode("utf-8"))
+
+    def flush(self) -> None:
+        """Brings to disk what is written so far, and gives it its names.
+
+        Raises:
+            OSError: The disk is full; files that have no new name yet are left as they were.
+        """
+        held, self._held = self._held, []
+        if not held:
+            return
+        try:
+            with _room_for(held[0][1]):
+                _sync([part for part, _ in held])
+                mode = 0o666 & ~_umask()
+                for part, path in held:
+                    os.chmod(part, mode)
+                    os.replace(part, path)
+        finally:
+            for part, _ in held:
+                part.unlink(missing_ok=True)
+
+
+def _sync(files: Sequence[Path]) -> None:
+    """Waits until files are on the disk, for many at a time: a journal's commit then serves all that wait for it."""
+    if len(files) == 1:
+        _sync_one(files[0])
+        return
+    with ThreadPoolExecutor(min(SYNCING, len(files))) as threads:
+        list(threads.map(_sync_one, files))
+
+
+def _sync_one(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Says in a sentence of our own that a disk is full."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        _fill(temporary, write)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        yield
     except OSError as error:
-        if error.errno in FULL:
-            folder = path.parent if path.parent.exists() else Path.cwd()
-            free = shutil.disk_usage(folder).free / 2**20
-            raise OSError(
-                error.errno,
-                f"no space left to write {path} ({free:.0f} MiB free in {folder}); what was there before is untouched: "
-                "free some space or choose another folder, then run the same command again",
-            ) from error
-        raise
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-    return path
+        if error.errno not in FULL:
+            raise
+        folder = path.parent if path.parent.exists() else Path.cwd()
+        free = shutil.disk_usage(folder).free / 2**20
+        raise OSError(
+            error.errno,
+            f"no space left to write {path} ({free:.0f} MiB free in {folder}); what was there before is untouched: "
+            "free some space or choose another folder, then run the same command again",
+        ) from error
 
 
 def _fill(part: Path, write: Callable[[Path], None]) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 from tests.support.pictures import draw_pictures
 
 from clipself.data.images import FoundPicture, find_pictures, read_index_map
-from clipself.data.predictions import PredictionFolder
+from clipself.data.kept import Kept
+from clipself.data.predictions import PredictionFolder, write_rows
 
 Act = Callable[[FoundPicture], object]
 
@@ -127,3 +128,15 @@ def test_maps_and_drawings_keep_the_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert (read_index_map(tmp_path / "out" / "maps" / name / "0.png") == labels).all()
         assert (tmp_path / "out" / "pictures" / name / "0.png").is_file()
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_rows_are_written_as_json_writes_them_at_once(tmp_path: Path, indent: int | None, count: int) -> None:
+    rows = [{"file": f'{number} "é"\n', "box": [1.5, {"a": []}], "none": {}} for number in range(count)]
+    kept = Kept[dict[str, Any]](tmp_path)
+    for row in rows:
+        kept.append(row)
+    value = {"head": {"a": [1, 2]}, "rows": rows, "last": "x"}
+    path = write_rows(tmp_path / "rows.json", {**value, "rows": kept}, indent=indent)
+    assert path.read_text() == json.dumps(value, indent=indent) + ("" if indent is None else "\n")

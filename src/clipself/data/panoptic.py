@@ -19,7 +19,7 @@ from clipself.data.images import check_size, read_image, read_segment_ids, segme
 from clipself.data.scenes.art import THINGS
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import check_images_exist
-from clipself.files import write_atomically, write_json
+from clipself.files import Together, write_json
 from clipself.metrics.panoptic_quality import LabelledSegment
 from clipself.structures import MaskTargets, Panoptic
 
@@ -189,9 +189,10 @@ class PanopticWriter:
         self.categories = category_rows(class_names, ids=class_ids, is_thing=class_is_thing)
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
+        self._files = Together()
 
     def add(self, found: Panoptic, *, image_id: Id, file: str, name: str) -> Path:
-        """Writes one PNG and remembers its segments.
+        """Writes one PNG, which has its name by the time of `close` at the latest, and remembers its segments.
 
         Args:
             found: The map.
@@ -204,7 +205,7 @@ class PanopticWriter:
         """
         ids_HW = found.ids_HW.cpu().numpy()
         png = Image.fromarray(segment_colours(ids_HW))
-        path = write_atomically(self.folder / "panoptic" / f"{name}.png", lambda part: png.save(part, format="PNG"))
+        path = self._files.write(self.folder / "panoptic" / f"{name}.png", lambda part: png.save(part, format="PNG"))
         self.images.append(image_row(image_id, file, ids_HW.shape))
         infos = segment_rows(found, categories=self.categories)
         self.annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": infos})
@@ -212,5 +213,6 @@ class PanopticWriter:
 
     def close(self) -> Path:
         """Writes the JSON; it comes last, so that a folder with one is complete."""
+        self._files.flush()
         held = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
         return write_json(self.folder / "panoptic.json", held)

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from clipself.data.coco.write import category_rows, image_row
 from clipself.data.images import FoundPicture, FoundPictures, write_index_map
-from clipself.files import write_atomically, write_json, write_text
+from clipself.data.kept import Kept
+from clipself.files import Together, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,11 @@ class PredictionFolder:
         self.out, self.listed, self.names, self.more = Path(out), listed, tuple(names), more
         self.head = {"names": list(names), **(head or {})}
         self.left_out: list[dict[str, str]] = []
-        self.drawings: list[Path] = []
-        self.rows: list[dict[str, Any]] = []
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self.drawings = Kept[Path](self.out)
+        self.rows = Kept[dict[str, Any]](self.out)
+        self._images = Kept[dict[str, Any]](self.out)
+        self._annotations = Kept[dict[str, Any]](self.out)
+        self._files = Together()
         self._due = 0.0
 
     def __enter__(self) -> Self:
@@ -119,7 +121,7 @@ class PredictionFolder:
         rows: Sequence[Mapping[str, Any]] = (),
         labels_HW: NDArray[np.integer] | None = None,
     ) -> None:
-        """Writes one picture's drawing and map, and takes its results.
+        """Writes one picture's drawing and map, which have their names as the JSON files do, and takes its results.
 
         Args:
             picture: One of `read`.
@@ -131,15 +133,16 @@ class PredictionFolder:
         """
         record = {"image": str(picture.path), "file": picture.file}
         record["picture"] = f"pictures/{picture.name}.png"
-        write_atomically(self.out / record["picture"], lambda part: drawing.save(part, format="PNG"))
+        self._files.write(self.out / record["picture"], lambda part: drawing.save(part, format="PNG"))
         if labels_HW is not None:
             record["map"] = f"maps/{picture.name}.png"
-            write_index_map(self.out / record["map"], labels_HW)
+            write_index_map(self.out / record["map"], labels_HW, self._files)
         self.drawings.append(self.out / record["picture"])
         self.rows.append({**record, **found})
         number, first = len(self.rows), len(self._annotations) + 1
         self._images.append(image_row(number, picture.file, (image.height, image.width)))
-        self._annotations += [{"id": first + place, **row, "image_id": number} for place, row in enumerate(rows)]
+        for place, row in enumerate(rows, start=first):
+            self._annotations.append({"id": place, **row, "image_id": number})
 
     @property
     def number(self) -> int:
@@ -149,6 +152,7 @@ class PredictionFolder:
     def write(self) -> None:
         """Writes the JSON files as far as they are; "complete" tells whether every picture has been looked at."""
         begun = time.monotonic()
+        self._files.flush()  # the JSON files name them
         held = {
             **self.head,
             "listed": len(self.listed),
@@ -156,11 +160,10 @@ class PredictionFolder:
             "passed_over": dict(self.listed.passed_over),
             "left_out": self.left_out,
             "complete": len(self.rows) + len(self.left_out) == len(self.listed),
-            "images": self.rows,
         }
         coco = {"images": self._images, "annotations": self._annotations, "categories": category_rows(self.names)}
-        write_json(self.results, held)
-        write_text(self.coco, json.dumps(coco))
+        write_rows(self.results, {**held, "images": self.rows}, indent=2)
+        write_rows(self.coco, coco)
         if self.more is not None:
             self.more()
         ended = time.monotonic()
@@ -171,6 +174,39 @@ class PredictionFolder:
         count = f"{len(self.rows)} of {len(self.listed)}" if self.left_out else str(len(self.listed))
         bad = f", {len(self.left_out)} left out (see {self.results.name})" if self.left_out else ""
         return f"{count} pictures{bad}: {self.out / 'pictures'}, {self.results}, {self.coco}"
+
+
+def write_rows(path: Path, value: Mapping[str, Any], *, indent: int | None = None) -> Path:
+    """Writes a table as `json.dumps` would, atomically, its lists row by row.
+
+    Args:
+        path: The file.
+        value: Name -> anything; of lists on disk one row at a time is in memory.
+        indent: Of nested values, in spaces; everything stands in a line if not given.
+    """
+    ends = "" if indent is None else "\n"
+
+    def lines(value: Any, depth: int) -> str:
+        return json.dumps(value, indent=indent).replace("\n", "\n" + " " * depth * (indent or 0))
+
+    def before(place: int, depth: int) -> str:
+        return ("," + (ends or " ") if place else ends) + " " * depth * (indent or 0)
+
+    def fill(part: Path) -> None:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write("{")
+            for place, (name, held) in enumerate(value.items()):
+                stream.write(f"{before(place, 1)}{json.dumps(name)}: ")
+                if not isinstance(held, Kept) or not held:
+                    stream.write(lines(list(held) if isinstance(held, Kept) else held, 1))
+                    continue
+                stream.write("[")
+                for row in range(len(held)):
+                    stream.write(before(row, 2) + lines(held[row], 2))
+                stream.write(before(0, 1) + "]")
+            stream.write(ends + "}" + ends)
+
+    return write_atomically(path, fill)
 
 
 @contextmanager

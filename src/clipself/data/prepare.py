@@ -17,7 +17,7 @@ from clipself.choices import pick
 from clipself.data.coco.context import ContextFile
 from clipself.data.images import IGNORED, IGNORED_16, read_image, read_index_map, size_of, write_index_map
 from clipself.data.semantic import CARD, describe_set
-from clipself.files import read_text, write_text
+from clipself.files import Together, read_text, write_text
 from clipself.text.vocabulary import load_vocabulary
 
 log = logging.getLogger(__name__)
@@ -87,12 +87,13 @@ def prepare(name: str, root: str | Path, out: str | Path, *, partial_archive: bo
         check_count(name, split, len(source.stems), source.expected, partial_archive=partial_archive)
         check_stems(name, source.stems)
         counts = np.zeros(len(archive.names), dtype=np.int64)
-        for stem in tqdm(source.stems, desc=f"{name} {split}", unit="map"):
-            labels = source.read(stem)
-            check_map(labels, stem, classes=len(archive.names), ignore_label=archive.ignore_label)
-            check_picture(source.images, stem, labels.shape)
-            counts += np.bincount(labels[labels != archive.ignore_label], minlength=len(archive.names))
-            write_index_map(out / "labels" / split / f"{stem}.png", labels)
+        with Together() as files:
+            for stem in tqdm(source.stems, desc=f"{name} {split}", unit="map"):
+                labels = source.read(stem)
+                check_map(labels, stem, classes=len(archive.names), ignore_label=archive.ignore_label)
+                check_picture(source.images, stem, labels.shape)
+                counts += np.bincount(labels[labels != archive.ignore_label], minlength=len(archive.names))
+                write_index_map(out / "labels" / split / f"{stem}.png", labels, files)
         log.info(
             "%s %s: %d maps, %d of %d classes occur", name, split, len(source.stems), (counts > 0).sum(), len(counts)
         )

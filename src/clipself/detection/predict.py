@@ -10,6 +10,7 @@ from PIL import Image
 from clipself.backbones.packaged_heads import about_heads
 from clipself.data.examples import examples_of
 from clipself.data.images import Examples
+from clipself.data.kept import Kept
 from clipself.data.predictions import PredictionFolder
 from clipself.detection.config import DetectionPredictConfig
 from clipself.detection.detector import Detector, open_detector
@@ -31,14 +32,14 @@ class PredictResult:
         pictures: Annotated pictures, one an image that could be read.
         results: JSON of what was found in each picture, and of what was left out.
         coco: COCO file: images, categories, and the detections as annotations with scores.
-        found: Detections of each image.
+        found: Detections of each image; they lie on disk while the result is held.
         summary: A line for people, and what a packaged detector is.
     """
 
-    pictures: tuple[Path, ...]
+    pictures: Sequence[Path]
     results: Path
     coco: Path
-    found: tuple[Detections, ...]
+    found: Sequence[Detections]
     summary: str
 
 
@@ -60,7 +61,7 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
         detector, config.names, examples_of(config.examples, config.example_images), name=config.checkpoint
     )
     known = detector.trained_names if config.colours == "novel" else None
-    everything = []
+    everything = Kept[Detections](config.out, shared=[names])
     with PredictionFolder(config.out, listed, names) as folder:
         for picture, image in folder.read():
             with folder.attempt(picture):
@@ -73,7 +74,7 @@ def predict_images(config: DetectionPredictConfig | None = None, /, **options: A
                 folder.add(picture, image, annotate(image, found, known=known), found=record, rows=rows)
                 everything.append(found)
     return PredictResult(
-        pictures=tuple(folder.drawings), results=folder.results, coco=folder.coco, found=tuple(everything),
+        pictures=folder.drawings, results=folder.results, coco=folder.coco, found=everything,
         summary="\n".join(filter(None, (folder.describe(), about_heads(config.checkpoint)))),
     )  # fmt: skip
 

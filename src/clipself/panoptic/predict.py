@@ -1,6 +1,6 @@
 """Pictures and names in; panoptic PNGs, JSON and drawings out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,7 @@ class PanopticPredictions:
     results: Path
     panoptic: Path
     coco: Path
-    drawings: tuple[Path, ...]
+    drawings: Sequence[Path]
     segments: int
     said: str
     about: str = ""
@@ -116,7 +116,7 @@ def write_predictions(segmenter: PanopticSegmenter, pictures: FoundPictures, out
                     rows=to_coco(found.instances, image_id=number), labels_HW=classes_of(panoptic),
                 )  # fmt: skip
     return PanopticPredictions(
-        results=folder.results, panoptic=out / "panoptic.json", coco=folder.coco, drawings=tuple(folder.drawings),
+        results=folder.results, panoptic=out / "panoptic.json", coco=folder.coco, drawings=folder.drawings,
         segments=sum(len(row["segments"]) for row in folder.rows), said=folder.describe(),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipself.data.images.read import open_file
-from clipself.files import write_atomically
+from clipself.files import Together, write_atomically
 from clipself.viz.colours import class_colour
 
 IGNORED: Final = 255
@@ -74,14 +74,21 @@ def segment_colours(ids_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
     return np.stack([ids_HW % 256, ids_HW // 256 % 256, ids_HW // 65536], axis=-1).astype(np.uint8)
 
 
-def write_index_map(path: Path, labels_HW: NDArray[Any]) -> Path:
-    """Writes class indices as PNG, atomically: 8 bits with the classes' colours as palette where they fit, else 16."""
+def write_index_map(path: Path, labels_HW: NDArray[Any], files: Together | None = None) -> Path:
+    """Writes class indices as PNG, atomically: 8 bits with the classes' colours as palette where they fit, else 16.
+
+    Args:
+        path: The PNG.
+        labels_HW: Class of every pixel.
+        files: Those that it is brought to disk with; by itself if not given.
+    """
     if int(labels_HW.max(initial=0)) > IGNORED:
         picture = Image.fromarray(labels_HW.astype(np.uint16))
     else:
         picture = Image.fromarray(labels_HW.astype(np.uint8))
         picture.putpalette([part for index in range(IGNORED) for part in class_colour(index)] + [0, 0, 0])
-    return write_atomically(path, lambda part: picture.save(part, format="PNG"))
+    write = write_atomically if files is None else files.write
+    return write(path, lambda part: picture.save(part, format="PNG"))
 
 
 def check_size(

@@ -14,7 +14,7 @@ from PIL import Image
 from clipself.data.images.names import safe_name
 from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, whole_size
 from clipself.data.labels.objects import Export, LabelledObject
-from clipself.files import read_json, read_text, write_text
+from clipself.files import Together, read_json, read_text
 from clipself.ops.run_lengths import encode_mask
 
 VERSION: Final = "5.5.0"
@@ -25,21 +25,22 @@ AREAS: Final = ("rectangle", "polygon", "rotation", "circle", "mask")
 
 def write_labelme(export: Export, out: Path) -> Path:
     """One JSON a picture in a folder, which is returned; X-AnyLabeling reads them too, scores included."""
-    for picture in export:
-        target = (out / safe_name(picture.file)).with_suffix(".json")
-        held: dict[str, Any] = {
-            "version": VERSION,
-            "flags": {},
-            "shapes": [_shape(one, export) for one in picture.objects],
-            "imagePath": Path(
-                os.path.relpath(os.path.abspath(picture.path), os.path.abspath(target.parent))
-            ).as_posix(),
-            "imageData": None,
-            "imageHeight": picture.size[0],
-            "imageWidth": picture.size[1],
-        }
-        write_text(target, json.dumps(held, ensure_ascii=False, indent=2) + "\n")
-    write_text(out / "labels.txt", "".join(f"{name}\n" for name in export.names))
+    with Together() as files:
+        for picture in export:
+            target = (out / safe_name(picture.file)).with_suffix(".json")
+            held: dict[str, Any] = {
+                "version": VERSION,
+                "flags": {},
+                "shapes": [_shape(one, export) for one in picture.objects],
+                "imagePath": Path(
+                    os.path.relpath(os.path.abspath(picture.path), os.path.abspath(target.parent))
+                ).as_posix(),
+                "imageData": None,
+                "imageHeight": picture.size[0],
+                "imageWidth": picture.size[1],
+            }
+            files.write_text(target, json.dumps(held, ensure_ascii=False, indent=2) + "\n")
+        files.write_text(out / "labels.txt", "".join(f"{name}\n" for name in export.names))
     return out
 
 

@@ -15,7 +15,7 @@ from clipself.data.images.names import safe_name
 from clipself.data.images.read import size_of
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
-from clipself.files import read_text, write_text
+from clipself.files import Together, read_text, write_text
 
 CLASS_LISTS: Final = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 """Files with a class a line."""
@@ -37,11 +37,12 @@ def write_polygons(export: Export, out: Path) -> Path:
 
 
 def _write(export: Export, out: Path, *, polygons: bool) -> Path:
-    for picture in export:
-        file = safe_name(picture.file)
-        lines = "".join(f"{line}\n" for line in _lines(picture, export.tolerance if polygons else None))
-        write_text((out / "labels" / file).with_suffix(".txt"), lines)
-        place_picture(picture.path, out / "images" / file, copy=export.copy)
+    with Together() as files:
+        for picture in export:
+            file = safe_name(picture.file)
+            lines = "".join(f"{line}\n" for line in _lines(picture, export.tolerance if polygons else None))
+            files.write_text((out / "labels" / file).with_suffix(".txt"), lines)
+            place_picture(picture.path, out / "images" / file, files, copy=export.copy)
     held = {"path": ".", "train": "images", "val": "images", "nc": len(export.names), "names": list(export.names)}
     return write_text(out / "data.yaml", yaml.safe_dump(held, sort_keys=False, allow_unicode=True))
 
@@ -62,24 +63,26 @@ def _lines(picture: LabelledPicture, tolerance: float | None) -> Iterator[str]:
         yield " ".join([str(one.label), *(f"{min(max(value, 0.0), 1.0):.6f}" for value in values)])
 
 
-def place_picture(source: Path, target: Path, *, copy: bool) -> None:
+def place_picture(source: Path, target: Path, files: Together, *, copy: bool) -> None:
     """Links a picture into a data set, or copies it where it should be or where links cannot be made.
 
     What lies within a larger file is written out.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() or target.exists():
-        target.unlink()
     if (member := open_inside(source)) is not None:
-        target.write_bytes(member.getvalue())
-        return
-    if not copy:
-        try:
-            target.symlink_to(Path(os.path.abspath(source)))
-            return
-        except OSError:  # a file system without links, or a user without the right
-            pass
-    shutil.copyfile(source, target)
+        files.write_bytes(target, member.getvalue())
+    elif copy or not _link(source, target):
+        files.write(target, lambda part: shutil.copyfile(source, part))
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Whether the system has made a link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        target.symlink_to(Path(os.path.abspath(source)))
+    except OSError:  # a file system without links, or a user without the right
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

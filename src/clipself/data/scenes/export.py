@@ -15,7 +15,7 @@ from clipself.data.labelled import LabelledImage
 from clipself.data.scenes.art import NOVEL, THINGS
 from clipself.data.scenes.draw import CLASSES, Scene, SceneMaker
 from clipself.data.sources import read_json
-from clipself.files import write_atomically, write_json, write_text
+from clipself.files import Together, write_json, write_text
 from clipself.ops.run_lengths import encode_mask
 
 CARD: Final = "scenes.json"
@@ -82,8 +82,9 @@ def write_scenes(
         (folder / split).mkdir(parents=True, exist_ok=True)
         (folder / "annotations" / f"panoptic_{split}").mkdir(parents=True, exist_ok=True)
         scenes = (maker(index) for index in range(count))
-        rows = [_write_scene(folder, split, index, scene) for index, scene in
-                enumerate(tqdm(scenes, total=count, desc=f"{split} scenes"))]  # fmt: skip
+        with Together() as files:
+            rows = [_write_scene(folder, split, index, scene, files) for index, scene in
+                    enumerate(tqdm(scenes, total=count, desc=f"{split} scenes"))]  # fmt: skip
         _write_annotations(folder, split, rows, size)
     base = [name for name in THINGS if name not in NOVEL]
     for name, names in (("names", CLASSES), ("base", base), ("novel", NOVEL)):
@@ -109,11 +110,11 @@ def begin_folder(folder: Path, settings: dict[str, Any]) -> None:
     write_json(card, settings)
 
 
-def _write_scene(folder: Path, split: str, index: int, scene: Scene) -> list[dict[str, Any]]:
+def _write_scene(folder: Path, split: str, index: int, scene: Scene, files: Together) -> list[dict[str, Any]]:
     """Writes picture and segment ids; returns the instances with what the annotation files need."""
     picture = folder / split / f"{index:06d}.jpg"
     if not picture.exists():
-        write_atomically(picture, lambda part: scene.image.save(part, format="JPEG", quality=92))
+        files.write(picture, lambda part: scene.image.save(part, format="JPEG", quality=92))
     ids = scene.panoptic_HW
     Image.fromarray(segment_colours(ids)).save(folder / "annotations" / f"panoptic_{split}" / f"{index:06d}.png")
     rows = []

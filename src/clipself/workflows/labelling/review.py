@@ -14,7 +14,7 @@ from PIL import Image
 from clipself.data.images import read_image
 from clipself.data.images.names import safe_name
 from clipself.data.labels.objects import LabelledObject, LabelledPicture
-from clipself.files import write_atomically
+from clipself.files import Together
 from clipself.ops.run_lengths import encode_mask
 from clipself.viz.boxes import DrawnBox, draw_boxes
 from clipself.viz.colours import class_colour
@@ -29,6 +29,8 @@ CROP: Final = 160
 AROUND: Final = 0.15
 """How much of its surroundings an object's picture shows on each side, as a share of its longer side."""
 PICTURES_A_PAGE: Final = 100
+NEAR: Final = 10
+"""Pages before and after one to which it leads."""
 BINS: Final = 20
 
 
@@ -37,7 +39,9 @@ def thumbnail_of(out: Path, picture: LabelledPicture) -> Path:
     return out / "review" / "pictures" / f"{safe_name(picture.file)}.jpg"
 
 
-def draw_thumbnail(picture: LabelledPicture, image: Image.Image, names: Sequence[str], path: Path) -> None:
+def draw_thumbnail(
+    picture: LabelledPicture, image: Image.Image, names: Sequence[str], path: Path, files: Together
+) -> None:
     """Writes a picture with its objects, small."""
     scale = min(1.0, LONGEST / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -50,7 +54,7 @@ def draw_thumbnail(picture: LabelledPicture, image: Image.Image, names: Sequence
         )
         for one in picture.objects
     ]  # fmt: skip
-    _save(draw_boxes(small, drawn), path)
+    _save(draw_boxes(small, drawn), path, files)
 
 
 def _scaled(
@@ -72,8 +76,8 @@ def _caption(one: LabelledObject, names: Sequence[str]) -> str:
     return names[one.label] if one.score is None else f"{names[one.label]} {one.score:.2f}"
 
 
-def _save(picture: Image.Image, path: Path) -> None:
-    write_atomically(path, lambda part: picture.save(part, format="JPEG", quality=85))
+def _save(picture: Image.Image, path: Path, files: Together) -> None:
+    files.write(path, lambda part: picture.save(part, format="JPEG", quality=85))
 
 
 @dataclass(order=True, frozen=True, slots=True)
@@ -123,25 +127,35 @@ def write_review(pictures: Iterable[LabelledPicture], names: Sequence[str], out:
     """
     folder, known = out / "review", [_Name() for _ in names]
     count = _count(pictures, known, most=most)
-    _write_objects(pictures, known, folder)
+    with Together() as files:
+        _write_objects(pictures, known, folder, files)
     for label, one in enumerate(known):
         if one.count:
             _write_name(label, names[label], one, folder)
     pages = max(1, -(-count // PICTURES_A_PAGE))
-    files = ["index.html", *(f"pictures-{page}.html" for page in range(2, pages + 1))]
-    every = [(str(page), file) for page, file in enumerate(files, start=1)]
+    objects = sum(one.count for one in known)
+    lead = f"{count} pictures, {objects} objects, {sum(one.count > 0 for one in known)} of {len(names)} names"
     for page, tiles in enumerate(_tiles(pictures, names, out), start=1):
-        objects = sum(one.count for one in known)
-        lead = f"{count} pictures, {objects} objects, {sum(one.count > 0 for one in known)} of {len(names)} names"
+        links = _links(page, pages)
         shown = GalleryPage("Labels" if page == 1 else f"Labels, page {page}", lead=lead)
         if page == 1:
             shown.table(("name", "objects", "pictures", "mean score", "scores from 0 to 1"), list(_rows(known, names)))
         shown.heading("Pictures")
-        shown.links(every if pages > 1 else ())
+        shown.links(links)
         shown.grid(tiles)
-        shown.links(every if pages > 1 else ())
-        shown.write(folder / files[page - 1])
+        shown.links(links)
+        shown.write(folder / _file_of(page))
     return folder / "index.html"
+
+
+def _file_of(page: int) -> str:
+    return "index.html" if page == 1 else f"pictures-{page}.html"
+
+
+def _links(page: int, pages: int) -> list[tuple[str, str]]:
+    """To the first and last page and those near this one: to all, they would grow as the square of the pictures."""
+    near = {1, *range(max(1, page - NEAR), min(pages, page + NEAR) + 1), pages}
+    return [(str(one), _file_of(one)) for one in sorted(near)] if pages > 1 else []
 
 
 def _count(pictures: Iterable[LabelledPicture], known: Sequence[_Name], *, most: int) -> int:
@@ -176,7 +190,7 @@ def _object_file(at: _Place) -> str:
     return f"objects/{at.picture + 1}-{at.place + 1}.jpg"
 
 
-def _write_objects(pictures: Iterable[LabelledPicture], known: Sequence[_Name], folder: Path) -> None:
+def _write_objects(pictures: Iterable[LabelledPicture], known: Sequence[_Name], folder: Path, files: Together) -> None:
     """Cuts out the objects that some page shows; each picture is read once."""
     wanted: dict[int, set[int]] = {}
     for one in known:
@@ -190,7 +204,7 @@ def _write_objects(pictures: Iterable[LabelledPicture], known: Sequence[_Name], 
                 continue
             for place in sorted(wanted[number]):
                 at = _Place(0.0, 0, number, place)
-                _save(_cut_out(image, picture.objects[place]), folder / _object_file(at))
+                _save(_cut_out(image, picture.objects[place]), folder / _object_file(at), files)
 
 
 def _cut_out(image: Image.Image, one: LabelledObject) -> Image.Image:
@@ -226,11 +240,12 @@ def _tile_of(at: _Place) -> Tile:
 def _tiles(pictures: Iterable[LabelledPicture], names: Sequence[str], out: Path) -> Iterator[list[Tile]]:
     """The thumbnails of one page after another."""
     tiles: list[Tile] = []
+    files = Together()
     for picture in pictures:
         path = thumbnail_of(out, picture)
         if not path.is_file():
             try:
-                draw_thumbnail(picture, read_image(picture.path), names, path)
+                draw_thumbnail(picture, read_image(picture.path), names, path, files)
             except (ValueError, FileNotFoundError) as error:  # it was there when it was labelled
                 log.warning("%s; its place on the page stays empty", error)
         counts = f"{len(picture.objects)} object{'' if len(picture.objects) == 1 else 's'}"
@@ -239,5 +254,6 @@ def _tiles(pictures: Iterable[LabelledPicture], names: Sequence[str], out: Path)
         if len(tiles) == PICTURES_A_PAGE:
             yield tiles
             tiles = []
+    files.flush()
     if tiles:
         yield tiles

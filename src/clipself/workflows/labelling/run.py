@@ -19,7 +19,7 @@ from clipself.data.labels.yolo import place_picture
 from clipself.data.predictions import leaving_out
 from clipself.engine.pictures import resolve_pictures
 from clipself.engine.task import digest_of
-from clipself.files import write_atomically
+from clipself.files import Together, clear_parts
 from clipself.workflows.labelling.choose import choose_objects, thresholds_of
 from clipself.workflows.labelling.config import LabelConfig
 from clipself.workflows.labelling.journal import Journal, line_of_left_out
@@ -95,6 +95,8 @@ def label(config: LabelConfig | Mapping[str, Any] | str | Path | None = None, /,
     resumed = journal.begin(
         {**made_with, "pictures": digest_of(picture.file for picture in listed)}, overwrite=config.overwrite
     )
+    for folder in ("images", "review", *LABEL_FORMATS):
+        clear_parts(config.out / folder)
     try:
         _label_rest(config, listed, labeller, thresholds, journal, resumed)
     except KeyboardInterrupt:
@@ -114,21 +116,24 @@ def _label_rest(
 ) -> None:
     """Looks at the pictures that are not done."""
     rest, gather = islice(listed, done, None), any(picture.opened is not None for picture in listed)
-    for picture in tqdm(rest, initial=done, total=len(listed), unit="image", leave=False):
-        reasons: list[str] = []
-        with leaving_out(picture.path, reasons.append):
-            image = picture.read()
-            found = labeller(image, picture.path, least=min(thresholds))
-            objects = choose_objects(found, thresholds=thresholds, overlap=config.overlap, least_area=config.least_area)
-            path = _gather(picture, image, config) if gather else picture.path.absolute()
-            labelled = LabelledPicture(
-                file=_file(picture), path=path, size=(image.height, image.width), objects=objects
-            )
-            if config.review:
-                draw_thumbnail(labelled, image, labeller.names, thumbnail_of(config.out, labelled))
-            journal.add(labelled.to_line())
-        for reason in reasons:
-            journal.add(line_of_left_out(picture.file, reason))
+    with Together() as thumbnails:  # one that a kill takes is drawn again for the page
+        for picture in tqdm(rest, initial=done, total=len(listed), unit="image", leave=False):
+            reasons: list[str] = []
+            with leaving_out(picture.path, reasons.append):
+                image = picture.read()
+                found = labeller(image, picture.path, least=min(thresholds))
+                objects = choose_objects(
+                    found, thresholds=thresholds, overlap=config.overlap, least_area=config.least_area
+                )
+                path = _gather(picture, image, config) if gather else picture.path.absolute()
+                labelled = LabelledPicture(
+                    file=_file(picture), path=path, size=(image.height, image.width), objects=objects
+                )
+                if config.review:
+                    draw_thumbnail(labelled, image, labeller.names, thumbnail_of(config.out, labelled), thumbnails)
+                journal.add(labelled.to_line())
+            for reason in reasons:
+                journal.add(line_of_left_out(picture.file, reason))
 
 
 def _file(picture: FoundPicture) -> str:
@@ -138,10 +143,11 @@ def _file(picture: FoundPicture) -> str:
 def _gather(picture: FoundPicture, image: Image.Image, config: LabelConfig) -> Path:
     """Writes an opened picture or a frame, so that labels have one that they belong to; files come beside it."""
     path = config.out / "images" / safe_name(_file(picture))
-    if picture.opened is None:
-        place_picture(picture.path, path, copy=config.copy_images)
-    else:
-        write_atomically(path, lambda part: image.save(part, format="PNG"))
+    with Together() as files:  # of one: a line of the journal says that it is there
+        if picture.opened is None:
+            place_picture(picture.path, path, files, copy=config.copy_images)
+        else:
+            files.write(path, lambda part: image.save(part, format="PNG"))
     return path.absolute()
 
 
