@@ -24,6 +24,7 @@ SHORT: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
         "distill_step.py": ("--models", "ViT-B-16", "--sizes", "512", "--steps", "2", "--bf16"),
         "segmentation.py": ("--classes", "20", "150"),
         "detection.py": ("--size", "320", "--steps", "1", "--memory-images", "12"),
+        "detection_heads.py": ("--times", "3", "--detectors", "packaged", "small-vild"),
         "demo.py": ("--lists", "2"),
         "shard_index.py": ("--names", "1000000"),
         "threads.py": ("--times", "1"),

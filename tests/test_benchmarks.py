@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WORDS = {
     "detection.py": ["--size", "64", "--batch", "1", "--steps", "1", "--memory-images", "2"],
+    "detection_heads.py": ["--size", "64", "--times", "1", "--detectors", "small-vild"],
     "distill_step.py": ["--models", "ViT-S-32-alt", "--sizes", "64", "--steps", "1"],
     "demo.py": ["--longest", "64", "--lists", "1"],
     "segmentation.py": ["--classes", "3"],

@@ -11,6 +11,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.trunk import ClipReading
 from clipself.detection.region_prompt.regions import ClipMaps, clip_regions, whole_map
 from clipself.ops.levels import join_boxes
+from clipself.ops.region_means import region_means
 
 REGIONS_AT_ONCE = 64
 """Regions that a tower's own pooling looks at in one go."""
@@ -88,8 +89,9 @@ class FrozenClip(nn.Module):
         how = {"spatial_scale": 1.0 / trunk.patch_size, "sampling_ratio": -1, "aligned": True}
         if trunk.pools_by == "class token":
             assert features.dense is not None
-            regions_RD: Tensor = roi_align(features.dense.float(), rows_R5, 1, **how)[..., 0, 0]
-            return regions_RD
+            if torch.compiler.is_exporting():
+                return roi_align(features.dense.float(), rows_R5, 1, **how)[..., 0, 0]
+            return region_means(features.dense.float(), rows_R5, spatial_scale=1.0 / trunk.patch_size)
         last = features.taps[-1].float()
         if torch.compiler.is_exporting():
             return trunk.pool_map(roi_align(last, rows_R5, trunk.native_grid, **how))
