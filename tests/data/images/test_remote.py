@@ -213,6 +213,53 @@ def test_of_a_web_server_too(site: str, shards: Path, cache: Path, monkeypatch: 
         read_image(images.paths[0])
 
 
+@pytest.fixture
+def bucket(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same shards in a bucket of a server on this machine."""
+    s3fs = pytest.importorskip("s3fs", reason="fsspec reads s3:// by s3fs, which is not installed")
+    moto = pytest.importorskip("moto.server", reason="moto[server], which answers as S3 does, is not installed")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    said = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}
+    for name, value in {**said, "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)  # where s3fs looks for them
+    s3fs.S3FileSystem.clear_instance_cache()
+    system = s3fs.S3FileSystem(skip_instance_cache=True)
+    system.mkdir("bucket")
+    for path in shards.iterdir():
+        system.pipe(f"bucket/train/{path.name}", path.read_bytes())
+    yield "s3://bucket/train"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.slow
+def test_of_a_bucket_too(bucket: str, shards: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pattern in ("*.tar", "{00..02}.tar"):
+        assert_same(ImageFolder(f"{bucket}/{pattern}"), ImageFolder(shards / "*.tar"))
+    assert len(list(cache.glob("*/*.tar"))) == 3
+    images = ImageFolder(f"{bucket}/*.tar")
+    for copy in cache.glob("*/*.tar"):
+        copy.unlink()
+    forget()
+    assert_same(images, ImageFolder(shards / "*.tar"))  # part by part
+    wanted = [read_image(path).size for path in images.paths]
+    loader = DataLoader(Sizes(images), batch_size=5, num_workers=1, timeout=60)
+    assert [tuple(size) for batch in loader for size in batch.tolist()] == wanted
+    with pytest.raises(FileNotFoundError, match=r"no shards at s3://bucket/train/07\.tar"):
+        ImageFolder(f"{bucket}/07.tar")
+    import s3fs
+
+    system = s3fs.S3FileSystem(skip_instance_cache=True)
+    system.pipe("bucket/train/02.tar", (shards / "01.tar").read_bytes())
+    assert len(ImageFolder(f"{bucket}/02.tar")) == 4  # by its new ETag
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(ConnectionError, match=r"s3://bucket/train/00\.tar cannot be read"):
+        ImageFolder(f"{bucket}/00.tar")
+
+
 class Sizes(Dataset[torch.Tensor]):
     """Of pictures, by the processes of a loader."""
 
