@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clipself.data.caption_tables import FORMS, begins_with, read_rows, read_table, rows_of_list
 from clipself.data.coco.kinds import open_coco, rows_of
 from clipself.data.coco.report import Notes, ReadReport
 from clipself.data.coco.rows import clean_id, place, read_images, refuse
@@ -20,17 +21,13 @@ from clipself.data.images.shard_files import are_shards
 from clipself.data.preprocess import Preprocess
 from clipself.data.shards import CaptionShards, find_shards
 from clipself.data.sources import check_images_exist
-from clipself.files import read_text
 from clipself.ops.run_lengths import shorten
 from clipself.structures import CaptionBatch
 
 log = logging.getLogger(__name__)
 
-TABLES: Final = (".tsv",)
 MOST_SKIPPED: Final = 1000
 """Unreadable pairs in a row at which something else is wrong."""
-HEADERS: Final = ("caption", "title", "text")
-"""What the second column may be called in a first line that names the columns."""
 
 
 class CaptionSource(Protocol):
@@ -78,8 +75,9 @@ def open_captions(annotations: str | Path, images: str | Path | None = None) -> 
     """Opens pictures with captions, told apart by the file's suffix.
 
     Args:
-        annotations: COCO captions JSON; a .tsv with a path and a caption a line; a .tar shard or a folder of them, as
-            WebDataset writes them.
+        annotations: COCO captions JSON; a .tsv with a path and a caption a line; a .csv whose first line names its
+            columns; a .jsonl with an object a line, or a JSON list of such objects; a .tar shard or a folder of them,
+            as WebDataset writes them.
         images: Folder that paths are relative to; the table's own if not given. Shards hold their pictures.
 
     Raises:
@@ -90,9 +88,20 @@ def open_captions(annotations: str | Path, images: str | Path | None = None) -> 
     if path.is_dir() or are_shards(path):
         return CaptionShards(find_shards(path))
     if not path.is_file():
-        raise FileNotFoundError(f"no captions at {path}; pass a COCO captions JSON, a .tsv, a .tar or a folder of .tar")
-    if path.suffix in TABLES:
-        return _read_table(path, Path(images) if images is not None else path.parent)
+        raise FileNotFoundError(
+            f"no captions at {path}; pass a COCO captions JSON, a .tsv, a .csv, a .jsonl, a .tar or a folder of .tar"
+        )
+    folder = Path(images) if images is not None else path.parent
+    if path.suffix.lower() in FORMS:
+        return _of_files(path, read_table(path, folder), folder)
+    begun = begins_with(path)
+    if begun not in ("{", "["):
+        raise ValueError(
+            f"{path} is no table of captions that is read here; write it as {', '.join(FORMS)} or as COCO captions JSON"
+        )
+    rows = rows_of_list(path) if begun == "[" else None
+    if rows is not None:
+        return _of_files(path, read_rows(path, rows, folder), folder)
     if images is None:
         raise ValueError(f"{path} names pictures; pass images=, the folder that they lie in")
     return _read_coco(path, Path(images))
@@ -123,17 +132,7 @@ def _read_coco(path: Path, folder: Path) -> CaptionFiles:
     return CaptionFiles(files, [captions[image.id] for image in kept], [image.file for image in kept])
 
 
-def _read_table(path: Path, folder: Path) -> CaptionFiles:
-    captions: dict[str, list[str]] = {}
-    for row, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        file, tab, caption = line.partition("\t")
-        if not tab or not file.strip() or not caption.strip():
-            raise ValueError(f"{path}: line {row} is {shorten(line)}, expected a path, a tab and a caption")
-        if row == 1 and caption.strip().lower() in HEADERS and not (folder / file.strip()).is_file():
-            continue
-        captions.setdefault(file.strip(), []).append(caption.strip())
+def _of_files(path: Path, captions: Mapping[str, list[str]], folder: Path) -> CaptionFiles:
     files = [folder / file for file in captions]
     check_images_exist(files, source=str(path))
     return CaptionFiles(files, list(captions.values()), list(captions))

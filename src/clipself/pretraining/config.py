@@ -12,8 +12,9 @@ class PretrainConfig(RunConfig):
     """One contrastive pre-training of a CLIP on pictures with captions."""
 
     annotations: Path
-    """COCO captions JSON, a .tsv of path and caption, a .tar shard as WebDataset writes it, or a folder or a
-    pattern of shards, such as "shards/{000..127}.tar", also behind an address."""
+    """COCO captions JSON, a .tsv of path and caption, a .csv whose first line names its columns, a .jsonl, a .tar
+    shard as WebDataset writes it, or a folder or a pattern of shards, such as "shards/{000..127}.tar", also behind an
+    address."""
     images: Path | None = None
     """Folder that paths are relative to; shards hold their pictures."""
     scratch: bool = False
