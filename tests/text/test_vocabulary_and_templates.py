@@ -96,6 +96,15 @@ def test_sentences_of_ones_own(tmp_path: Path) -> None:
         ('["cat", "dog"]', "is JSON"),
         ('{\n "0": "cat"\n}\n', "'{' is JSON"),
         ("names:\n  0: cat\n", "'names:' is YAML"),
+        ("nc: 2\nnames: ['cat', 'dog']\n", "'nc: 2' is YAML"),  # ultralytics' data.yaml
+        ("animals: [cat, dog]\n", "'animals: [cat, dog]' is YAML"),
+        ("0 cat\n1 dog\n", "'0 cat' is numbered"),
+        ("id,name\n0,cat\n1,dog\n", "'0,cat' is numbered"),
+        (
+            "n01440764 tench, Tinca tinca\nn01443537 goldfish\n",
+            "'n01440764 tench, Tinca tinca' is a number of WordNet's",
+        ),
+        ("('cat', 'dog')", "is a tuple of Python"),
         ("- cat\n- dog\n", "'- cat' is a list in YAML"),
         ("'cat'\n'dog'\n", "is in quotes"),
         ("cat;dog\n", "'cat;dog' is several names in a line"),

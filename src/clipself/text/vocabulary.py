@@ -33,7 +33,9 @@ BLANK: Final = " \t\r\n\x00\u00a0\u200b\u2060\ufeff"
 
 FORMS: Final = {
     r"[\[{].*[\]}]?|\]|\}": "JSON",
-    r"[\w ]+:": "YAML",
+    r"\(\s*['\"].*": "a tuple of Python",
+    r"(?:names|nc|path|train|val)\s*:.*|[\w ]+:(?:\s*[\[{].*)?": "YAML",
+    r"n\d{8}\b.*": "a number of WordNet's",
     r"-\s.*": "a list in YAML",
     r"(['\"]).*\1,?": "in quotes",
     r".*;.*": "several names in a line, between semicolons",
@@ -144,6 +146,15 @@ def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
     )
 
 
+def _count_up(lines: Sequence[str]) -> bool:
+    """Whether all lines begin with numbers that count up, from 0 or 1."""
+    coins = len(lines) <= FEW and not lines[0].startswith("0") if lines else False  # "1 euro" and "2 euro"
+    after = r"[:,.)=|\t]\s*" if coins else r"[:,.)=|\s]\s*"
+    counted = [re.match(rf"(\d+)\s*{after}\D", line) for line in lines]
+    numbers = [int(one[1]) for one in counted if one is not None]
+    return len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)])
+
+
 def _check_form(lines: Sequence[str], path: Path) -> None:
     """Refuses lists of another form: their signs and numbers would become part of the names.
 
@@ -153,13 +164,10 @@ def _check_form(lines: Sequence[str], path: Path) -> None:
     pairs = ((number, form) for number, line in enumerate(lines) for sign, form in FORMS.items()
              if re.fullmatch(sign, line))  # fmt: skip
     first = next(pairs, None)
-    after = r"[:,.)=|\s]\s*" if len(lines) > FEW else r"[:,.)=|\t]\s*"  # "1 euro" and "2 euro" are coins
-    counted = [re.match(rf"(\d+)\s*{after}\D", line) for line in lines]
-    numbers = [int(one[1]) for one in counted if one is not None]
-    counts_up = len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)])
-    if first is None and not counts_up:
+    counted = next((place for place in (0, 1) if _count_up(lines[place:])), None)  # below a title too
+    if first is None and counted is None:
         return
-    number, form = (0, "numbered") if first is None else first
+    number, form = (counted or 0, "numbered") if first is None else first
     raise ValueError(
         f"{path} is no list of one name a line: {lines[number]!r:.80} is {form}; write the names alone, one a line, "
         "synonyms after commas"
