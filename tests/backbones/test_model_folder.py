@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,11 @@ def test_stock_open_clip_reads_an_export_of_the_packaged_model_from_anywhere(tmp
         assert text == pytest.approx(float(clip.encode_text(["a cat", "two dogs"], normalize=False).sum()), abs=1e-3)
         expected = clip.encode_image(torch.ones(1, 3, 160, 160), normalize=False).sum()
         assert image == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_weights_beside_a_model_that_holds_its_own_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(tiny_openai_clip().clip.state_dict(), folder.parent / "tuned.pt")
+    load_clip(folder, "openai")  # as recipes name it for the model that stood there before
+    assert not caplog.records
+    load_clip(folder, folder.parent / "tuned.pt")
+    assert re.search(r"m holds its own weights; .*tuned\.pt is not used", caplog.text)

@@ -1,11 +1,12 @@
 """What goes wrong in a process that reads pictures is said as if it had gone wrong here."""
 
+import multiprocessing
 from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from clipself.data.workers import plain_errors
+from clipself.data.workers import leave_stopping_to_the_run, plain_errors
 
 
 class Broken(Dataset[int]):
@@ -48,3 +49,18 @@ def test_a_defect_keeps_its_traceback(workers: int, error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         list(plain_errors(loader))
     assert not workers or "Original Traceback" in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ValueError("its picture is cut short"), None], ids=["fails", "ends"])
+def test_workers_end_with_their_batches_whoever_holds_the_error(error: Exception | None) -> None:
+    """The interpreter sends SIGTERM to those that are left, which they ignore, and waits for them for ever."""
+    before = set(multiprocessing.active_children())
+    data: Any = Broken(error) if error else [1, 2, 3]
+    how: Any = {"batch_size": None, "num_workers": 1, "worker_init_fn": leave_stopping_to_the_run}
+    held: list[Any] = [DataLoader(data, **how)]
+    try:
+        for batch in plain_errors(held[0]):
+            held.append(batch)
+    except ValueError as caught:
+        held.append(caught)  # and by its traceback the frames that hold the workers
+    assert set(multiprocessing.active_children()) <= before

@@ -73,7 +73,7 @@ def load_clip(
             `open_clip_config.json` (an export of ours or open_clip's) or with `config.json` (transformers' CLIPModel,
             SiglipModel or TIPSv2).
         pretrained: An open_clip tag ("openai", downloaded where the network allows), a checkpoint file, a folder that
-            holds one, or "random". Not used where the model is a folder or a packaged one.
+            holds one, or "random". Not used where the model is a folder or a packaged one, which is told.
         device: Where the model goes; "auto" is the best there is.
         text_from: Tag or file whose text tower is taken when the image tower comes from a file without one, or on
             purpose from another release. Only this option mixes releases.
@@ -96,6 +96,8 @@ def load_clip(
         raise ValueError(f"{wrong[0]}={wrong[1]!r:.60} is of type {type(wrong[1]).__name__}, expected a name or a path")
     folder = export_folder(model)
     if folder is not None:
+        if pretrained is not None and (Path(pretrained).suffix or Path(pretrained).exists()):  # recipes name tags
+            log.warning("%s holds its own weights; %s is not used: it is for a name of open_clip", model, pretrained)
         clip = _load_folder(folder, name=str(model), ignore=ignore, quick_gelu=quick_gelu)
     else:
         name = open_clip_name(str(model))

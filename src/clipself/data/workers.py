@@ -1,12 +1,15 @@
 """Worker processes: their errors are the sentences that they were, and who asks a run to stop asks not them."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 
-def plain_errors(loader: Iterable[Any]) -> Iterator[Any]:
+def plain_errors(loader: Iterable[Any]) -> Generator[Any, None, None]:
     """The loader's batches; a worker's error comes without the traceback that PyTorch folds into its message.
+
+    Workers have ended when the batches have, whoever still holds the error or the loader: the interpreter would send
+    those that ignore SIGTERM just that, and wait for them for ever.
 
     Args:
         loader: A `DataLoader` with any number of workers.
@@ -14,14 +17,18 @@ def plain_errors(loader: Iterable[Any]) -> Iterator[Any]:
     Raises:
         Exception: What the worker raised, of the same kind.
     """
+    reading: Any = iter(loader)
     try:
-        yield from loader
+        yield from reading
     except (ValueError, FileNotFoundError, OSError) as error:
         said = str(error)
         if "Original Traceback" not in said:
             raise
         last = said.strip().rsplit(f"{type(error).__name__}: ", 1)[-1]
         raise type(error)(last) from None
+    finally:
+        if hasattr(reading, "_shutdown_workers"):
+            reading._shutdown_workers()
 
 
 def leave_stopping_to_the_run(worker: int) -> None:

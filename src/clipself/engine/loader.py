@@ -109,13 +109,7 @@ def load_batches(
     """
     pin = device.type == "cuda"
     loader = make_loader(data.dataset, sampler, collate=data.collate, workers=workers, pin_memory=pin)
-    try:
-        yield from plain_errors(loader)
-    finally:
-        # Workers that ignore SIGTERM must have ended ahead of the interpreter, which would send it and wait for them.
-        reading: Any = getattr(loader, "_iterator", None)
-        if reading is not None:
-            reading._shutdown_workers()
+    yield from plain_errors(loader)
 
 
 def make_loader(

@@ -4,6 +4,7 @@ Source: CLIPSelf (arXiv:2310.01403), Table 2, by the released evaluation's proto
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +132,11 @@ def score_regions(
     def look_at(indices: Sequence[int]) -> Iterator[dict[str, MeanClassAccuracy]]:
         how: Any = {"sampler": indices, "num_workers": workers, "worker_init_fn": leave_stopping_to_the_run}
         loader: Any = DataLoader(samples, batch_size=None, **how)  # type: ignore[arg-type]
-        for sample in plain_errors(loader):
-            counted = {mode: MeanClassAccuracy(len(text_KD)) for mode in scored}
-            _score_image(clip, sample, text_KD, counted, readout=readout)
-            yield counted
+        with closing(plain_errors(loader)) as read:
+            for sample in read:
+                counted = {mode: MeanClassAccuracy(len(text_KD)) for mode in scored}
+                _score_image(clip, sample, text_KD, counted, readout=readout)
+                yield counted
 
     each = (share or Share()).of(len(samples), look_at)
     for counted in tqdm(each, total=len(samples), desc="regions", unit="image", disable=not progress, leave=False):

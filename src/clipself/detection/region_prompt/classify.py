@@ -12,6 +12,7 @@ from clipself.data.images import read_image
 from clipself.data.jitter import Framing
 from clipself.data.preprocess import Preprocess
 from clipself.data.short_side import ShortSide
+from clipself.data.workers import plain_errors
 from clipself.detection.region_prompt.config import RegionSettings
 from clipself.detection.region_prompt.loss import region_logits
 from clipself.detection.region_prompt.regions import ClipRegions
@@ -95,7 +96,7 @@ def classify_boxes(
             pictures, batch_sampler=[list(batches[index]) for index in indices], num_workers=workers,
             collate_fn=collate_detection,
         )  # fmt: skip
-        for batch in loader:
+        for batch in plain_errors(loader):
             held: DetectionBatch = batch.to(device)
             maps = regions.read(held.images_B3HW, held.sizes)
             logits_RK = region_logits(regions.embed(maps, shares_of(held)), texts_KD, temperature=temperature)
