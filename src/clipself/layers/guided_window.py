@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.layers.guided_projections import GuidedProjections
 from clipself.ops.axes import unfold_axis
 
 
-class WindowAttention(nn.Module):
-    """Attention of each window's tokens; guidance joins queries and keys, values stay free of it.
+class WindowAttention(GuidedProjections):
+    """Attention of each window's tokens.
 
     Source: CAT-Seg (arXiv:2303.11797), Sec. 3.3, with the published parameter names; no relative positions.
 
@@ -19,11 +20,7 @@ class WindowAttention(nn.Module):
     """
 
     def __init__(self, *, channels: int, guidance_channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(channels + guidance_channels, channels)
-        self.k = nn.Linear(channels + guidance_channels, channels)
-        self.v = nn.Linear(channels, channels)
+        super().__init__(channels=channels, guidance_channels=guidance_channels, heads=heads)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, windows_MNC: Tensor, guidance_BWNG: Tensor, bias_MNN: Tensor | None) -> Tensor:
@@ -31,19 +28,10 @@ class WindowAttention(nn.Module):
 
         Args:
             windows_MNC: Tokens of M windows: of B images, of T maps of each, of W windows of each map.
-            guidance_BWNG: Guidance of each image's windows; what is projected of it is computed once for all T maps.
+            guidance_BWNG: Guidance of each image's windows.
             bias_MNN: Added to the attention logits, one for each window.
         """
-        channels = windows_MNC.shape[-1]
-        on_tokens = torch.cat([self.q.weight[:, :channels], self.k.weight[:, :channels], self.v.weight])
-        on_guidance = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
-        guided = F.linear(guidance_BWNG, on_guidance, torch.cat([self.q.bias, self.k.bias]))
-        guided = torch.cat([guided, self.v.bias.to(guided).expand(*guided.shape[:3], -1)], dim=-1)
-        projected = unfold_axis(F.linear(windows_MNC, on_tokens), 0, (guided.shape[0], -1, guided.shape[1]))
-        query, key, value = (
-            unfold_axis(part, -1, (self.heads, -1)).transpose(1, 2)
-            for part in (projected + guided[:, None]).flatten(0, 2).chunk(3, dim=-1)
-        )
+        query, key, value = (part.transpose(1, 2) for part in self.project(windows_MNC, guidance_BWNG))
         bias = None if bias_MNN is None else bias_MNN[:, None].to(query)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))

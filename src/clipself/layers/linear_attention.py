@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from clipself.ops.axes import unfold_axis
+from clipself.layers.guided_projections import GuidedProjections
 
 EPSILON = 1e-6
 """Keeps the normaliser away from zero (the published value)."""
@@ -28,8 +28,8 @@ class Padding:
     count: int
 
 
-class LinearAttention(nn.Module):
-    """Attention with the kernel elu + 1; guidance joins queries and keys, there is no output projection.
+class LinearAttention(GuidedProjections):
+    """Attention with the kernel elu + 1; there is no output projection.
 
     Source: Linear transformers (arXiv:2006.16236), as CAT-Seg (arXiv:2303.11797) uses them over classes.
 
@@ -39,19 +39,12 @@ class LinearAttention(nn.Module):
         heads: Attention heads.
     """
 
-    def __init__(self, *, channels: int, guidance_channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(channels + guidance_channels, channels)
-        self.k = nn.Linear(channels + guidance_channels, channels)
-        self.v = nn.Linear(channels, channels)
-
     def forward(self, tokens_MTC: Tensor, guidance_BTG: Tensor, *, padding: Padding | None = None) -> Tensor:
         """Mixes the tokens of each sequence.
 
         Args:
             tokens_MTC: Tokens of M sequences: M / B that share the first guidance, then those of the next.
-            guidance_BTG: The guidance; what is projected of it is computed once for all sequences that share it.
+            guidance_BTG: The guidance.
             padding: A token that follows every sequence several times; it is looked at and not handed out. Its part of
                 the sums is computed once.
         """
@@ -73,21 +66,8 @@ class LinearAttention(nn.Module):
         # Values are divided ahead of the sum, so that half precision does not overflow.
         return F.elu(query) + 1, F.elu(key) + 1, value / length
 
-    def project(self, tokens_MTC: Tensor, guidance_BTG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (M, T, heads, d)."""
-        channels = tokens_MTC.shape[-1]
-        on_tokens = torch.cat([self.q.weight[:, :channels], self.k.weight[:, :channels], self.v.weight])
-        on_guidance = torch.cat([self.q.weight[:, channels:], self.k.weight[:, channels:]])
-        guided = F.linear(guidance_BTG, on_guidance, torch.cat([self.q.bias, self.k.bias]))
-        projected, width = F.linear(tokens_MTC, on_tokens), 2 * channels
-        places = unfold_axis(projected[..., :width], 0, (guided.shape[0], -1)) + guided[:, None]
-        query, key = places.flatten(0, 1).chunk(2, dim=-1)
-        value = projected[..., width:] + self.v.bias.to(projected)
-        query, key, value = (unfold_axis(part, -1, (self.heads, -1)) for part in (query, key, value))
-        return query, key, value
 
-
-class SoftmaxAttention(LinearAttention):
+class SoftmaxAttention(GuidedProjections):
     """The same projections with an ordinary softmax between them: the other choice of CAT-Seg's released code."""
 
     def forward(self, tokens_MTC: Tensor, guidance_BTG: Tensor, *, padding: Padding | None = None) -> Tensor:

@@ -21,7 +21,10 @@ from clipself.segmentation.catseg.settings import AggregatorSettings
 LEFT_OUT = -100.0
 """Logit of a class that the cap has left out."""
 
-CLASS_ATTENTIONS: Final[Mapping[str, type[LinearAttention]]] = {"linear": LinearAttention, "full": SoftmaxAttention}
+CLASS_ATTENTIONS: Final[Mapping[str, type[LinearAttention | SoftmaxAttention]]] = {
+    "linear": LinearAttention,
+    "full": SoftmaxAttention,
+}
 """How the classes of a place look at each other."""
 
 CLASSES_IN_CACHE = 8
