@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class ShardNames(Made[str]):
         ends: Pairs up to the end of each.
     """
 
+    what: ClassVar[str] = "pair"
     shards: tuple[str, ...]
     ends: tuple[int, ...]
 
@@ -65,8 +66,6 @@ class ShardNames(Made[str]):
 
     def make(self, index: int) -> str:
         """The name of a pair."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"pair {index} of {len(self)}")
         shard, place = run_of(self.ends, index)
         return f"{self.shards[shard]}/{place}"
 

@@ -15,8 +15,8 @@ from clipself.data.coco.results import read_proposals
 from clipself.data.coco.rows import check_picture_size, describe_images, read_images
 from clipself.data.coco.segments import drop
 from clipself.data.images.find import list_folder
-from clipself.data.images.folder import FolderPictures
 from clipself.data.images.inside import is_there
+from clipself.data.images.made import MadePictures
 from clipself.data.images.shard_files import are_shards, expand
 from clipself.data.images.shards import ShardPictures
 from clipself.data.images.tables import TablePictures, is_table
@@ -57,7 +57,7 @@ class ImageFolder:
         self.root, self.paths = Path(root), self._find(Path(root))
 
     @staticmethod
-    def _find(root: Path) -> ShardPictures | TablePictures | FolderPictures:
+    def _find(root: Path) -> MadePictures:
         if are_shards(root):
             return ShardPictures(expand(root))
         if not root.is_dir():

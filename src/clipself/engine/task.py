@@ -69,10 +69,10 @@ B = TypeVar("B", bound=Batch)
 
 @runtime_checkable
 class Digested(Protocol):
-    """Names that are told apart from others without being made."""
+    """Names that may be told apart from others without being made."""
 
-    def digest(self) -> str:
-        """Of all of them in their order."""
+    def digest(self) -> str | None:
+        """Of all of them in their order; None where they have to be made for it."""
 
 
 class Task(ABC, Generic[B]):
@@ -164,8 +164,9 @@ class Task(ABC, Generic[B]):
 
 def digest_of(names: Iterable[str]) -> str:
     """A short digest of names in their order; names that are too many to be made know their own."""
-    if isinstance(names, Digested):
-        return names.digest()
+    known = names.digest() if isinstance(names, Digested) else None
+    if known is not None:
+        return known
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}\n".encode("utf-8", "surrogateescape"))

@@ -3,21 +3,20 @@
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from clipself.data.images.formats import PLUGIN_OF, SUFFIXES, is_readable
-from clipself.data.images.made import Made
+from clipself.data.images.made import MadePictures
 from clipself.data.images.shard_files import SUFFIX
 from clipself.data.images.video import VIDEO_SUFFIXES
 
 MAP_SUFFIXES: Final = (".png", ".tif", ".tiff")
 
 
-class FolderPictures(Made[Path]):
+class FolderPictures(MadePictures):
     """Paths of pictures below a folder, made when they are asked for: of their names one text is held.
 
     Args:
@@ -35,43 +34,13 @@ class FolderPictures(Made[Path]):
         return len(self._ends)
 
     def name(self, index: int) -> str:
-        """A picture below the folder.
-
-        Raises:
-            IndexError: There is none at this index.
-        """
-        index += len(self) if index < 0 else 0
-        if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+        """A picture below the folder."""
         start = int(self._ends[index - 1]) if index else 0
         return os.fsdecode(self._text[start : int(self._ends[index])])
 
     def make(self, index: int) -> Path:
         """The path of a picture."""
         return self.root / self.name(index)
-
-    @property
-    def names(self) -> "FolderNames":
-        """Of all, below the folder."""
-        return FolderNames(self)
-
-
-@dataclass(frozen=True, slots=True)
-class FolderNames(Made[str]):
-    """The same pictures by their names below the folder.
-
-    Attributes:
-        pictures: The paths.
-    """
-
-    pictures: FolderPictures
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def make(self, index: int) -> str:
-        """The name of a picture."""
-        return self.pictures.name(index)
 
 
 def find_maps(root: Path) -> list[Path]:

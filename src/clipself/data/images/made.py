@@ -2,7 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +15,12 @@ T = TypeVar("T")
 class Made(Sequence[T]):
     """A sequence whose items are made by their index."""
 
+    what: ClassVar[str] = "picture"
+    """What an error calls an item."""
+
     @abstractmethod
     def make(self, index: int) -> T:
-        """The item at an index.
-
-        Raises:
-            IndexError: There is none.
-        """
+        """The item at an index that is known to be there, counted from the start."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -28,7 +29,49 @@ class Made(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
             return [self[one] for one in range(*index.indices(len(self)))]
+        index += len(self) if index < 0 else 0
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.what} {index} of {len(self)}")
         return self.make(index)
+
+
+class MadePictures(Made[Path]):
+    """Paths of pictures that have names of their own, wherever they lie."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """The name of a picture, as `make` is asked for its path."""
+
+    @property
+    def names(self) -> "MadeNames":
+        """Of all pictures."""
+        return MadeNames(self)
+
+    def digest(self) -> str | None:
+        """Of all names in their order, where it is known without making them."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MadeNames(Made[str]):
+    """The same pictures by their names.
+
+    Attributes:
+        pictures: The paths.
+    """
+
+    pictures: MadePictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def make(self, index: int) -> str:
+        """The name of a picture."""
+        return self.pictures.name(index)
+
+    def digest(self) -> str | None:
+        """See `MadePictures.digest`."""
+        return self.pictures.digest()
 
 
 def run_of(ends: Sequence[int] | NDArray[np.int64], index: int) -> tuple[int, int]:

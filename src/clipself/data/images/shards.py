@@ -8,7 +8,6 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipself.data.images.formats import SUFFIXES
-from clipself.data.images.made import Made, run_of
+from clipself.data.images.made import MadePictures, run_of
 from clipself.data.images.remote import remote_of
 from clipself.data.images.shard_files import cached_index, read_members, read_part, readable
 
@@ -55,7 +54,7 @@ def _key(name: str) -> bytes:
     return "/".join(PurePosixPath(name).parts).encode("utf-8", "surrogateescape").replace(b"/", b"\x01")
 
 
-class ShardPictures(Made[Path]):
+class ShardPictures(MadePictures):
     """Paths of all pictures of some shards, made when they are asked for.
 
     A shard that cannot be read is left out, with a warning.
@@ -78,19 +77,20 @@ class ShardPictures(Made[Path]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    def name(self, index: int) -> str:
+        """The shard of a picture, and its name there."""
+        shard, own = self._place(index)
+        return f"{shard.name}/{own}"
+
     def make(self, index: int) -> Path:
         """The path of a picture."""
-        index += len(self) if index < 0 else 0
-        if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
+        shard, own = self._place(index)
+        return shard / own
+
+    def _place(self, index: int) -> tuple[Path, str]:
         shard, place = run_of(self._ends, index)
         row = picture_index(str(self.shards[shard]))[place]
-        return self.shards[shard] / bytes(row["name"]).replace(b"\x01", b"/").decode("utf-8", "surrogateescape")
-
-    @property
-    def names(self) -> "ShardNames":
-        """The shard of each, and its name there."""
-        return ShardNames(self)
+        return self.shards[shard], bytes(row["name"]).replace(b"\x01", b"/").decode("utf-8", "surrogateescape")
 
     def digest(self) -> str:
         """Of all names in their order."""
@@ -99,31 +99,6 @@ class ShardPictures(Made[Path]):
             said.update(f"{shard.name}\n".encode())
             said.update(np.ascontiguousarray(picture_index(str(shard))["name"]).tobytes())
         return said.hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class ShardNames(Made[str]):
-    """The same pictures by the names of their shards and their own.
-
-    Attributes:
-        pictures: The paths.
-    """
-
-    pictures: ShardPictures
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def make(self, index: int) -> str:
-        """The name of a picture."""
-        path = self.pictures[index]
-        shard = shard_of(path)
-        assert shard is not None
-        return path.relative_to(shard.parent).as_posix()
-
-    def digest(self) -> str:
-        """Of all names in their order, without making them."""
-        return self.pictures.digest()
 
 
 def shard_of(path: str | Path) -> Path | None:

@@ -10,12 +10,11 @@ Source of the layout: `Dataset.save_to_disk` of datasets 2 to 5: `state.json` na
 import hashlib
 import importlib
 import io
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from clipself.data.images.made import Made
+from clipself.data.images.made import MadePictures
 from clipself.files import read_json
 
 STATE: Final = "state.json"
@@ -30,7 +29,7 @@ def is_table(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (STATE, INFO)) or (folder / SPLITS).is_file()
 
 
-class TablePictures(Made[Path]):
+class TablePictures(MadePictures):
     """Paths of all pictures of a table, row by row, made when they are asked for.
 
     Args:
@@ -51,40 +50,18 @@ class TablePictures(Made[Path]):
     def __len__(self) -> int:
         return self._rows
 
+    def name(self, index: int) -> str:
+        """The column and row of a picture."""
+        return f"{self.column}/{index}"
+
     def make(self, index: int) -> Path:
         """The path of a picture."""
-        index += len(self) if index < 0 else 0
-        if not 0 <= index < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
         return self.folder / self.column / str(index)
-
-    @property
-    def names(self) -> "TableNames":
-        """The column and row of each."""
-        return TableNames(self)
-
-
-@dataclass(frozen=True, slots=True)
-class TableNames(Made[str]):
-    """The same pictures by column and row.
-
-    Attributes:
-        pictures: The paths.
-    """
-
-    pictures: TablePictures
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def make(self, index: int) -> str:
-        """The name of a picture."""
-        return self.pictures[index].relative_to(self.pictures.folder).as_posix()
 
     def digest(self) -> str:
         """Of the table's own fingerprint: one with other rows has another."""
-        fingerprint = read_json(self.pictures.folder / STATE, what="state of a data set").get("_fingerprint")
-        said = f"{fingerprint} {self.pictures.column} {len(self)}"
+        fingerprint = read_json(self.folder / STATE, what="state of a data set").get("_fingerprint")
+        said = f"{fingerprint} {self.column} {len(self)}"
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
