@@ -138,30 +138,6 @@ def _vote(regions: WeakRegions, label: int) -> tuple[Tensor, int]:
     return F.binary_cross_entropy(image_K, wanted_K), int(share_RK[:, label].argmax())
 
 
-def sample_classes(labels: Tensor, *, weights_C: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """Classes of a reduced classifier: those of the labels first, then others by chance.
-
-    Source: Detic, released code for vocabularies of 21k names: a step tells 50 classes apart, drawn alike for images
-    with labels and by the root of their number of images for images with boxes.
-
-    Args:
-        labels: Labels of the batch, as often as they come.
-        weights_C: Weight of each class in the draw.
-        number: Classes wanted; more where the labels are more.
-        generator: Source of the draw, on the CPU.
-
-    Returns:
-        Their indices in the order of the columns.
-    """
-    seen: Tensor = torch.unique(labels.cpu())
-    odds_C = weights_C.cpu().float().clone()
-    odds_C[seen] = 0.0
-    wanted = min(number - len(seen), int((odds_C > 0).sum()))
-    if wanted <= 0:
-        return seen
-    return torch.cat([seen, torch.multinomial(odds_C, wanted, generator=generator)])
-
-
 def column_of_class(classes: Tensor, *, total: int) -> Tensor:
     """Column of every class (total + 1,) in a classifier of some of them; the background's for all others."""
     columns = torch.full((total + 1,), len(classes), dtype=torch.long)

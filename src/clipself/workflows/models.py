@@ -97,20 +97,20 @@ def model_row(name: str) -> ModelRow:
     """
     if name in PACKAGED:
         clip = load_clip(name)
-        return _row(name, clip.model_cfg, clip.trunk, reason="")
+        return _row(name, clip.model_cfg, clip.trunk)
     config = named_config(name)
     reason = (
         "" if is_hub_text(config["text_cfg"]) else _refusal(lambda: build_tokenizer(config["text_cfg"], folder=None))
     )
     found = _tower_of(json.dumps([config["embed_dim"], config["vision_cfg"]]))
     if isinstance(found, Trunk) and not reason:
-        return _row(name, config, found, reason=reason)
+        return _row(name, config, found)
     tower = type(found.tower).__name__ if isinstance(found, Trunk) else found[0]
     reason = reason or str(found[1])  # type: ignore[index]
     return ModelRow(name=name, tower=tower, **_weights_and_text(name, config), reason=reason)
 
 
-def _row(name: str, config: Mapping[str, Any], trunk: Trunk, *, reason: str) -> ModelRow:
+def _row(name: str, config: Mapping[str, Any], trunk: Trunk) -> ModelRow:
     with_class = isinstance(trunk, TransformerTrunk) and trunk.pools_by == "class token"
     missing = {}
     if not with_class:

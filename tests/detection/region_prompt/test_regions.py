@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 from torch import Tensor
 
 from clipself.detection.detectors.two_stage.features import FrozenClip
-from clipself.detection.region_prompt.file import PROMPT, read_prompt, save_prompt
+from clipself.detection.region_prompt.file import PROMPT, read_prompt
 from clipself.detection.region_prompt.regions import (
     DenseRegions,
     ResNetRegions,
@@ -96,7 +97,8 @@ def test_another_prompt_changes_both_poolings_and_nothing_of_the_clip(tmp_path: 
     assert regions.prompt is not None
     maps = regions.read(images(1, 3, 96, 96), [(96, 96)])
     before = regions.embed(maps, [WHOLE]), regions.embed_fast(maps, [WHOLE])
-    regions.take_prompt(save_prompt(regions.prompt + 1, tmp_path / "prompt.safetensors"))
+    save_file({PROMPT: regions.prompt + 1}, tmp_path / "prompt.safetensors")
+    regions.take_prompt(tmp_path / "prompt.safetensors")
     after = regions.embed(maps, [WHOLE]), regions.embed_fast(maps, [WHOLE])
     assert all(not torch.allclose(one, two) for one, two in zip(before, after, strict=True))
     assert clip.weights_hash() == digest
@@ -104,7 +106,8 @@ def test_another_prompt_changes_both_poolings_and_nothing_of_the_clip(tmp_path: 
 
 def test_a_prompt_is_one_tensor_of_the_size_of_the_clips_own(tmp_path: Path) -> None:
     like = torch.zeros(5, 8)
-    path = save_prompt(torch.ones(5, 8), tmp_path / "prompt.safetensors")
+    path = tmp_path / "prompt.safetensors"
+    save_file({PROMPT: torch.ones(5, 8)}, path)
     assert torch.equal(read_prompt(path, like=like), torch.ones(5, 8))
     torch.save({PROMPT: torch.ones(5, 8)}, tmp_path / "released.pth")
     assert torch.equal(read_prompt(tmp_path / "released.pth", like=like), torch.ones(5, 8))

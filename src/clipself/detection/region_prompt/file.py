@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Final
 
-from safetensors.torch import save
 from torch import Tensor
 
 from clipself.backbones.head_folder import HeadKind
 from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict
-from clipself.files import write_bytes
 
 PROMPT: Final = "attnpool.positional_embedding"
 """Name of the only tensor."""
@@ -18,16 +16,6 @@ PROMPT_FOLDER: Final = HeadKind(
     name="region prompt", stem="prompt", written_by="`detect prompt`", old_keys={}, clip_part="image"
 )
 """How a trained prompt's folder looks: `prompt.safetensors`, which other commands take, and its card."""
-
-
-def save_prompt(table_NC: Tensor, path: str | Path) -> Path:
-    """Writes a prompt.
-
-    Raises:
-        OSError: The disk is full or the folder cannot be written.
-    """
-    held = {PROMPT: table_NC.detach().cpu().float().contiguous()}
-    return write_bytes(path, save(held, metadata={"format": "pt"}))
 
 
 def read_prompt(path: str | Path, *, like: Tensor) -> Tensor:

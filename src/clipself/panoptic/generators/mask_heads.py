@@ -33,15 +33,6 @@ class FoundMasks:
     embeddings_BQD: Tensor
     objects_BQ2: Tensor | None = None
 
-    def of_picture(self, index: int) -> "FoundMasks":
-        """The masks of one picture of the batch."""
-        objects = None if self.objects_BQ2 is None else self.objects_BQ2[index, None]
-        return FoundMasks(
-            masks_BQYX=self.masks_BQYX[index, None],
-            embeddings_BQD=self.embeddings_BQD[index, None],
-            objects_BQ2=objects,
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredMasks:

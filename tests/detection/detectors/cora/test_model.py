@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.support.detection import BASE, NAMES, step_for, write_blocks
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 
@@ -18,7 +19,7 @@ from clipself.detection.checkpoint import load_detector, save_detector
 from clipself.detection.detectors.cora.model import Cora
 from clipself.detection.detectors.cora.settings import CoraSettings
 from clipself.detection.detectors.table import build_detector
-from clipself.detection.region_prompt.file import save_prompt
+from clipself.detection.region_prompt.file import PROMPT
 from clipself.structures import DetectionBatch
 
 SMALL: dict[str, Any] = {
@@ -138,7 +139,8 @@ def test_a_prompt_is_kept_with_the_detector(tmp_path: Path) -> None:
     clip = tiny_resnet_clip()
     table = cora(clip).regions.prompt
     assert table is not None
-    prompt = save_prompt(table + 1, tmp_path / "prompt.safetensors")
+    prompt = tmp_path / "prompt.safetensors"
+    save_file({PROMPT: table + 1}, prompt)
     detector = cora(clip, prompt=str(prompt))
     data = CocoDetection(write_blocks(tmp_path), tmp_path / "pictures")
     detector.prepare(data)
