@@ -69,17 +69,19 @@ CASES = [
 
 
 def small(words: list[str]) -> list[str]:
+    if "--resume" in words and "auto" not in words:  # all else is as the run was begun, which was small
+        return [*words, "--max-steps", "2"]
     name = command_of(words)
     assert name is not None
     known = known_flags(name)
     if name == "embed" and "--annotations" not in words:
         known = known - {"image-size"}  # which is for boxes
-    if name == "detect train" and "--resume" not in words:  # each detector has settings of its own
+    if name == "detect train":  # each detector has settings of its own
         own = fields(detect_recipe(words[words.index("--recipe") + 1] if "--recipe" in words else "small").detector)
         known = {f for f in known if "." not in f} | {f"detector.{each.name.replace('_', '-')}" for each in own}
     more = [part for flag, value in SMALL.items() if flag in known for part in (f"--{flag}", *value.split())]
-    if "resume" in known:
-        more += ["--max-steps", "2"] if "--resume" in words else ["--overwrite"]
+    if "resume" in known and "--resume" not in words:
+        more.append("--overwrite")
     return [*words, *more]
 
 
@@ -148,6 +150,16 @@ def run_python(block: Block, known: dict[str, Any]) -> int:
     place = "\n" * (block.line - 1)  # so that a traceback names the line of the page
     exec(compile(place + text, block.page, "exec"), known)
     return 1
+
+
+def test_a_training_that_goes_on_is_as_small_as_it_began() -> None:
+    cora = ["detect", "train", "--recipe", "small-cora", "--out", "runs/a"]
+    began = small(cora)
+    assert {"--max-steps", "--detector.short-side", "--overwrite"} < set(began)
+    assert "--detector.image-size" not in began
+    resumed = ["detect", "train", "--out", "runs/a", "--resume"]
+    assert small(resumed) == [*resumed, "--max-steps", "2"]
+    assert set(small([*cora, "--resume", "auto"])) - {"--resume", "auto"} == set(began) - {"--overwrite"}
 
 
 @pytest.mark.parametrize(("page", "languages"), CASES)
