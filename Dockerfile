@@ -9,7 +9,7 @@ ARG EXTRAS=transformers,tensorboard,video
 
 RUN pip install --no-cache-dir "torch>=2.9,!=2.13.*" "torchvision>=0.24" --index-url "${TORCH_INDEX}"
 
-COPY pyproject.toml README.md LICENSE NOTICE /source/
+COPY pyproject.toml hatch_build.py README.md LICENSE NOTICE /source/
 COPY src /source/src
 RUN pip install --no-cache-dir "/source[${EXTRAS}]" && rm -rf /source
 

@@ -4,14 +4,18 @@ The source archive makes the same wheel.
 """
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 
 ROOT = Path(__file__).parents[1]
 UNREACHABLE = ("No matching distribution", "Could not find a version", "ConnectionError", "No module named pip")
@@ -38,6 +42,34 @@ def contents(wheel: Path) -> dict[str, int]:
     """Name -> checksum of every file of the package."""
     with ZipFile(wheel) as held:
         return {one.filename: one.CRC for one in held.infolist() if one.filename.startswith("clipself/")}
+
+
+def page_of(source: str | None = None) -> str:
+    """The long description that a build writes."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    known["project"]["urls"] = {} if source is None else {"Source": source}
+    held: str = ProjectMetadata(str(ROOT), PluginManager(), known).core.readme
+    return held
+
+
+def test_the_page_of_an_index_shows_no_picture_by_an_address_of_the_clone() -> None:
+    """As an index has it, nothing lies beside the page: a relative address leads nowhere."""
+    relative = re.compile(r"\]\((?!https?://|#)")
+    readme = (ROOT / "README.md").read_text()
+    assert "![The page: what is alike" in readme
+    assert relative.search(readme)
+    alone = page_of()
+    assert "*The page: what is alike to the patch below the pointer, original and refined*" in alone
+    assert not relative.search(alone)
+    known = page_of("https://example.org/us/clipself/")
+    assert "](https://example.org/us/clipself/raw/HEAD/docs/images/demo.jpg)" in known
+    assert "[docs](https://example.org/us/clipself/blob/HEAD/docs/demo.md)" in known
+    assert not relative.search(known)
+    code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    assert code.findall(alone) == code.findall(known) == code.findall(readme)
+    pictures = re.findall(r"/raw/HEAD/([^)]+)\)", known)
+    assert len(pictures) == readme.count("![")
+    assert all((ROOT / path.split("#")[0]).exists() for path in pictures + re.findall(r"/blob/HEAD/([^)]+)\)", known))
 
 
 @pytest.mark.slow
