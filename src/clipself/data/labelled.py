@@ -16,6 +16,7 @@ from clipself.data.coco.rows import Id, check_picture_size
 from clipself.data.coco.segments import UNUSABLE, Segments, pack
 from clipself.data.coco.segments import decode_segmentation as decode_segmentation
 from clipself.data.images import read_image
+from clipself.data.limit import first_of
 from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
@@ -200,7 +201,7 @@ class RegionSamples:
     ) -> None:
         self.data, self.preprocess = data, preprocess
         self.image_size, self.patch_size, self.crop_size = image_size, patch_size, crop_size
-        self.length = len(data) if limit is None else min(limit, len(data))
+        self.length = first_of(len(data), limit)
 
     def __len__(self) -> int:
         return self.length

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from clipself.data.coco.instances import Instances, read_instances
 from clipself.data.coco.write import truth_rows
 from clipself.data.detection import ClassSplit, CocoDetection
+from clipself.data.limit import first_of
 from clipself.detection.config import DetectionEvaluateConfig
 from clipself.detection.detector import open_detector
 from clipself.detection.protocol import NamedDetector
@@ -127,7 +128,7 @@ def score_detector(
         share: Cuts the images among the processes of a run.
     """
     classes = data.classes
-    count = len(data) if limit is None else min(limit, len(data))
+    count = first_of(len(data), limit)
     asked = [(synonyms or {}).get(name, name) for name in classes.names]
     asked += [name for name in more_names if name not in set(asked)]
     results: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from clipself.backbones.devices import pick_device
 from clipself.choices import pick
+from clipself.data.limit import first_of
 from clipself.data.panoptic import PanopticFile, PanopticImages
 from clipself.engine.fields import plain_values
 from clipself.engine.resolve import resolve
@@ -99,12 +100,10 @@ def score_panoptic(
     Raises:
         ValueError: A way of scoring is unknown, wants class scores that the masks do not have, or the limit is below 1.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1; leave it out to take all pictures")
     rules, seen = rules or Rules(), seen_by(generator, data.class_names)
     ways = list_ways(list(judges), scores)
     meters = {way: PanopticMeters(data.class_is_thing) for way in ways}
-    count, without_masks = len(data) if limit is None else min(limit, len(data)), 0
+    count, without_masks = first_of(len(data), limit), 0
 
     def look_at(index: int) -> tuple[bool, dict[Way, PanopticMeters]]:
         truth = data.read(index)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from clipself.backbones.devices import pick_device
 from clipself.data.images import write_index_map
+from clipself.data.limit import first_of
 from clipself.data.semantic import SemanticImages, names_to_segment, open_semantic
 from clipself.engine.resolve import resolve
 from clipself.engine.share import Share
@@ -93,9 +94,7 @@ def score_segmenter(
             f"the segmenter names {len(segmenter.names)} classes, the data has {len(names_to_segment(data))}; build it "
             "with the data's names"
         )
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1")
-    count = len(data) if limit is None else min(limit, len(data))
+    count = first_of(len(data), limit)
     meter, spent = ConfusionMatrix(len(data.class_names), ignore_label=data.ignore_label), 0.0
 
     def look_at(index: int) -> tuple[ConfusionMatrix, float]:

@@ -10,6 +10,7 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.data.detection import CocoDetection, DetectionSample, collate_detection
 from clipself.data.images import read_image
 from clipself.data.jitter import Framing
+from clipself.data.limit import first_of
 from clipself.data.preprocess import Preprocess
 from clipself.data.short_side import ShortSide
 from clipself.data.workers import plain_errors
@@ -88,7 +89,7 @@ def classify_boxes(
         limit: First pictures only.
     """
     pictures, device = WholePictures(source, framing), regions.clip.device
-    count = len(pictures) if limit is None else min(limit, len(pictures))
+    count = first_of(len(pictures), limit)
     batches = [range(start, min(count, start + batch_size)) for start in range(0, count, batch_size)]
 
     def look_at(indices: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
