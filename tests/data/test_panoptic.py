@@ -53,6 +53,19 @@ def test_pictures_with_classes_to_keep_unseen_are_left_out(tmp_path: Path) -> No
         PanopticFile(annotations, images, without=["dog"])
 
 
+def test_ids_that_the_annotation_does_not_list_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    annotations, images = write_world(tmp_path, void=False)
+    held = json.loads(annotations.read_text())
+    dropped = [row["segments_info"].pop(1)["id"] for row in held["annotations"]]
+    annotations.write_text(json.dumps(held))
+    data = PanopticFile(annotations, images)
+    caplog.clear()
+    truth, _ = data.read(0), data.read(1)
+    (said,) = [record.message for record in caplog.records]
+    share = 100 * sum(one == dropped[0] for one in truth.ids_HW.ravel().tolist()) / truth.ids_HW.size
+    assert f"such as {dropped[0]}, in {share:.1f} % of its pixels" in said
+
+
 def test_faults_of_files_are_named(tmp_path: Path) -> None:
     annotations, images = write_world(tmp_path)
     (tmp_path / "list.json").write_text("[]")

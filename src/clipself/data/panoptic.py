@@ -1,5 +1,6 @@
 """Panoptic labels: every pixel of a picture belongs to a segment or to none. COCO's and ADE20K's panoptic files."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from clipself.data.sources import check_images_exist
 from clipself.files import Together, write_json
 from clipself.metrics.panoptic_quality import LabelledSegment
 from clipself.structures import MaskTargets, Panoptic
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +97,7 @@ class PanopticFile:
         self.class_ids = [one.id for one in held.categories]
         self.class_names = [one.name for one in held.categories]
         self.class_is_thing = [one.is_thing for one in held.categories]
-        self.segments = held.folder(segments)
+        self.segments, self._told = held.folder(segments), False
         unknown = set(without) - set(self.class_names)
         if unknown:
             raise ValueError(f"{held.source} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
@@ -117,10 +120,23 @@ class PanopticFile:
         png = self.segments / row.file
         ids = read_segment_ids(png, listed=[one.id for one in row.segments])
         check_size(ids, image.size, source=png, picture=self.paths[index])
+        self._tell_unlisted(png, ids, [one.id for one in row.segments])
         segments = tuple(LabelledSegment(id=one.id, label=one.label, is_crowd=one.is_crowd) for one in row.segments)
         return PanopticTruth(
             image=image, ids_HW=ids, segments=segments, name=str(self.paths[index]), image_id=row.image.id
         )
+
+    def _tell_unlisted(self, png: Path, ids_HW: NDArray[np.int32], listed: Sequence[int]) -> None:
+        """Says once that pixels belong to segments which the JSON does not list: they are of no class."""
+        if self._told:
+            return
+        odd_HW = ~np.isin(ids_HW, [0, *listed])
+        if odd_HW.any():
+            self._told = True
+            log.warning(
+                "%s holds ids that its annotation does not list, such as %d, in %.1f %% of its pixels; they belong to "
+                "no class, there and in whichever other PNG", png, ids_HW[odd_HW][0], 100 * odd_HW.mean(),
+            )  # fmt: skip
 
     def occurring(self) -> list[str]:
         """Names of the classes that at least one segment has."""
