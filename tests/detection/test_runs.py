@@ -1,4 +1,4 @@
-"""Whole runs of tiny detectors: they learn, and are equal however they are cut, killed, resumed or spread."""
+"""Whole runs of tiny detectors: they learn, and their feature caches, checkpoints and refusals."""
 
 import errno
 import json
@@ -13,9 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tests.support.detection import BASE, NAMES, tiny_settings, write_blocks
-from tests.support.processes import in_two_processes
 from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
-from tests.support.training import act_at, kill
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
@@ -83,22 +81,6 @@ def test_pictures_with_rare_classes_are_drawn_more_often(settings: dict[str, Any
     assert DetectionTask(replace(config, repeat_below=0.0), world).data().weights is None
 
 
-@pytest.mark.parametrize("killed_at", [1, 4])
-def test_killed_and_resumed_equals_unbroken(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
-) -> None:
-    train_detector(out=tmp_path / "whole", **settings)
-
-    with monkeypatch.context() as patch:
-        act_at(patch, killed_at, kill)
-        with pytest.raises(SystemExit):
-            train_detector(out=tmp_path / "broken", **settings)
-    train_detector(out=tmp_path / "broken", resume=True, **settings)
-    assert largest_difference(weights(tmp_path / "whole"), weights(tmp_path / "broken")) == 0.0
-    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("whole", "broken")]
-    assert losses[0] == losses[1]
-
-
 def test_workers_and_a_feature_cache_change_nothing_but_the_work(settings: dict[str, Any], tmp_path: Path) -> None:
     settings |= {"views": 2}
     train_detector(out=tmp_path / "plain", **settings)
@@ -146,23 +128,6 @@ def test_a_feature_cache_of_a_pyramid_is_refused(settings: dict[str, Any], tmp_p
     settings["model"] = str(save_clip(tiny_resnet_clip(), tmp_path / "resnet"))
     with pytest.raises(ValueError, match="feature_cache holds taps of one size"):
         train_detector(out=tmp_path / "run", feature_cache=tmp_path / "taps", **{**settings, "views": 1})
-
-
-def _train(settings: dict[str, Any], out: Path) -> None:
-    train_detector(out=out, **settings)
-
-
-def test_two_processes_equal_one_with_the_double_batch(settings: dict[str, Any], tmp_path: Path) -> None:
-    """With batch norm, which spans the processes."""
-    # Every proposal is sampled: of a part of them, two whose scores differ in the last bits would decide which.
-    all_of_them = tiny_settings(norm="batch", proposals_before=2000, proposals_after=2000, roi_samples=8000)
-    settings |= {"detector": all_of_them, "max_steps": 4, "eps": 1e-3}  # eps: a small one blows last bits up to steps
-    train_detector(out=tmp_path / "one", **settings)
-    in_two_processes(_train, {**settings, "batch_size": 2}, tmp_path / "two")
-    losses = [[record["loss"] for record in read_metrics(tmp_path / run)] for run in ("one", "two")]
-    # Last bits may still turn a pair in the suppression. Unshared gradients or norms differ by 1e-3 and more.
-    assert losses[0] == pytest.approx(losses[1], abs=5e-4)
-    assert largest_difference(weights(tmp_path / "one"), weights(tmp_path / "two")) < 2e-4
 
 
 def test_a_checkpoint_holds_the_heads_alone_and_knows_its_backbone(settings: dict[str, Any], tmp_path: Path) -> None:

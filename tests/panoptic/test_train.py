@@ -7,7 +7,6 @@ import pytest
 import torch
 from tests.support.panoptic import write_world
 from tests.support.tiny import tiny_openai_clip
-from tests.support.training import act_at, kill
 from torch import Tensor
 
 from clipself.backbones.export import save_clip
@@ -73,22 +72,6 @@ def same(one: Path, two: Path) -> bool:
 @pytest.fixture(scope="module")
 def whole(world: Path) -> Path:
     return run(world, "whole")
-
-
-def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    world: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(world)
-    given: dict[str, Any] = {"annotations": "panoptic.json", "images": "images", "model": "clip"}
-    with monkeypatch.context() as patch:
-        act_at(patch, 2, kill)
-        with pytest.raises(SystemExit):
-            train_panoptic(out="parts", **given, **SMALL)
-    with pytest.raises(FileExistsError, match="already holds a run"):
-        train_panoptic(out="parts", **given, **SMALL)
-    monkeypatch.chdir(world.parent)
-    train_panoptic(out=str(world / "parts"), resume=True)  # the folder knows the rest, wherever one stands
-    assert same(whole, world / "parts")
 
 
 def test_masks_are_averaged_over_the_whole_step(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
