@@ -88,16 +88,22 @@ def test_published_numbers_that_need_a_diffusion_library(name: str, keys: int) -
     assert len(report.checks) == keys
 
 
+# Of what follows the small cases above hold every step and layer; these hold the numbers at the published widths.
+
+
+@pytest.mark.slow
 def test_published_widths_of_fcclip() -> None:
     (report,) = parity([require_shared("golden", "fcclip_heads_full.json")], quiet=True)
     assert report.passed, report.to_table()
 
 
+@pytest.mark.slow
 def test_published_size_of_ov_detr() -> None:
     (report,) = parity([require_shared("golden", "ov_detr_r50.json")], quiet=True)
     assert report.passed, report.to_table()
 
 
+@pytest.mark.slow
 def test_published_size_of_detics_lvis_detector() -> None:
     (report,) = parity([require_shared("golden", "detic_c2_r50.json")], quiet=True)
     assert report.passed, report.to_table()
