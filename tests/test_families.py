@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Container
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.support.evaluated import (
+    NO_COMMAND,
+    assert_the_command_says_the_same,
+    labels_of,
+    watched_detections,
+    write_few_classes,
+)
 from tests.support.families import FAMILIES, Family, write_place
 from tests.support.processes import in_processes, in_two_processes
 from tests.support.tiny import tiny_openai_clip
@@ -28,23 +36,38 @@ from clipself.engine.log import read_metrics
 from clipself.engine.run import train
 from clipself.engine.stopping import Stopped
 
-families = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(
-                bool(family.needs) and find_spec(family.needs) is None, reason=f"{family.needs} is not installed"
-            ),
-        )
-        for name, family in FAMILIES.items()
-    ],
-)
+ONE_OF_EACH = ("distill-patches", "fvit", "catseg", "panoptic", "region-prompt", "pretrain")
+"""Of each family's trainings one."""
+
+
+def rows(fast: Container[str] = FAMILIES) -> pytest.MarkDecorator:
+    """A test for each training; those that are not fast are among the slow ones."""
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(
+                name,
+                marks=[
+                    pytest.mark.skipif(
+                        bool(family.needs) and find_spec(family.needs) is None,
+                        reason=f"{family.needs} is not installed",
+                    ),
+                    *([] if name in fast else [pytest.mark.slow]),
+                ],
+            )
+            for name, family in FAMILIES.items()
+        ],
+    )
+
+
+families = rows()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_place(tmp_path_factory.mktemp("families"))
+    folder = write_place(tmp_path_factory.mktemp("families"))
+    write_few_classes(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +110,30 @@ def break_run(name: str, out: Path, at: int, **options: Any) -> None:
 
 
 @families
-def test_it_learns_and_a_rerun_is_bit_equal_whatever_the_workers(name: str, whole: dict[str, Path]) -> None:
-    out = unbroken(name, whole)
-    again = Path.cwd() / f"{name}-again"
-    FAMILIES[name].train(again, workers=2)  # a path where the first run had text
-    assert losses(out) == losses(again)
-    assert farthest(FAMILIES[name], out, again) == 0.0
+def test_a_rerun_with_workers_that_is_evaluated_on_the_way_is_bit_equal(name: str, whole: dict[str, Path]) -> None:
+    """The evaluation says what the command says of what was saved."""
+    family, out, again = FAMILIES[name], unbroken(name, whole), Path.cwd() / f"{name}-again"
+    inside = {f"evaluate_{key}": value for key, value in labels_of(family).items()}
+    steps: list[Progress] = []
+    evaluations: list[Progress] = []
+    callbacks: dict[str, Any] = {"on_step": steps.append, "on_evaluate": evaluations.append}
+    with watched_detections() as detections:
+        # a path where the first run had text
+        family.train(again, workers=2, evaluate_every=2, evaluate_limit=2, track=["csv"], **callbacks, **inside)
+        if family.module not in NO_COMMAND:
+            assert_the_command_says_the_same(family, again, limit=2, detections=detections)
+    found = read_metrics(again, kind="evaluation")
+    assert [record["step"] for record in found] == [2, 4]
+    assert any(isinstance(value, float) for value in found[0].values())
+    assert [seen.values["loss"] for seen in steps] == losses(again)
+    assert len(evaluations) == 2
+    for seen, record in zip(evaluations, found, strict=True):
+        assert seen.values.keys() <= record.keys()
+    with (again / "csv/train.csv").open(newline="") as stream:
+        assert [float(row["loss"]) for row in csv.DictReader(stream)] == losses(again)
+    # the model has trained as if nobody had looked
+    assert losses(again) == losses(out)
+    assert farthest(family, out, again) == 0.0
 
 
 @families
@@ -120,25 +161,33 @@ def _go(folder: str) -> None:
     os.environ["CLIPSELF_CACHE"] = f"{folder}/cache"
 
 
-@families
-def test_two_processes_are_one_with_the_double_batch_and_are_resumed(
-    name: str, whole: dict[str, Path], world: Path
-) -> None:
-    half = {"batch_size": 2}
-    two, broken = f"{world}/{name}-two", f"{world}/{name}-two-broken"
+def two_processes(name: str, world: Path) -> Path:
+    """An unbroken run of two processes with half the batch each, made when it is first asked for."""
+    out = world / f"{name}-two"
     in_two_processes(_go, str(world))
-    in_two_processes(_train, name, two, half)
-    one = unbroken(name, whole)
-    assert losses(Path(two)) == pytest.approx(losses(one), rel=1e-4)
-    assert farthest(FAMILIES[name], one, Path(two)) < 2e-5
-    in_two_processes(_break, name, broken, half)
+    if not (out / "result.json").exists():
+        in_two_processes(_train, name, str(out), {"batch_size": 2})
+    return out
+
+
+@families
+def test_two_processes_are_one_with_the_double_batch(name: str, whole: dict[str, Path], world: Path) -> None:
+    two, one = two_processes(name, world), unbroken(name, whole)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert farthest(FAMILIES[name], one, two) < 2e-5
+
+
+@rows(fast=ONE_OF_EACH)
+def test_killed_on_two_processes_it_goes_on_with_two_or_alone(name: str, world: Path) -> None:
+    two, broken = two_processes(name, world), f"{world}/{name}-two-broken"
+    in_two_processes(_break, name, broken, {"batch_size": 2})
     alone = Path(copytree(broken, f"{world}/{name}-two-then-one"))
     FAMILIES[name].resume(alone)
-    assert losses(alone) == pytest.approx(losses(Path(two)), rel=1e-4)
-    assert farthest(FAMILIES[name], alone, Path(two)) < 2e-5
-    in_two_processes(_train, name, broken, {**half, "resume": True})
-    assert losses(Path(broken)) == losses(Path(two))
-    assert farthest(FAMILIES[name], Path(two), Path(broken)) == 0.0
+    assert losses(alone) == pytest.approx(losses(two), rel=1e-4)
+    assert farthest(FAMILIES[name], alone, two) < 2e-5
+    in_two_processes(_train, name, broken, {"batch_size": 2, "resume": True})
+    assert losses(Path(broken)) == losses(two)
+    assert farthest(FAMILIES[name], two, Path(broken)) == 0.0
 
 
 def _stop(name: str, out: str, options: dict[str, Any]) -> None:
@@ -220,28 +269,7 @@ def test_python_and_the_command_line_mean_the_same(name: str, monkeypatch: pytes
     assert taken[0] == taken[1]
 
 
-@families
-def test_it_is_evaluated_inside_the_run(name: str, whole: dict[str, Path]) -> None:
-    family, out = FAMILIES[name], Path.cwd() / f"{name}-evaluated"
-    labels = {"evaluate_annotations": family.labels[0], "evaluate_images": family.labels[1], "evaluate_limit": 1}
-    steps: list[Progress] = []
-    evaluations: list[Progress] = []
-    family.train(out, evaluate_every=2, track=["csv"], on_step=steps.append, on_evaluate=evaluations.append, **labels)
-    found = read_metrics(out, kind="evaluation")
-    assert [record["step"] for record in found] == [2, 4]
-    assert any(isinstance(value, float) for value in found[0].values())
-    assert [seen.values["loss"] for seen in steps] == losses(out)
-    assert [dict(seen.values).keys() <= record.keys() for seen, record in zip(evaluations, found, strict=True)] == [
-        True,
-        True,
-    ]
-    with (out / "csv/train.csv").open(newline="") as stream:
-        assert [float(row["loss"]) for row in csv.DictReader(stream)] == losses(out)
-    # the model trains on as if nobody had looked
-    assert farthest(family, out, unbroken(name, whole)) == 0.0
-
-
-@pytest.mark.parametrize("name", ["distill-patches", "fvit", "catseg", "panoptic", "region-prompt", "pretrain"])
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_two_processes_evaluate_to_the_very_numbers_of_one(name: str, world: Path) -> None:
     family = FAMILIES[name]
     labels = {"evaluate_annotations": family.labels[0], "evaluate_images": family.labels[1], "evaluate_every": 1}
