@@ -74,6 +74,8 @@ def read_cvat(source: Path, images: Path | None = None) -> Converted:
                 element.clear()
             elif element.tag == "label" and (name := (element.findtext("name") or "").strip()):
                 collector.declare(name)
+            elif element.tag == "bndbox":
+                raise ValueError(f"{file} is Pascal VOC's XML of one picture; convert its folder to COCO's JSON")
             elif element.tag == "original_size":
                 size = whole_size(element.findtext("height"), element.findtext("width"), str(file))
             elif element.tag == "track":

@@ -17,6 +17,19 @@ JSON_READERS: Final[Mapping[str, Callable[..., Converted]]] = {
 """Kind of a parsed JSON file -> (file, folder of pictures, value=) -> what it holds."""
 
 
+NO_JSON: Final[Mapping[str, str]] = {
+    ".zip": "an archive; unpack it and pass the JSON in it", ".tar": "an archive; unpack it and pass the JSON in it",
+    ".csv": "a table of some tool; convert it to COCO's JSON", ".tsv": "a table; convert it to COCO's JSON",
+    ".parquet": "a table of columns; convert it to COCO's JSON", ".xlsx": "a spreadsheet; convert it to COCO's JSON",
+    ".jsonl": "a JSON object a line; join them to COCO's JSON",
+    ".ndjson": "a JSON object a line; join them to COCO's JSON",
+    ".pkl": "Python's pickle, which is never opened; save it as COCO's JSON",
+    ".record": "TensorFlow's records; convert them to COCO's JSON",
+    ".tfrecord": "TensorFlow's records; convert them to COCO's JSON",
+}  # fmt: skip
+"""Suffix -> what it is that is often handed over as labels, and what to do."""
+
+
 def read_path(source: Path, images: Path | None = None) -> Converted | None:
     """What a path that is no JSON holds; None for a file of JSON.
 
@@ -33,6 +46,8 @@ def read_path(source: Path, images: Path | None = None) -> Converted | None:
     if source.is_file() and is_yolo(source):
         return read_yolo(source, images)
     if not source.is_dir():
+        if source.is_file() and source.suffix.lower() in NO_JSON:
+            raise ValueError(f"{source} is {NO_JSON[source.suffix.lower()]}")
         return None
     if (source / "annotations.xml").is_file():
         return read_cvat(source, images)
@@ -42,9 +57,13 @@ def read_path(source: Path, images: Path | None = None) -> Converted | None:
         return read_labelme(source, images)
     if (source / "labels").is_dir() and is_yolo(source / "labels"):
         return read_yolo(source / "labels", images)
+    there = next((file for kind in ("json", "xml") for file in sorted(source.glob(f"*.{kind}"))), None)
+    if there is not None and there.suffix == ".xml":
+        read_cvat(there, images)  # says what it is, unless it is CVAT's
+    also = "" if there is None else f", such as {there}, which lies there"
     raise ValueError(
-        f"{source} is a folder of no kind that is known; pass a COCO JSON, YOLO's data.yaml or folder of label files, "
-        "a folder of labelme files, Label Studio's JSON, or CVAT's annotations.xml"
+        f"{source} is a folder of no kind that is known{also}; pass a COCO JSON, YOLO's data.yaml or folder of label "
+        "files, a folder of labelme files, Label Studio's JSON, or CVAT's annotations.xml"
     )
 
 
