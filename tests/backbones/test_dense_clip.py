@@ -234,6 +234,13 @@ def test_images_that_do_not_fit(size: tuple[int, ...], message: str) -> None:
         tiny_openai_clip().dense_map(torch.zeros(size))
 
 
+def test_bytes_are_no_images_and_no_images_have_no_maps() -> None:
+    clip = tiny_openai_clip()
+    with pytest.raises(ValueError, match=r"images are torch\.uint8, expected normalised floats"):
+        clip.dense_map(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert clip.dense_map(torch.zeros(0, 3, 32, 40)).shape == (0, clip.embed_dim, 4, 5)
+
+
 def test_unknown_readout_names_the_nearest() -> None:
     clip = tiny_openai_clip()
     with pytest.raises(ValueError, match=r"unknown readout 'maskclop'.*did you mean 'maskclip'"):

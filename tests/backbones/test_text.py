@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -95,6 +96,12 @@ def test_questions_that_make_no_sense() -> None:
     clip = tiny_openai_clip()
     with pytest.raises(ValueError, match="there are no names to look for"):
         embed_names(clip, [])
+    for wrong in (5, None):
+        with pytest.raises(ValueError, match=f"names hold {wrong} of type .*, expected strings"):
+            embed_names(clip, ["cat", wrong])  # type: ignore[list-item]
+    torch.testing.assert_close(
+        embed_names(clip, np.array(["cat", "dog"])).rows_SD, embed_names(clip, ["cat", "dog"]).rows_SD
+    )  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="wrap it in a list"):
         embed_names(clip, "cat")
     with pytest.raises(ValueError, match=r"unknown wording 'shorter'.*did you mean 'short'"):

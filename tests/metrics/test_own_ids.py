@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from clipself.metrics import coco_ap, lvis_ap
 
@@ -186,3 +187,44 @@ def test_an_area_that_is_not_given_is_that_of_box_or_mask() -> None:
              for row in truth["annotations"][::2]]  # fmt: skip
     one, other = (coco_ap(held, found, iou_type="segm").summary for held in (masked, bare))
     assert one == pytest.approx(other, nan_ok=True)
+
+
+def test_boxes_of_arrays_and_tensors_are_scored_as_lists(caplog: pytest.LogCaptureFixture) -> None:
+    truth, results = world(2)
+    plain = coco_ap(truth, results).summary
+    rows: list[dict[str, Any]] = [
+        {**row, "image_id": np.int64(row["image_id"]), "bbox": np.array(row["bbox"]), "score": np.float64(row["score"])}
+        for row in results
+    ]
+    tensors = [{**row, "bbox": torch.tensor(row["bbox"], dtype=torch.float64)} for row in results]
+    assert coco_ap(truth, rows).summary == pytest.approx(plain, nan_ok=True)
+    assert coco_ap(truth, tensors).summary == pytest.approx(plain, nan_ok=True)
+    assert not caplog.records
+    coco_ap(truth, [{**row, "category_id": str(row["category_id"])} for row in results])
+    assert f"none of the {len(results)} results is of a class that the annotations list" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (
+            {"a": 1},
+            r"results are a table of 1, expected a list of \{\"image_id\", \"category_id\", \"bbox\", \"score\"\}",
+        ),
+        (None, "results are absent or null, expected a list"),
+        (["x"], r"results\[0\] is 'x', expected \{\"image_id\""),
+        ([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}], r"results\[0\] is .*expected .*\"score\"\}"),
+        ([{"image_id": 1, "category_id": 1, "score": 0.5}], r"results\[0\] is .*expected .*\"bbox\""),
+        (
+            [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2], "score": 0.5}],
+            r"results\[0\] has the box \[1\.0, 1\.0, 2\.0\]",
+        ),
+        (
+            [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, float("nan")], "score": 0.5}],
+            r"results\[0\] has the box",
+        ),
+    ],
+)
+def test_a_result_that_cannot_be_scored_is_named(results: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        coco_ap(world(0)[0], results)

@@ -281,8 +281,12 @@ def _split(names: Sequence[str], wording: str) -> tuple[list[str], tuple[int, ..
     """The names that are spoken, and how many of them each class has."""
     if isinstance(names, str):
         raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
+    names = list(names)
     if not names:
         raise ValueError("there are no names to look for; pass at least one, such as names=['cat', 'dog']")
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"names hold {name!r:.60} of type {type(name).__name__}, expected strings")
     apart = pick(WORDINGS, wording, what="wording").synonyms
     split = [split_synonyms(name) if apart else (name,) for name in names]
     return [name for some in split for name in some], tuple(map(len, split))

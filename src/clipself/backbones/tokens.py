@@ -32,7 +32,7 @@ class Tokens:
 
 def to_map(patches_BPC: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B, Y * X, C), row by row -> (B, C, Y, X)."""
-    return patches_BPC.mT.reshape(patches_BPC.shape[0], -1, *grid)
+    return patches_BPC.mT.reshape(patches_BPC.shape[0], patches_BPC.shape[2], *grid)
 
 
 def split_heads(tokens_BNC: Tensor, num_heads: int) -> Tensor:

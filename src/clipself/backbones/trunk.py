@@ -130,6 +130,10 @@ class Trunk(ABC):
             raise ValueError(
                 f"images must be (B, 3, H, W), got {tuple(images_B3HW.shape)}; stack them with torch.stack"
             )
+        if not images_B3HW.is_floating_point():
+            raise ValueError(
+                f"images are {images_B3HW.dtype}, expected normalised floats; clip.preprocess(picture)[None] makes them"
+            )
         height, width = images_B3HW.shape[-2:]
         patch = self.patch_size
         if height % patch or width % patch or not height or not width:

@@ -4,12 +4,15 @@ pycocotools takes annotation 0 for "no match", keeps one of two rows that share 
 classes by value; so none of a file's own ids reach it.
 """
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clipself.ops.run_lengths import LARGEST_SIDE, read_run_lengths, shorten
+
+log = logging.getLogger(__name__)
 
 Id = int | str
 """What a file counts its images and classes by."""
@@ -68,16 +71,22 @@ def renumber(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, 
             "annotations": annotations,
             "categories": [{"id": number, "name": str(identity)} for identity, number in class_of.items()],
         },
-        results=_results(results, image_of, class_of),
+        results=_results(results, image_of, class_of, "bbox" if iou_type == "bbox" else "segmentation"),
         categories=tuple(classes),
     )
 
 
 def _results(
-    results: Sequence[Mapping[str, Any]], image_of: Mapping[Any, int], class_of: Mapping[Any, int]
+    results: Sequence[Mapping[str, Any]], image_of: Mapping[Any, int], class_of: Mapping[Any, int], part: str
 ) -> list[dict[str, Any]]:
-    found = []
+    if isinstance(results, Mapping | str) or not isinstance(results, Iterable):
+        raise ValueError(f"results are {shorten(results)}, expected a list of {_row_of(part)}")
+    found, others = [], list[Any]()
     for place, row in enumerate(results):
+        if not isinstance(row, Mapping) or any(
+            row.get(key) is None for key in ("image_id", "category_id", part, "score")
+        ):
+            raise ValueError(f"results[{place}] is {shorten(row, most=80)}, expected {_row_of(part)}")
         image, category = image_of.get(row["image_id"]), class_of.get(row["category_id"])
         if image is None:
             raise ValueError(
@@ -86,9 +95,29 @@ def _results(
             )
         if not math.isfinite(row["score"]):
             raise ValueError(f"results[{place}] has the score {row['score']}, which cannot be ranked")
-        if category is not None:  # other names may be asked for besides; they count for nothing
-            found.append({**row, "image_id": image, "category_id": category})
+        if category is None:  # other names may be asked for besides; they count for nothing
+            others.append(row["category_id"])
+            continue
+        own = {"image_id": image, "category_id": category, "score": float(row["score"])}
+        if part == "bbox":
+            own["bbox"] = _box(row["bbox"], place)  # type: ignore[assignment]
+        found.append({**row, **own})
+    if others and not found:
+        log.warning("none of the %d results is of a class that the annotations list (there are %s), such as %r: are "
+                    "classes counted from another number?", len(others), shorten([*class_of]), others[0])  # fmt: skip
     return found
+
+
+def _row_of(part: str) -> str:
+    return f'{{"image_id", "category_id", "{part}", "score"}}'
+
+
+def _box(box: Any, place: int) -> list[float]:
+    """Four plain numbers, also of an array or tensor, which pycocotools does not take."""
+    values = [float(value) for value in box]
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise ValueError(f"results[{place}] has the box {shorten(values)}, expected x, y, width and height")
+    return values
 
 
 def _in_order(rows: Mapping[Any, Any]) -> list[Any]:
