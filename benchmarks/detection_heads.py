@@ -118,8 +118,9 @@ def _detector(name: str, size: int) -> TwoStage:
     if name == "packaged":
         model: Any = Detector.from_checkpoint(device="cpu").model
     else:
-        clip = ("EVA02-B-16", "random") if name.startswith("ov-") else ("clipself-mini", None)
-        model = make_detector(name, *clip, size)
+        published = name.startswith("ov-")
+        clip, pretrained = ("EVA02-B-16", "random") if published else ("clipself-mini", None)
+        model = make_detector(name, clip, pretrained, size)
     assert isinstance(model, TwoStage)
     return model.eval()
 

@@ -40,7 +40,7 @@ def is_address(name: str | os.PathLike[str]) -> bool:
     return isinstance(said, str) and _ADDRESS.match(said) is not None and not Path(said).exists()
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> Path:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Lets `write` fill a temporary file in the same folder, then renames it to `path`.
 
     Args:
@@ -76,7 +76,7 @@ class Together:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.flush()
 
-    def write(self, path: str | Path, write: Callable[[Path], None]) -> Path:
+    def write(self, path: str | Path, write: Callable[[Path], object]) -> Path:
         """Lets `write` fill a temporary file that will be `path`; arguments and errors as of `write_atomically`."""
         path = Path(path)
         temporary: Path | None = None
@@ -156,7 +156,7 @@ def _room_for(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fill(part: Path, write: Callable[[Path], None]) -> None:
+def _fill(part: Path, write: Callable[[Path], object]) -> None:
     """Calls `write`; what PyTorch and safetensors say in words of their own about a full disk becomes an OSError."""
     try:
         write(part)

@@ -29,7 +29,7 @@ def region_means(map_BDYX: Tensor, rois_R5: Tensor, *, spatial_scale: float) -> 
     means_RD = map_BDYX.new_zeros(len(rois_R5), map_BDYX.shape[1])
     for image, map_DYX in enumerate(map_BDYX):
         cells_PD = map_DYX.flatten(1).mT
-        for rows in (image_R == image).nonzero().flatten().split(REGIONS_AT_ONCE):
+        for rows in torch.split((image_R == image).nonzero().flatten(), REGIONS_AT_ONCE):
             weights_RP = (rows_RY[rows, :, None] * columns_RX[rows, None, :]).flatten(1)
             means_RD[rows] = weights_RP @ cells_PD
     return means_RD

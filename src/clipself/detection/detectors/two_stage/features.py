@@ -89,9 +89,12 @@ class FrozenClip(nn.Module):
         how = {"spatial_scale": 1.0 / trunk.patch_size, "sampling_ratio": -1, "aligned": True}
         if trunk.pools_by == "class token":
             assert features.dense is not None
+            regions_RD: Tensor
             if torch.compiler.is_exporting():
-                return roi_align(features.dense.float(), rows_R5, 1, **how)[..., 0, 0]
-            return region_means(features.dense.float(), rows_R5, spatial_scale=1.0 / trunk.patch_size)
+                regions_RD = roi_align(features.dense.float(), rows_R5, 1, **how)[..., 0, 0]
+            else:
+                regions_RD = region_means(features.dense.float(), rows_R5, spatial_scale=1.0 / trunk.patch_size)
+            return regions_RD
         last = features.taps[-1].float()
         if torch.compiler.is_exporting():
             return trunk.pool_map(roi_align(last, rows_R5, trunk.native_grid, **how))
