@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from crops import batches, plan
 from teachers import imagenet_network
+from torch import nn
 from tqdm import tqdm
 
-from clipself.backbones.mini_tower import STEM_CHANNELS, STEM_STAGES
-from clipself.engine.precision import make_precision
+from clipself.backbones.mini_tower import STEM_CHANNELS, STEM_STAGES, fold_norms
 
 GRID, CLASSES = 10, 1000
 
@@ -30,26 +30,23 @@ def build_cache(data: Path, work: Path, *, limit: int | None = None, batch_size:
         for name, shape in shapes.items()
     }
     start = 0 if fresh else int((work / "done.txt").read_text())
-    network = imagenet_network().to(memory_format=torch.channels_last)
+    network = imagenet_network()
+    parts = [nn.Sequential(network.conv_stem, network.bn1, network.blocks[:STEM_STAGES]),
+             nn.Sequential(network.blocks[STEM_STAGES:], network.conv_head, network.bn2)]  # fmt: skip
+    stem, top = (fold_norms(part).to(memory_format=torch.channels_last) for part in parts)
+    head = nn.Sequential(network.global_pool, network.classifier)
     progress = tqdm(total=len(rows), initial=start, desc="reading crops", unit="crop")
     done = start
     for pixels, index in batches(data, rows[start:], batch_size=batch_size):
-        features, classes = _read(network, pixels.to(memory_format=torch.channels_last))
+        with torch.no_grad():
+            stems = stem(pixels.to(memory_format=torch.channels_last))
+            probabilities = head(top(stems)).softmax(-1)
         place = slice(done, done + len(index))
-        stores["features"][place], stores["classes"][place] = features, classes
+        stores["features"][place], stores["classes"][place] = stems.numpy(), probabilities.numpy()
         done += len(index)
         (work / "done.txt").write_text(str(done))
         progress.update(len(index))
     return work
-
-
-@torch.no_grad()
-def _read(network: torch.nn.Module, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    with make_precision("auto", torch.device("cpu")).autocast():
-        stem = network.blocks[:STEM_STAGES](network.bn1(network.conv_stem(pixels)))
-        top = network.bn2(network.conv_head(network.blocks[STEM_STAGES:](stem)))
-        logits = network.classifier(network.global_pool(top))
-    return stem.float().half().numpy(), logits.float().softmax(-1).half().numpy()
 
 
 if __name__ == "__main__":

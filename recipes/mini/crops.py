@@ -6,19 +6,21 @@ import json
 import random
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
+from pool import Box, Crop, pool_plan
 from torch import Tensor
 
 from clipself.data.scenes.textures import STUFF
 
 SIDE = 160
 MEAN, STD = 127.0, 128.0  # what the ImageNet network was trained with
-CROPS_EACH = {"caltech101": 2, "imagenet_sample": 6, "tiny_imagenet": 1, "coco": 36}
+CROPS_EACH = {"caltech101": 2, "imagenet_sample": 6, "tiny_imagenet": 1}
+COCO_DETAILS, COCO_WHOLE = 18, 6
 ART_EACH, STUFF_EACH = 75, 350
 ART = Path(__file__).parents[2] / "src/clipself/data/scenes/art/noto.webp"
 
@@ -39,18 +41,22 @@ def is_held_out(row: Mapping[str, str]) -> bool:
     return row["source"] == "caltech101" and zlib.crc32(row["member"].encode()) % 10 == 0
 
 
-def plan(data: Path) -> list[tuple[str, str, str, str]]:
-    """(source, container, member, label) of every crop to be made, shuffled with a fixed seed."""
-    rows: list[tuple[str, str, str, str]] = []
+def plan(data: Path) -> list[Crop]:
+    """Every crop to be made, shuffled with a fixed seed."""
+    rows: list[Crop] = []
     for row in photographs(data):
         if not is_held_out(row):
-            rows += [(row["source"], row["shard"], row["member"], label_of(row))] * CROPS_EACH[row["source"]]
+            container = f"pretrain_images/{Path(row['shard']).with_suffix('.tar')}"
+            crop = Crop(row["source"], container, row["member"], label_of(row), whole=True)
+            rows += [crop] * CROPS_EACH[row["source"]]
     for path in sorted((data / "coco_sample/images/train2017").glob("*.jpg")):
-        rows += [("coco", "", path.name, "")] * CROPS_EACH["coco"]
+        crop = Crop("coco", "", path.name, "")
+        rows += [crop] * COCO_DETAILS + [crop._replace(whole=True)] * COCO_WHOLE
+    rows += pool_plan(data)
     for place, entry in enumerate(json.loads(ART.with_suffix(".json").read_text())):
-        rows += [("art", "", str(place), entry["name"])] * ART_EACH
+        rows += [Crop("art", "", str(place), entry["name"])] * ART_EACH
     for kind in STUFF:
-        rows += [("stuff", "", kind, kind)] * STUFF_EACH
+        rows += [Crop("stuff", "", kind, kind)] * STUFF_EACH
     random.Random(0).shuffle(rows)
     return rows
 
@@ -58,7 +64,7 @@ def plan(data: Path) -> list[tuple[str, str, str, str]]:
 class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Decodes, crops, flips and jitters; row i is always the same picture."""
 
-    def __init__(self, data: Path, rows: list[tuple[str, str, str, str]]) -> None:
+    def __init__(self, data: Path, rows: Sequence[Crop]) -> None:
         self.data, self.rows = data, rows
         self.tars: dict[str, tarfile.TarFile] = {}
         self.photos = sorted((data / "coco_sample/images/train2017").glob("*.jpg"))
@@ -68,28 +74,29 @@ class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        source, container, member, _ = self.rows[index]
+        crop = self.rows[index]
         rng = random.Random(index)
-        if source == "art":
-            picture = self._object(int(member), rng)
-        elif source == "stuff":
-            picture = self._texture(member, rng)
+        if crop.source == "art":
+            picture = self._object(int(crop.member), rng)
+        elif crop.source == "stuff":
+            picture = self._texture(crop.member, rng)
+        elif crop.box is not None:
+            picture = _box_crop(self._photo(crop), rng, crop.box)
+        elif crop.whole:
+            picture = _whole(self._photo(crop), rng)
         else:
-            picture = _random_crop(self._photo(source, container, member), rng, source)
+            picture = _detail(self._photo(crop), rng)
         if rng.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture = _jitter(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), rng)
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous(), index
 
-    def _photo(self, source: str, container: str, member: str) -> Image.Image:
-        if source == "coco":
-            return Image.open(self.data / "coco_sample/images/train2017" / member).convert("RGB")
-        if container not in self.tars:
-            path = self.data / "pretrain_images" / container
-            self.tars[container] = tarfile.open(  # noqa: SIM115  kept open for the worker's life
-                path if path.suffix == ".tar" else path.with_suffix(".tar")
-            )
-        stream = self.tars[container].extractfile(member)
+    def _photo(self, crop: Crop) -> Image.Image:
+        if crop.source == "coco":
+            return Image.open(self.data / "coco_sample/images/train2017" / crop.member).convert("RGB")
+        if crop.container not in self.tars:
+            self.tars[crop.container] = tarfile.open(self.data / crop.container)  # noqa: SIM115  open for the worker's life
+        stream = self.tars[crop.container].extractfile(crop.member)
         assert stream is not None
         return Image.open(io.BytesIO(stream.read())).convert("RGB")
 
@@ -145,7 +152,7 @@ class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
         kind = rng.random()
         if kind < 0.25:
             photo = Image.open(rng.choice(self.photos)).convert("RGB")
-            return _random_crop(photo, rng, "coco").resize((SIDE, SIDE))
+            return _detail(photo, rng).resize((SIDE, SIDE))
         if kind < 0.7:
             return _ground(rng.choice(list(STUFF)), rng)
         base = np.array([rng.randrange(256) for _ in range(3)], dtype=np.float32)
@@ -161,20 +168,35 @@ def _ground(kind: str, rng: random.Random) -> Image.Image:
     return Image.fromarray(np.clip(texture, 0, 255).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def _random_crop(photo: Image.Image, rng: random.Random, source: str) -> Image.Image:
+def _detail(photo: Image.Image, rng: random.Random) -> Image.Image:
+    """Anything from a detail of a scene to all of it; half of them letterboxed, as teacher crops are."""
     width, height = photo.size
-    if source == "coco":  # scenes: anything from a detail to the whole
-        side = min(width, height) * rng.choice((0.2, 0.3, 0.4, 0.5, 0.7, 1.0)) * rng.uniform(0.85, 1.0)
-        ratio = np.exp(rng.uniform(-0.4, 0.4))
-        crop_width, crop_height = min(width, side * ratio), min(height, side / ratio)
-    else:  # one labelled subject: keep most of it
-        share = rng.uniform(0.7, 1.0)
-        crop_width, crop_height = width * share, height * share * rng.uniform(0.9, 1.0)
-    left, top = rng.uniform(0, width - crop_width), rng.uniform(0, height - crop_height)
-    crop = photo.crop((int(left), int(top), int(left + crop_width), int(top + crop_height)))
-    if source == "coco" and rng.random() < 0.5:  # letterboxed, as teacher crops are
-        return _letterbox(crop)
-    return crop
+    side = min(width, height) * rng.choice((0.2, 0.3, 0.4, 0.5, 0.7, 1.0)) * rng.uniform(0.85, 1.0)
+    ratio = np.exp(rng.uniform(-0.4, 0.4))
+    crop = _cut(photo, rng, min(width, side * ratio), min(height, side / ratio))
+    return _letterbox(crop) if rng.random() < 0.5 else crop
+
+
+def _whole(photo: Image.Image, rng: random.Random) -> Image.Image:
+    """Most of a picture."""
+    share = rng.uniform(0.7, 1.0)
+    return _cut(photo, rng, photo.width * share, photo.height * share * rng.uniform(0.9, 1.0))
+
+
+def _box_crop(photo: Image.Image, rng: random.Random, box: Box) -> Image.Image:
+    """What a box shows, its edges moved by up to a tenth; mostly letterboxed."""
+    x, y, width, height = box
+    left, right = (x + width * (end + rng.uniform(-0.1, 0.1)) for end in (0, 1))
+    top, bottom = (y + height * (end + rng.uniform(-0.1, 0.1)) for end in (0, 1))
+    left, top = max(0, int(left)), max(0, int(top))
+    right, bottom = min(photo.width, max(left + 2, int(right))), min(photo.height, max(top + 2, int(bottom)))
+    crop = photo.crop((left, top, right, bottom))
+    return _letterbox(crop) if rng.random() < 0.75 else crop
+
+
+def _cut(photo: Image.Image, rng: random.Random, width: float, height: float) -> Image.Image:
+    left, top = rng.uniform(0, photo.width - width), rng.uniform(0, photo.height - height)
+    return photo.crop((int(left), int(top), int(left + width), int(top + height)))
 
 
 def _letterbox(crop: Image.Image) -> Image.Image:
@@ -190,7 +212,7 @@ def _jitter(picture: Image.Image, rng: random.Random) -> Image.Image:
     return picture
 
 
-def batches(data: Path, rows: list[tuple[str, str, str, str]], *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(data: Path, rows: Sequence[Crop], *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised pictures (B, 3, 160, 160) and their row numbers, in order."""
     loader = torch.utils.data.DataLoader(CropMaker(data, rows), batch_size=batch_size, num_workers=1, prefetch_factor=4)
     for pixels, index in loader:

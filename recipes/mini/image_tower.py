@@ -3,28 +3,27 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from crops import plan
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-from phrases import JOINT, vectors_of
+from phrases import JOINT, caption_vectors, vectors_of
+from pool import captions_of
 from timm import create_model
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import clipself.backbones.mini_tower  # noqa: F401  registers the tower
-from clipself.backbones.readouts import ReadoutContext, find_readout, read_last_block
-from clipself.backbones.timm_vit import TimmVitTrunk
-from clipself.backbones.trunk import Tokens
 from clipself.engine.precision import make_precision
 
-STEPS, SAVE_EVERY = 3500, 100
-COSINE_WEIGHT = 1.0
-PATCHES_WEIGHT = 0.5
-"""Of the same loss on the mean of the dense map: patches come to speak the joint space, if not yet of themselves."""
+STEPS, SAVE_EVERY = 6000, 100
+COSINE_WEIGHT, CAPTION_WEIGHT = 1.0, 1.0
+SHARPNESS = 30.0
+"""Of the sentence encoder's similarities: two captions that say nearly the same are nearly the same answer."""
+EMA_DECAY = 0.998
 KEEP, KEEP_UNTIL = 0.45, 0.85
 """Share of the patches that a step sees, and for how much of the schedule; then all of them."""
 
@@ -37,13 +36,13 @@ class Blocks(nn.Module):
         self.trunk = create_model("clipself_mini_hybrid", num_classes=JOINT, drop_path_rate=0.05)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
-    def forward(self, features: Tensor, *, keep: float = 1.0) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, *, keep: float = 1.0) -> Tensor:
         """What timm's tower does after its stem; a share of the patches may be left out at random.
 
         Source of the dropping: FLIP (arXiv:2212.00794); neighbours of a stem say much the same, and steps cost half.
 
         Returns:
-            Embeddings (B, D) by the class token, and the mean over the dense map's patches (value readout).
+            Embeddings (B, D) by the class token. No loss ever looks at the dense map.
         """
         trunk = self.trunk
         tokens = trunk.patch_embed.proj(features).flatten(2).mT + trunk.pos_embed[:, 1:]
@@ -52,43 +51,66 @@ class Blocks(nn.Module):
             tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))
         first = (trunk.cls_token + trunk.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         tokens = trunk.norm_pre(torch.cat([first, tokens], dim=1))
-        view = TimmVitTrunk(SimpleNamespace(trunk=trunk, head=nn.Identity()))
-        sequence = Tokens(tokens=trunk.blocks[:-1](tokens), grid=view.native_grid)
-        # "value" looks at the tokens alone, of which some may be left out.
-        context = ReadoutContext(trunk=view, entered=(sequence,), images_B3HW=features, guide_BCyx=features)
-        patches = read_last_block(context, find_readout("value")).tokens[:, 1:]
-        return view.pool(sequence), F.normalize(view.head(patches), dim=-1).mean(1)
+        return self.trunk.forward_head(trunk.norm(trunk.blocks(tokens)))  # type: ignore[no-any-return]
 
 
 class Targets:
-    """What every crop should be close to: a distribution over ImageNet's names, a label, a vector."""
+    """What every crop should be close to: a distribution over ImageNet's names, a label, captions, a vector."""
 
     def __init__(self, data: Path, work: Path) -> None:
         self.rows = plan(data)
-        self.labels = sorted({label for *_, label in self.rows if label})
+        self.labels = sorted({row.label for row in self.rows if row.label})
         place = {label: index for index, label in enumerate(self.labels)}
-        self.label_of = torch.tensor([place.get(row[3], -1) for row in self.rows])
-        self.is_drawn = torch.tensor([row[0] in ("art", "stuff") for row in self.rows])
+        self.label_of = torch.tensor([place.get(row.label, -1) for row in self.rows])
+        self.is_drawn = torch.tensor([row.source in ("art", "stuff") for row in self.rows])
         self.imagenet_KD = vectors_of(IMAGENET_CLASSNAMES, work)
         self.labels_KD = vectors_of(self.labels, work)
+        texts, self.captions_CD = caption_vectors(work)
+        number = {text: index for index, text in enumerate(texts)}
+        held = {member: [number[text] for text in said] for member, said in captions_of(data).items()}
+        self.captions_of = [held.get(row.member, []) if row.whole and not row.label else [] for row in self.rows]
+
+    def captions(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the crops that have any: their places in the batch, shares (n, C) of all captions, mean vectors (n, D)."""
+        places = [place for place, row in enumerate(index.tolist()) if self.captions_of[row]]
+        shares, means = [], []
+        for place in places:
+            own_D = self.captions_CD[self.captions_of[int(index[place])]]
+            shares.append((SHARPNESS * own_D @ self.captions_CD.T).softmax(-1).mean(0))
+            means.append(F.normalize(own_D.mean(0), dim=-1))
+        if not places:
+            return torch.zeros(0, dtype=torch.long), self.captions_CD.new_zeros(0, 1), self.captions_CD[:0]
+        return torch.tensor(places), torch.stack(shares), torch.stack(means)
 
 
 def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, targets: Targets) -> Tensor:
-    """KL to the network's classes, cross-entropy to labels, cosine to the target vector."""
-    unit = F.normalize(embeddings.float(), dim=-1)
+    """KL to the network's classes, cross-entropy to labels and captions, cosine to the target vector."""
+    unit, count = F.normalize(embeddings.float(), dim=-1), len(index)
     label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     labelled = label >= 0
     soft = classes.float()
     soft = soft / soft.sum(-1, keepdim=True)
+    told, shares, said = targets.captions(index)
     vector = F.normalize(soft @ targets.imagenet_KD, dim=-1)
-    vector[labelled] = targets.labels_KD[label[labelled]]
+    vector[labelled], vector[told] = targets.labels_KD[label[labelled]], said
     distance = (1 - (unit * vector).sum(-1)).mean()
     logits = (scale * unit @ targets.imagenet_KD.T).log_softmax(-1)
-    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_drawn].sum() / len(index)
-    named = F.cross_entropy(
-        scale * unit[labelled] @ targets.labels_KD.T, label[labelled], label_smoothing=0.05, reduction="sum"
-    ) / len(index)
-    return divergence + named + COSINE_WEIGHT * distance
+    divergence = (soft * ((soft + 1e-8).log() - logits)).sum(-1)[~is_drawn].sum() / count
+    named = (
+        F.cross_entropy(
+            scale * unit[labelled] @ targets.labels_KD.T, label[labelled], label_smoothing=0.05, reduction="sum"
+        )
+        / count
+    )
+    loss = divergence + named + COSINE_WEIGHT * distance
+    if len(told):
+        loss = (
+            loss
+            + CAPTION_WEIGHT
+            * F.cross_entropy(scale * unit[told] @ targets.captions_CD.T, shares, reduction="sum")
+            / count
+        )
+    return loss
 
 
 def train_image_tower(
@@ -115,11 +137,16 @@ def train_image_tower(
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     path, step = work / "image.pt", 0
     if path.exists():
         held = torch.load(path, weights_only=True)
-        model.load_state_dict(held["model"])
-        if held["optimizer"] is not None:  # None: taken up from an earlier export
+        if held["optimizer"] is None:  # taken up from an earlier export
+            model.load_state_dict(held["model"])
+        else:
+            model.load_state_dict(held["learning"])
+            average.module.load_state_dict(held["model"])
+            average.n_averaged.fill_(held["step"])
             optimizer.load_state_dict(held["optimizer"])
         step, lr = held["step"], held["lr"]
     progress = tqdm(desc="image tower", unit="step", initial=step, total=steps)
@@ -130,22 +157,21 @@ def train_image_tower(
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
         with make_precision("auto", torch.device("cpu")).autocast():
-            both = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
+            embeddings = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
         scale = model.logit_scale.exp().clamp(max=100)
-        seen = torch.from_numpy(classes[index]), torch.from_numpy(index), targets
-        by_class_token, by_patches = (loss_of(embeddings, scale, *seen) for embeddings in both)
-        loss = by_class_token + PATCHES_WEIGHT * by_patches
+        loss = loss_of(embeddings, scale, torch.from_numpy(classes[index]), torch.from_numpy(index), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
+        average.update_parameters(model)
         step += 1
         progress.update()
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{scale.item():.1f}")
         if step % SAVE_EVERY == 0 or step == steps:
-            scores = measure(model, features, classes, targets, total, held_out)
-            _save(path, model, optimizer, step=step, lr=lr)
+            scores = measure(average.module, features, classes, targets, total, held_out)
+            _save(path, average.module, model, optimizer, step=step, lr=lr)
             with (work / "image.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, "loss": loss.item(), **scores}) + "\n")
     return path
@@ -165,9 +191,8 @@ def measure(
     """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of drawings."""
     model.eval()
     index = np.arange(start, start + count)
-    both = [F.normalize(part, dim=-1) for part in model(torch.from_numpy(features[index]).float())]
+    unit = F.normalize(model(torch.from_numpy(features[index]).float()), dim=-1)
     model.train()
-    unit, mean = both
     agree = (unit @ targets.imagenet_KD.T).argmax(-1) == torch.from_numpy(classes[index]).argmax(-1)
     label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     right = (unit @ targets.labels_KD.T).argmax(-1) == label
@@ -176,13 +201,15 @@ def measure(
         "agree": agree[~is_drawn].float().mean().item(),
         "photo_top1": right[photo].float().mean().item(),
         "drawn_top1": right[is_drawn].float().mean().item(),
-        "drawn_top1_by_patches": ((mean @ targets.labels_KD.T).argmax(-1) == label)[is_drawn].float().mean().item(),
     }
 
 
-def _save(path: Path, model: Blocks, optimizer: torch.optim.Optimizer, *, step: int, lr: float) -> None:
+def _save(
+    path: Path, average: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, lr: float
+) -> None:
     part = path.with_suffix(".part")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "lr": lr}, part)
+    held = {"model": average.state_dict(), "learning": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**held, "step": step, "lr": lr}, part)
     part.replace(path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+from pool import captions_of, pool_names
 from teachers import SentenceEncoder
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def listed_names(data: Path) -> list[str]:
     names |= {line.split("\t")[3].split(",")[0].strip().lower() for line in lines}
     things = Path(__file__).parents[1] / "scenes/things.txt"
     names |= {line.split("\t")[0] for line in things.read_text(encoding="utf-8").splitlines() if "\t" in line}
-    names |= set(STUFF)
+    names |= set(STUFF) | pool_names(data)
     return sorted(names)
 
 
@@ -68,12 +69,6 @@ def plain_name(name: str) -> str:
     """Underscores to blanks, LVIS's bracketed senses and COCO's "-other", "-merged", "-stuff" cut off."""
     name = re.sub(r"_?\(.*?\)", "", name).replace("_", " ").lower()
     return re.sub(r"-(other|merged|stuff|other-merged)$", "", name.removesuffix("-merged")).strip()
-
-
-def captions(data: Path) -> list[str]:
-    """The train half of the captions."""
-    held = json.loads((data / "coco_sample/annotations/captions_train2017.json").read_text())
-    return [row["caption"].strip().rstrip(".").lower() for row in held["annotations"]]
 
 
 class TextSpace:
@@ -112,7 +107,8 @@ def build_phrases(data: Path, work: Path, *, nouns: int = 40_000, meanings: int 
     names = listed_names(data)
     known = set(names)
     extra = [lemma for lemma in rng.sample(pool, min(nouns, len(pool))) if lemma not in known]
-    sentences = captions(data) + [meaning for _, meaning in rng.sample(glosses, min(meanings, len(glosses)))]
+    captions = sorted({text for held in captions_of(data).values() for text in held})
+    sentences = captions + [meaning for _, meaning in rng.sample(glosses, min(meanings, len(glosses)))]
     encoder = SentenceEncoder()
     vectors = {"names": encoder(names), "extra": encoder(extra), "sentences": encoder(sentences)}
     space = TextSpace.fit(torch.cat([vectors["names"], vectors["extra"]]))
@@ -122,6 +118,7 @@ def build_phrases(data: Path, work: Path, *, nouns: int = 40_000, meanings: int 
             "vectors": {key: space(value).half() for key, value in vectors.items()},
             "mean": space.mean,
             "axes": space.axes,
+            "captions": len(captions),
             "unseen": unseen,
         },
         path,
@@ -140,6 +137,13 @@ def vectors_of(names: Iterable[str], work: Path) -> Tensor:
     held = torch.load(work / "phrases.pt", weights_only=True)
     place = {name: index for index, name in enumerate(held["texts"]["names"])}
     return held["vectors"]["names"][[place[name.lower()] for name in names]].float()
+
+
+def caption_vectors(work: Path) -> tuple[list[str], Tensor]:
+    """Every caption and its joint-space vector (C, 256)."""
+    held = torch.load(work / "phrases.pt", weights_only=True)
+    count = held["captions"]
+    return held["texts"]["sentences"][:count], held["vectors"]["sentences"][:count].float()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Takes up the towers of an earlier export, so that a changed recipe need not begin at nothing.
+"""Takes up the towers of an earlier export, or one of them, so that a changed recipe need not begin at nothing.
 
 The joint space of this run is, up to a rotation, that of the earlier one: both hold the same names. The rotation is
 found from the names' embeddings (orthogonal Procrustes) and put into the two last projections.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from clipself.backbones.loading import load_clip
 
+TOWERS = ("image", "text")
 LR = 4e-4
 """Peak rate of towers that have learned before; about half of a fresh one's."""
 
 
-def start_from(folder: Path, work: Path) -> None:
-    """Writes `image.pt` and `text.pt` at step 0, unless there are such already."""
+def start_from(folder: Path, work: Path, *, towers: Sequence[str] = TOWERS) -> None:
+    """Writes `image.pt` and `text.pt`, or what `towers` has of them, at step 0, unless there are such already."""
     clip = load_clip(folder)
     held = torch.load(work / "phrases.pt", weights_only=True)
     with torch.no_grad():
@@ -32,8 +33,9 @@ def start_from(folder: Path, work: Path) -> None:
     image["trunk.head.bias"] = image["trunk.head.bias"] @ rotation
     text = _part(state, "text.")
     text["text_projection"] = text["text_projection"] @ rotation
-    for path, part in ((work / "image.pt", image), (work / "text.pt", text)):
-        if not path.exists():
+    for tower, part in zip(TOWERS, (image, text), strict=True):
+        path = work / f"{tower}.pt"
+        if tower in towers and not path.exists():
             torch.save({"model": part, "optimizer": None, "step": 0, "lr": LR}, path)
 
 
@@ -55,5 +57,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--towers", nargs="+", choices=TOWERS, default=TOWERS)
     options = parser.parse_args()
-    start_from(options.start, options.work)
+    start_from(options.start, options.work, towers=options.towers)

@@ -2,13 +2,14 @@
 
 Usage: python recipes/mini/train.py --data DATA --work WORK [--out FOLDER] [--start FOLDER]
 
-DATA holds `pretrain_images/` (tar shards with `index.tsv`), `coco_sample/` (train images and captions) and
-`text_embeddings/` (lists of class names). WordNet's nouns are read from Debian's `wordnet-base`; the teachers are the
-optional packages `clipself[mini]`. Two hours or so on two cores from nothing; `--start` takes up the towers of an
-earlier export, `measure.py` prints the figures of the model card.
+DATA holds `pretrain_images/` and, if it is there, `photo_pool/` (tar shards with `index.tsv`; the pool's captions and
+boxes), `coco_sample/` (train images and captions) and `text_embeddings/` (lists of class names). WordNet's nouns are
+read from Debian's `wordnet-base`; the teachers are the optional packages `clipself[mini]`. Hours on two cores from
+nothing; `--start` takes up the towers of an earlier export, `measure.py` prints the figures of the model card.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from cache import build_cache
@@ -16,7 +17,7 @@ from export import PACKAGE, export
 from image_tower import STEPS as IMAGE_STEPS
 from image_tower import train_image_tower
 from phrases import build_phrases
-from start import start_from
+from start import TOWERS, start_from
 from text_tower import STEPS as TEXT_STEPS
 from text_tower import train_text_tower
 
@@ -29,6 +30,7 @@ def rebuild(
     image_steps: int = IMAGE_STEPS,
     text_steps: int = TEXT_STEPS,
     start: Path | None = None,
+    start_towers: Sequence[str] = TOWERS,
     limit: int | None = None,
 ) -> Path:
     """Phrases, stem features, image tower, text tower, export."""
@@ -36,7 +38,7 @@ def rebuild(
     small = {} if limit is None else {"nouns": limit, "meanings": limit}
     build_phrases(data, work, **small)
     if start is not None:
-        start_from(start, work)
+        start_from(start, work, towers=start_towers)
     build_cache(data, work / "cache", limit=limit)
     held_out = 1024 if limit is None else max(1, limit // 8)
     train_image_tower(data, work, steps=image_steps, held_out=held_out)
@@ -52,6 +54,7 @@ if __name__ == "__main__":
     parser.add_argument("--image-steps", type=int, default=IMAGE_STEPS)
     parser.add_argument("--text-steps", type=int, default=TEXT_STEPS)
     parser.add_argument("--start", type=Path, help="earlier export whose towers go on learning")
+    parser.add_argument("--start-towers", nargs="+", choices=TOWERS, default=TOWERS, help="which of its towers")
     parser.add_argument("--limit", type=int, help="crops and phrases of a trial run")
     options = parser.parse_args()
     print(
@@ -62,6 +65,7 @@ if __name__ == "__main__":
             image_steps=options.image_steps,
             text_steps=options.text_steps,
             start=options.start,
+            start_towers=options.start_towers,
             limit=options.limit,
         )
     )

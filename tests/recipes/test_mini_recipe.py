@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from clipself.backbones.loading import load_clip
 
 RECIPE = Path(__file__).parents[2] / "recipes/mini"
-PARTS = ("crops", "teachers", "phrases", "cache", "image_tower", "text_tower", "export", "train", "measure")
+PARTS = ("pool", "crops", "teachers", "phrases", "cache", "image_tower", "text_tower", "export", "train", "measure")
 NOUNS = [
     f"{first}{second}" for first in ("ba", "de", "fi", "go", "lu", "mo") for second in ("ker", "lop", "nut", "ram")
 ]
