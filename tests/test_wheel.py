@@ -84,7 +84,7 @@ def test_the_source_archive_makes_the_same_wheel(tmp_path: Path) -> None:
     built = run([python, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path / "archive"], ROOT)
     assert built.returncode == 0, built.stderr
     (archive,) = (tmp_path / "archive").glob("clipself-*.tar.gz")
-    assert archive.stat().st_size < 60e6
+    assert archive.stat().st_size < 95e6  # a package index takes 100
     of_archive = contents(build_wheel(archive, tmp_path / "second"))
     assert of_archive == contents(build_wheel(ROOT, tmp_path / "first"))
     assert {"clipself/py.typed", "clipself/backbones/mini/MODEL_CARD.md"} <= set(of_archive)

@@ -14,8 +14,8 @@ from clipself.backbones.export import save_clip
 from clipself.backbones.loading import build_clip
 from clipself.backbones.mini_tower import STEM_STAGES
 
-PACKAGE = Path(__file__).parents[2] / "src/clipself/backbones/mini"
-RELEASE = "clipself-mini@2"
+PACKAGE = Path(__file__).parents[2] / "src/clipself/backbones/mini_photos"
+RELEASE = "clipself-mini@3"
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": JOINT,
     "vision_cfg": {

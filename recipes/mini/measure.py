@@ -1,6 +1,6 @@
-"""Measures clipself-mini beside its teachers: crops, dense map, held-out Caltech-101, unseen phrases.
+"""Measures a model of this recipe beside its teachers: crops, dense map, held-out Caltech-101, unseen phrases.
 
-Usage: python recipes/mini/measure.py --data DATA --work WORK [--model clipself-mini] [--out FOLDER]
+Usage: python recipes/mini/measure.py --data DATA --work WORK [--model clipself-mini-photos] [--out FOLDER]
 
 WORK is the folder of `train.py`; only its `phrases.pt` is read. The figures of MODEL_CARD.md are printed by this.
 """
@@ -115,7 +115,7 @@ def score_caltech(data: Path, clip: DenseCLIP, teachers: Teachers) -> dict[str, 
     names = sorted({label_of(row) for row in photographs(data) if row["source"] == "caltech101"})
     wanted = torch.tensor([names.index(label) for label in labels])
     found = {}
-    pairs = {"clipself-mini": (clip.encode_image, embed_names(clip, names, cache=False).rows_SD),
+    pairs = {"model": (clip.encode_image, embed_names(clip, names, cache=False).rows_SD),
              "teachers": (teachers.encode_image, teachers.encode_text(names))}  # fmt: skip
     for title, (embed, text_KD) in pairs.items():
         unit = torch.cat([embed(piece) for piece in torch.split(pixels, 64)])
@@ -170,12 +170,12 @@ def measure(data: Path, work: Path, model: str, *, scenes: int = 100) -> dict[st
         report = score_regions(clip, held, image_size=side, modes=DENSE, title=model)
         text_KD = embed_names(clip, held.class_names, cache=False).rows_SD
         found[title] = {
-            "clipself-mini": report.to_json(),
-            "clipself-mini, crops": score_crops(held, clip.encode_image, text_KD),
+            "model": report.to_json(),
+            "model, crops": score_crops(held, clip.encode_image, text_KD),
             "teachers, crops": score_crops(held, teachers.encode_image, teachers.encode_text(held.class_names)),
         }
         print(f"\n{title}\n{compare_reports([report])}")
-        for who in ("clipself-mini, crops", "teachers, crops"):
+        for who in ("model, crops", "teachers, crops"):
             print(f"{who}: {found[title][who]}", flush=True)
     return found
 
@@ -184,7 +184,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", default="clipself-mini")
+    parser.add_argument("--model", default="clipself-mini-photos")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Rebuilds clipself-mini from its inputs; every stage continues where it was stopped.
+"""Rebuilds clipself-mini-photos from its inputs; every stage continues where it was stopped.
 
 Usage: python recipes/mini/train.py --data DATA --work WORK [--out FOLDER] [--start FOLDER]
 

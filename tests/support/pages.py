@@ -11,7 +11,7 @@ PAGES: Final = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
-    ROOT / "src/clipself/backbones/mini/MODEL_CARD.md",
+    *sorted((ROOT / "src/clipself/backbones").glob("*/MODEL_CARD.md")),
 )
 _FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 _NAME: Final = re.compile(r"\$\{?(\w+)\}?")

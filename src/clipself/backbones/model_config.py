@@ -15,7 +15,10 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from clipself.backbones.hub_text import HubTokenizer, is_hub_text
 
-PACKAGED: Final[Mapping[str, Path]] = {"clipself-mini": Path(__file__).parent / "mini"}
+PACKAGED: Final[Mapping[str, Path]] = {
+    "clipself-mini": Path(__file__).parent / "mini",
+    "clipself-mini-photos": Path(__file__).parent / "mini_photos",
+}
 """Models that ship with the package -> their export folder."""
 
 ALIASES: Final[Mapping[str, str]] = {
