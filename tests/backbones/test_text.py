@@ -92,6 +92,15 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     assert "set CLIPSELF_CACHE to a folder that can" in caplog.text
 
 
+def test_classes_that_sound_alike_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    clip = tiny_openai_clip()
+    embed_names(clip, ["cat", "hot_dog", "dog", "dogs"], templates="simple", cache=False)
+    assert not caplog.records
+    rows = embed_names(clip, ["hot_dog", "cat", "Hot  dog"], templates="simple", cache=False).rows_SD
+    assert "the classes 'hot_dog' and 'Hot  dog' sound alike" in caplog.text
+    torch.testing.assert_close(rows[0], rows[2])  # CLIP's tokens have no capitals
+
+
 def test_questions_that_make_no_sense() -> None:
     clip = tiny_openai_clip()
     with pytest.raises(ValueError, match="there are no names to look for"):

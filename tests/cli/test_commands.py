@@ -277,3 +277,9 @@ def test_as_a_module(world: Path) -> None:
         [sys.executable, "-m", "clipself", "--version"], capture_output=True, text=True, check=True, env={**os.environ}
     )
     assert done.stdout.startswith("clipself ")
+
+
+def test_a_name_of_several_words_may_be_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data check", "nothing.json"]) == main(["data", "check", "nothing.json"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == said[1] == "clipself: error: no annotation file at nothing.json; check the path"

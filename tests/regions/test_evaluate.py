@@ -14,7 +14,8 @@ from tests.support.tiny import tiny_openai_clip
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.data.coco.report import drawn_scenes
-from clipself.data.labelled import LabelledImage
+from clipself.data.labelled import LabelledImage, RegionSamples
+from clipself.data.preprocess import Preprocess
 from clipself.regions.evaluate import evaluate_regions, score_regions
 from clipself.regions.report import compare_reports
 
@@ -42,6 +43,25 @@ class FourThings:
         return LabelledImage(
             Image.fromarray(pixels), boxes, masks, labels, torch.tensor([True, True, False, True]), "four"
         )
+
+
+class OneBesideThePicture(FourThings):
+    """The green quarter's mask has no pixel, as that of a polygon outside the picture."""
+
+    def read(self, index: int) -> LabelledImage:
+        held = super().read(index)
+        assert held.masks_RHW is not None
+        held.masks_RHW[1] = False
+        return held
+
+
+def test_masks_without_a_pixel_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    plain = Preprocess(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    for data, told in ((FourThings(), []), (OneBesideThePicture(), ["four: 1 of its 4 masks cover no pixel"])):
+        samples = RegionSamples(data, preprocess=plain, image_size=64, patch_size=8)
+        assert samples[0].masks_RYX is not None
+        assert samples[0].masks_RYX.flatten(1).any(1).tolist() == [True, not told, True, True]
+        assert [record.message.split(";")[0] for record in caplog.records] == told
 
 
 class ColourCLIP(DenseCLIP):

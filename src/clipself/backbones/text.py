@@ -21,7 +21,7 @@ from clipself.choices import pick
 from clipself.files import default_cache_dir as default_cache_dir
 from clipself.files import write_atomically
 from clipself.structures import TextRows
-from clipself.text.synonyms import fill_plainly, split_synonyms
+from clipself.text.synonyms import fill_plainly, split_synonyms, tell_alike
 from clipself.text.templates import fill_templates, load_templates, spoken_name
 from clipself.text.vocabulary import Vocabulary
 
@@ -287,6 +287,7 @@ def _split(names: Sequence[str], wording: str) -> tuple[list[str], tuple[int, ..
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"names hold {name!r:.60} of type {type(name).__name__}, expected strings")
+    tell_alike(names)
     apart = pick(WORDINGS, wording, what="wording").synonyms
     split = [split_synonyms(name) if apart else (name,) for name in names]
     return [name for some in split for name in some], tuple(map(len, split))

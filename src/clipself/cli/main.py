@@ -45,6 +45,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     words, quiet = _take_flag(words, "--quiet", "-q")
+    if words and words[0] in COMMANDS:
+        words = [*words[0].split(), *words[1:]]  # a name of several words, quoted
     if words and words[0] == "help":
         words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help"):

@@ -1,5 +1,6 @@
 """Labelled regions for evaluation: COCO panoptic segments or COCO instances, by the published protocol."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,6 +25,8 @@ from clipself.data.sources import check_images_exist
 from clipself.ops.boxes import check_boxes, enlarge_boxes, xywh_to_xyxy
 from clipself.ops.masks import masks_to_boxes, resize_masks_to_grid
 from clipself.structures import RegionSample
+
+log = logging.getLogger(__name__)
 
 MAX_SEGMENTS: Final = 100
 """Segments looked at in an image (CLIPSelf, released evaluation)."""
@@ -201,6 +204,7 @@ class RegionSamples:
     ) -> None:
         self.data, self.preprocess = data, preprocess
         self.image_size, self.patch_size, self.crop_size = image_size, patch_size, crop_size
+        self._told = False
         self.length = first_of(len(data), limit)
 
     def __len__(self) -> int:
@@ -211,6 +215,7 @@ class RegionSamples:
 
     def __getitem__(self, index: int) -> RegionSample:
         held = self.data.read(index)
+        self._tell_empty(held)
         sides = held.boxes[:, 2:] - held.boxes[:, :2]
         areas = sides[:, 0] * sides[:, 1]
         keep = (areas >= MIN_AREA) & (areas <= MAX_AREA)
@@ -226,6 +231,18 @@ class RegionSamples:
             is_thing_R=is_thing,
             name=held.name,
         )
+
+    def _tell_empty(self, held: LabelledImage) -> None:
+        """Says once that a mask has no pixel, such as a polygon outside its picture: no name is right for it."""
+        if self._told or held.masks_RHW is None or not len(held.masks_RHW):
+            return
+        empty = int((~held.masks_RHW.flatten(1).any(1)).sum())
+        if empty:
+            self._told = True
+            log.warning(
+                "%s: %d of its %d masks cover no pixel; such masks count as named by chance, here and elsewhere",
+                held.name, empty, len(held.masks_RHW),
+            )  # fmt: skip
 
     def _crops(self, image: Image.Image, boxes: Tensor, is_thing: Tensor, side: int) -> Tensor:
         enlarged = enlarge_boxes(boxes, factor=THING_ENLARGE, size=(image.height, image.width))

@@ -1,6 +1,9 @@
 """Classes with several names, as the open-vocabulary segmentation systems write them."""
 
+import logging
 from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
 
 
 def split_synonyms(name: str) -> tuple[str, ...]:
@@ -20,3 +23,15 @@ def split_synonyms(name: str) -> tuple[str, ...]:
 def fill_plainly(names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Puts each name into each sentence as it stands: all sentences of the first name, then of the second."""
     return [template.replace("{}", name) for name in names for template in templates]
+
+
+def tell_alike(names: Sequence[str]) -> None:
+    """Warns of classes whose names differ in nothing that a text tower hears: the first of them wins every tie."""
+    heard: dict[str, str] = {}
+    for name in names:
+        sound = " ".join(name.replace("_", " ").casefold().split())
+        before = heard.setdefault(sound, name)
+        if before != name:
+            log.warning(
+                "the classes %r and %r sound alike; the second is never found: give them one name", before, name
+            )
