@@ -140,6 +140,12 @@ def test_version_help_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None
             2,
             "memory is full",
         ),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible ...\n"),
+            2,
+            "a process that reads pictures was ended from outside (DataLoader worker (pid 7) is killed by signal",
+        ),
+        (RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback"), 70, "Traceback"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 70, "Traceback"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), 2, "error: CUDA out of memory"),
         (KeyboardInterrupt("stopped after 3 steps"), 130, "stopped after 3 steps"),

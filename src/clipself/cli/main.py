@@ -23,6 +23,9 @@ NAMED_FAULTS: Final = frozenset(("OutOfMemoryError", "DistBackendError", "DistNe
 NO_MEMORY: Final = "can't allocate memory"
 """In the words of torch's allocator on the CPU."""
 
+LOST_WORKER: Final = "DataLoader worker (pid"
+"""In torch's words, which another process ended: the system, short of memory, or a container of its shared part."""
+
 EXIT_CODES: Final = {
     0: "done",
     1: "a check failed",
@@ -82,12 +85,20 @@ def main(args: Sequence[str] | None = None) -> int:
 def _is_fault(error: Exception) -> bool:
     if isinstance(error, FAULTS) or type(error).__name__ in NAMED_FAULTS:
         return True
-    return any(words in str(error) for words in ("closed by peer", NO_MEMORY))  # of torch, without a class of their own
+    return any(
+        words in str(error) for words in ("closed by peer", NO_MEMORY, LOST_WORKER)
+    )  # of torch, without own classes
 
 
 def _say(error: Exception) -> str:
     if isinstance(error, MemoryError) or NO_MEMORY in str(error):
         return f"memory is full; smaller sizes or fewer pictures at once need less ({error})".replace(" ()", "")
+    if LOST_WORKER in str(error):
+        said = str(error).splitlines()[0].strip()
+        return (
+            f"a process that reads pictures was ended from outside ({said}); fewer of them (--workers) or smaller "
+            "batches need less memory, and a container more shared memory (docker run --shm-size 8g)"
+        )
     return str(error) or type(error).__name__
 
 
