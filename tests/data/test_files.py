@@ -94,6 +94,9 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no images"):
         ImageFolder(tmp_path / "empty")
+    (tmp_path / "pictures.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"pictures\.zip is a file; pass a folder of images \(an archive unpacked"):
+        ImageFolder(tmp_path / "pictures.zip")
     with pytest.raises(FileNotFoundError, match="no folder at"):
         ImageFolder(tmp_path / "nowhere")
 

@@ -61,6 +61,11 @@ class ImageFolder:
         if are_shards(root):
             return ShardPictures(expand(root))
         if not root.is_dir():
+            if root.is_file():
+                raise ValueError(
+                    f"{root} is a file; pass a folder of images (an archive unpacked, a single picture in a folder), "
+                    "or tar shards as in 'FOLDER/*.tar'"
+                )
             raise FileNotFoundError(f"no folder at {root}; pass a folder of images, or tar shards as in 'FOLDER/*.tar'")
         if is_table(root):
             return TablePictures(root)
