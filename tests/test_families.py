@@ -215,7 +215,9 @@ def test_stopped_on_two_processes_it_goes_on_with_one_or_four(name: str, whole: 
     in_processes(4, _train, name, four, {"batch_size": 2, "resume": True})
     for out in map(Path, (stopped, four)):
         assert losses(out) == pytest.approx(losses(one), rel=1e-4)
-        assert farthest(family, out, one) < 2e-5
+        far = farthest(family, out, one)
+        print(f"{name}: {far:.1e}")
+        assert far < (1e-5 if name == "fvit" else 1e-6)  # see "Processes" of docs/scale.md
 
 
 @families
