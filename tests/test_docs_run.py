@@ -50,14 +50,17 @@ SMALL = {
 """What is put behind the options of a command that knows it."""
 
 LIGHT = (
-    "clipself.md", "data.md", "declip.md", "demo.md", "denserc.md", "embedding.md", "examples.md", "labelling.md",
-    "models.md", "pictures.md", "readouts.md", "regionclip.md", "reproduce.md", "scenes.md", "training.md",
-    "weights.md",
+    "clipself.md", "data.md", "demo.md", "embedding.md", "labelling.md", "models.md", "pictures.md", "readouts.md",
+    "reproduce.md", "scenes.md", "training.md", "weights.md",
 )  # fmt: skip
-"""Pages that take seconds; the others take minutes, but Python of the README is run each time."""
+"""Pages that take seconds. Of the others `tests/test_docs.py` reads every command and flag each time,
+`tests/test_families.py` trains every method, and the Python of some is run here each time."""
 
 CASES = [
-    pytest.param(ROOT / "README.md", ("python",), id="README.md, Python"),
+    *(
+        pytest.param(page, ("python",), id=f"{page.name}, Python")
+        for page in (ROOT / "README.md", ROOT / "docs/examples.md")
+    ),
     *(
         pytest.param(
             page, ("python", "", "sh", "bash"), id=page.name, marks=() if page.name in LIGHT else pytest.mark.slow
