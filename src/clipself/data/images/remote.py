@@ -229,6 +229,7 @@ def _complete(address: str) -> str:
 
 def _matching(address: str) -> list[str]:
     system, path = _system_of(address)
+    system.invalidate_cache()  # listings that s3fs keeps tell the size of what may have changed since
     if not any(mark in address for mark in "*["):
         return [system.unstrip_protocol(path)]
     found = sorted(_asked(address, lambda: system.glob(path)))
