@@ -9,18 +9,22 @@ no student sees (`data.HELD_BACK`); what the tables say is measured on its valid
 """
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from carry import detector_scores, finished, region_scores, segmenter_scores, table_scores
 from curve import Curve, dense_of, draw_curves, read_points
 from report import write_report
 
 from clipself import distill, load_clip
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.export import save_clip
+from clipself.backbones.model_folder import CARD_NAME
 from clipself.data.labelled import open_labelled
 from clipself.files import write_json
 from data import Photographs, prepare
@@ -61,6 +65,8 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 4, "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "workers": 0, "resume": "auto",
 }  # fmt: skip
 """Of all runs, beside the recipe `modern`."""
+TOLD: Final = ("refined_by", "refined_from", "original_weights_hash", "settings", "steps", "loss", "alpha")
+"""What the card of a shipped student keeps of the student's own."""
 
 
 class Work:
@@ -142,10 +148,20 @@ def curves(work: Work) -> None:
         draw_curves(found, work.out / "curve.png")
 
 
+def package(work: Work) -> None:
+    """The chosen student in half precision, as it can be shipped."""
+    run = work.chosen()
+    if run is not None:
+        card = json.loads((Path(work.students[run]) / CARD_NAME).read_text(encoding="utf-8"))
+        told = {name: card[name] for name in TOLD if name in card}
+        save_clip(load_clip(work.students[run]), work.out / "package", card=told, dtype=torch.float16)
+
+
 STAGES: Final[Mapping[str, Callable[[Work], Any]]] = {
     "data": lambda work: work.photographs,
     **{name: lambda work, name=name: distil(work, name) for name in RUNS},
     "curves": curves,
+    "package": package,
     "regions": lambda work: region_scores(work.photographs, work.models, work.out / "regions"),
     "tables": lambda work: table_scores(work.photographs, work.models, work.out / "tables"),
     "segmenter": lambda work: segmenter_scores(work.photographs, work.carried, work.out, scale=work.options.scale),

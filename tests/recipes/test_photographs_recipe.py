@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.support.tiny import tiny_openai_clip
 
 from clipself.backbones.export import save_clip
+from clipself.backbones.loading import load_clip
 from clipself.data.labelled import open_labelled
 from clipself.data.scenes import SceneMaker, write_scenes
 
@@ -175,6 +177,13 @@ def test_every_stage_is_made_once_and_the_report_holds_them_all(
     }
     for name in ("index.html", "curve.png", "pictures/kmeans-0.png", "pictures/query-0.png", "report.md"):
         assert (out / name).is_file()
+    shipped = out / "package"
+    assert {value.dtype for value in load_file(shipped / "open_clip_model.safetensors").values()} == {torch.float16}
+    assert json.loads((shipped / "model_card.json").read_text())["refined_by"].startswith("CLIPSelf")
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        pair = [load_clip(folder).encode_image(images) for folder in (shipped, report["models"][report["chosen"]])]
+    torch.testing.assert_close(pair[0], pair[1], atol=2e-3, rtol=0)
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.json") if "runs" in path.parts}
     count = len(measured)
     run.main([*words, "--stages", *stages])
