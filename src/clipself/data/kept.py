@@ -7,7 +7,7 @@ import weakref
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from clipself.data.images.made import Made
 
@@ -21,6 +21,8 @@ class Kept(Made[T]):
         folder: Where there is room for it.
         shared: Objects that many items hold, such as a tuple of names; they are written with none of them.
     """
+
+    what: ClassVar[str] = "item"
 
     def __init__(self, folder: Path, *, shared: Sequence[Any] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,9 +45,6 @@ class Kept(Made[T]):
 
     def make(self, index: int) -> T:
         """Reads an item."""
-        index += len(self) if index < 0 else 0
-        if not 0 <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
         begin = self._ends[index - 1] if index else 0
         self._file.seek(begin)
         held = io.BytesIO(self._file.read(self._ends[index] - begin))
