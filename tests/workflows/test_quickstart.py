@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import clipself
-from clipself.backbones import model_config
 from clipself.backbones.loading import load_clip
 from clipself.data.photographs import PHOTOS
 from clipself.workflows import quickstart_page
@@ -26,9 +25,6 @@ def test_a_short_quickstart_leaves_its_report(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(quickstart_page, "SCENES", (1,))
     monkeypatch.setattr(quickstart_page, "STORIES", {"moose": quickstart_page.STORIES["moose"]})
     monkeypatch.setattr(quickstart_page, "DETECTED", {})
-    # as if a model that was refined for hours were packaged beside it
-    monkeypatch.setitem(model_config.PACKAGED, "clipself-mini-refined", model_config.PACKAGED["clipself-mini"])
-    assert load_clip("clipself-mini-refined").embed_dim == 256
     result = clipself.quickstart(tmp_path / "report", scenes=2, held_out=2, steps=1)
     page = result.page.read_text()
     for kind in ("kmeans", "query", "segments"):

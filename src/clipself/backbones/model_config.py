@@ -18,6 +18,7 @@ from clipself.backbones.hub_text import HubTokenizer, is_hub_text
 PACKAGED: Final[Mapping[str, Path]] = {
     "clipself-mini": Path(__file__).parent / "mini",
     "clipself-mini-photos": Path(__file__).parent / "mini_photos",
+    "clipself-mini-refined": Path(__file__).parent / "mini_refined",
 }
 """Models that ship with the package -> their export folder."""
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from clipself.backbones.loading import load_clip
-from clipself.backbones.model_config import PACKAGED
 from clipself.data.photographs import PHOTOS
 from clipself.data.scenes.draw import SceneMaker
 from clipself.data.scenes.export import SceneImages
@@ -21,6 +20,8 @@ from clipself.workflows.show import Column
 
 IMAGE_SIZE: Final = 320
 MODES: Final = ("boxes", "thing_masks", "crops")
+OF_PHOTOGRAPHS: Final = {"original": "clipself-mini-photos", "refined": "clipself-mini-refined"}
+"""Column of the packaged photographs -> model: what minutes of scenes do not show there, an hour of them does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,11 +83,11 @@ def quickstart(
     print(compare_reports([before, after]))
     minutes = (time.monotonic() - begun) / 60
     columns = [Column(title="original", clip=original), Column(title="refined", clip=refined)]
-    if f"{model}-refined" in PACKAGED:  # the same, refined for hours
-        columns.append(Column(title="refined longer", clip=load_clip(f"{model}-refined")))
+    photographs = [Column(title=title, clip=load_clip(name)) for title, name in OF_PHOTOGRAPHS.items()]
     page = write_report(
-        out, columns, [before, after], run=config.out, minutes=minutes, next_steps=next_steps(run.blended)
-    )
+        out, columns, photographs, [before, after], run=config.out, minutes=minutes,
+        next_steps=next_steps(run.blended),
+    )  # fmt: skip
     print(f"\nreport  {page}\nrefined model  {run.blended}\n\n{next_steps(run.blended)}")
     return QuickstartResult(page=page, refined=run.blended, before=before, after=after)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -63,9 +64,21 @@ DETECTED: Final[Mapping[str, tuple[str, ...]]] = {
 """Packaged photograph -> what the packaged detector looks for in it, one of each."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A picture with what is asked of it, and the models that answer side by side."""
+
+    name: str
+    picture: Image.Image
+    models: Sequence[Column]
+    asked: str
+    names: tuple[str, ...]
+
+
 def write_report(
     out: Path,
     models: Sequence[Column],
+    of_photographs: Sequence[Column],
     reports: Sequence[RegionReport],
     *,
     run: Path,
@@ -76,7 +89,8 @@ def write_report(
 
     Args:
         out: Folder of the page and its pictures.
-        models: The original first.
+        models: Whose dense maps of scenes are shown, the original first.
+        of_photographs: Likewise of photographs.
         reports: Of the original and the refined model.
         run: Folder of the distillation.
         minutes: What all of it took.
@@ -92,9 +106,17 @@ def write_report(
     page.picture(draw_loss(read_metrics(run), path=out / "loss.png", term="distance"), caption="distance in every step")
     maker = SceneMaker(seed="held out/pictures")
     scenes = {f"scene-{index}": maker(index) for index in SCENES}
-    _add_groups(page, out, models, scenes)
-    _add_queries(page, out, models, scenes)
-    _add_segments(page, out, models, scenes)
+    shown = [_of_photograph(name, story, of_photographs) for name, story in STORIES.items()]
+    shown += [_of_scene(name, scene, models) for name, scene in scenes.items()]
+    page.heading("What it looks like")
+    page.paragraph(
+        "Scenes show the model above, before and after this run. Photographs show two packaged models: "
+        "clipself-mini-photos, and clipself-mini-refined, which is the same after an hour of such training on "
+        "photographs without labels; none of these was among them."
+    )
+    _add_groups(page, out, shown)
+    _add_queries(page, out, shown)
+    _add_segments(page, out, shown)
     _add_boxes(page, out, scenes)
     page.heading("What to do next")
     page.code(next_steps)
@@ -121,35 +143,44 @@ def _add_scores(page: ReportPage, out: Path, reports: Sequence[RegionReport], *,
     page.picture(chart, caption="mean class accuracy, original and refined")
 
 
-def _add_groups(page: ReportPage, out: Path, models: Sequence[Column], scenes: dict[str, Scene]) -> None:
+def _of_photograph(name: str, story: Story, models: Sequence[Column]) -> Shown:
+    return Shown(name=name, picture=load_photo(name), models=models, asked=story.asked, names=story.names)
+
+
+def _of_scene(name: str, scene: Scene, models: Sequence[Column]) -> Shown:
+    largest = max((segment for segment in scene.segments if segment.is_thing), key=lambda segment: segment.area)
+    names = tuple(dict.fromkeys(segment.name for segment in scene.segments))
+    return Shown(name=name, picture=scene.image, models=models, asked=f"a {largest.name}", names=names)
+
+
+def _add_groups(page: ReportPage, out: Path, shown: Sequence[Shown]) -> None:
     page.heading("What belongs together")
     page.paragraph("K-means groups of the dense map; groups that overlap share a colour from column to column.")
-    pictures = {name: load_photo(name) for name in STORIES} | {name: scene.image for name, scene in scenes.items()}
-    for name, picture in pictures.items():
-        _show(page, kmeans_row(picture, models, image_size=SIDE), out / f"kmeans-{name}.png", f"K-means groups, {name}")
+    for one in shown:
+        row = kmeans_row(one.picture, one.models, image_size=SIDE)
+        _show(page, row, out / f"kmeans-{one.name}.png", f"K-means groups, {one.name}")
 
 
-def _add_queries(page: ReportPage, out: Path, models: Sequence[Column], scenes: dict[str, Scene]) -> None:
+def _add_queries(page: ReportPage, out: Path, shown: Sequence[Shown]) -> None:
     page.heading("Where is it?")
-    page.paragraph("Similarity of every patch to a text; any English phrase can be asked. One scale for all.")
-    asked = {name: (load_photo(name), story.asked) for name, story in STORIES.items()}
-    for name, scene in scenes.items():
-        largest = max((segment for segment in scene.segments if segment.is_thing), key=lambda segment: segment.area)
-        asked[name] = (scene.image, f"a {largest.name}")
-    rows = query_rows(list(asked.values()), models, image_size=SIDE)
-    for (name, (_, text)), row in zip(asked.items(), rows, strict=True):
-        _show(page, row, out / f"query-{name}.png", f'"{text}" in {name}')
+    page.paragraph(
+        "Similarity of every patch to a text; any English phrase can be asked. One scale for all of a model."
+    )
+    for _, group in groupby(shown, key=lambda one: id(one.models)):
+        held = list(group)
+        rows = query_rows([(one.picture, one.asked) for one in held], held[0].models, image_size=SIDE)
+        for one, row in zip(held, rows, strict=True):
+            _show(page, row, out / f"query-{one.name}.png", f'"{one.asked}" in {one.name}')
 
 
-def _add_segments(page: ReportPage, out: Path, models: Sequence[Column], scenes: dict[str, Scene]) -> None:
+def _add_segments(page: ReportPage, out: Path, shown: Sequence[Shown]) -> None:
     page.heading("What is every pixel?")
     page.paragraph("Each pixel takes the name that its patch is nearest to, without any training for that.")
-    asked = {name: (load_photo(name), story.names) for name, story in STORIES.items() if story.names}
-    for name, scene in scenes.items():
-        asked[name] = (scene.image, tuple(dict.fromkeys(segment.name for segment in scene.segments)))
-    for name, (picture, names) in asked.items():
-        maps = {model.title: _named(model, picture, names) for model in models}
-        _show(page, draw_panels(picture, maps, names), out / f"segments-{name}.png", f"{', '.join(names)} in {name}")
+    for one in shown:
+        if one.names:
+            maps = {model.title: _named(model, one.picture, one.names) for model in one.models}
+            row = draw_panels(one.picture, maps, one.names)
+            _show(page, row, out / f"segments-{one.name}.png", f"{', '.join(one.names)} in {one.name}")
 
 
 def _named(model: Column, picture: Image.Image, names: Sequence[str]) -> Tensor:
