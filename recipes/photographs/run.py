@@ -9,7 +9,6 @@ no student sees (`data.HELD_BACK`); what the tables say is measured on its valid
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +24,7 @@ from clipself import distill, load_clip
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import save_clip
 from clipself.backbones.model_folder import CARD_NAME
+from clipself.cards import read_card
 from clipself.data.labelled import open_labelled
 from clipself.files import write_json
 from data import Photographs, prepare
@@ -152,7 +152,7 @@ def package(work: Work) -> None:
     """The chosen student in half precision, as it can be shipped."""
     run = work.chosen()
     if run is not None:
-        card = json.loads((Path(work.students[run]) / CARD_NAME).read_text(encoding="utf-8"))
+        card = read_card(Path(work.students[run]) / CARD_NAME)
         told = {name: card[name] for name in TOLD if name in card}
         save_clip(load_clip(work.students[run]), work.out / "package", card=told, dtype=torch.float16)
 

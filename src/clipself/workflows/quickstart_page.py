@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -106,8 +105,9 @@ def write_report(
     page.picture(draw_loss(read_metrics(run), path=out / "loss.png", term="distance"), caption="distance in every step")
     maker = SceneMaker(seed="held out/pictures")
     scenes = {f"scene-{index}": maker(index) for index in SCENES}
-    shown = [_of_photograph(name, story, of_photographs) for name, story in STORIES.items()]
-    shown += [_of_scene(name, scene, models) for name, scene in scenes.items()]
+    photographs = [_of_photograph(name, story, of_photographs) for name, story in STORIES.items()]
+    drawn = [_of_scene(name, scene, models) for name, scene in scenes.items()]
+    shown = [*photographs, *drawn]
     page.heading("What it looks like")
     page.paragraph(
         "Scenes show the model above, before and after this run. Photographs show two packaged models: "
@@ -115,7 +115,7 @@ def write_report(
         "photographs without labels; none of these was among them."
     )
     _add_groups(page, out, shown)
-    _add_queries(page, out, shown)
+    _add_queries(page, out, [(photographs, of_photographs), (drawn, models)])
     _add_segments(page, out, shown)
     _add_boxes(page, out, scenes)
     page.heading("What to do next")
@@ -161,15 +161,14 @@ def _add_groups(page: ReportPage, out: Path, shown: Sequence[Shown]) -> None:
         _show(page, row, out / f"kmeans-{one.name}.png", f"K-means groups, {one.name}")
 
 
-def _add_queries(page: ReportPage, out: Path, shown: Sequence[Shown]) -> None:
+def _add_queries(page: ReportPage, out: Path, groups: Sequence[tuple[Sequence[Shown], Sequence[Column]]]) -> None:
     page.heading("Where is it?")
     page.paragraph(
         "Similarity of every patch to a text; any English phrase can be asked. One scale for all of a model."
     )
-    for _, group in groupby(shown, key=lambda one: id(one.models)):
-        held = list(group)
-        rows = query_rows([(one.picture, one.asked) for one in held], held[0].models, image_size=SIDE)
-        for one, row in zip(held, rows, strict=True):
+    for shown, models in groups:
+        rows = query_rows([(one.picture, one.asked) for one in shown], models, image_size=SIDE)
+        for one, row in zip(shown, rows, strict=True):
             _show(page, row, out / f"query-{one.name}.png", f'"{one.asked}" in {one.name}')
 
 
