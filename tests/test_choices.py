@@ -9,6 +9,7 @@ import pytest
 from clipself.cli.commands import COMMANDS, find
 from clipself.cli.completion import SHELLS
 from clipself.data.coco.splits import SPLITS
+from clipself.data.distill import REGIONS
 from clipself.data.labels.formats import LABEL_FORMATS
 from clipself.detection.detectors.detic.c4_trunk import BLOCKS
 from clipself.detection.detectors.detic.heads import HEADS
@@ -62,6 +63,7 @@ TABLES: Final[Mapping[str, Collection[Any]]] = {
         for name, recipe in DETECT_RECIPES.items()
         if not name.startswith("small") and DETECTORS[recipe().detector.method].published is not None
     ],
+    "regions": REGIONS,
     "schedule": SCHEDULES,
     "scores": MIXTURES,
     "shell": SHELLS,
@@ -89,7 +91,6 @@ ALONE: Final[Mapping[str, Collection[Any]]] = {
     "mode": ["sliding", "whole"],
     "part": ["train", "val"],
     "pixels": ["imagenet", "clip"],
-    "regions": ["patches", "proposals"],
     "release": [1, 2],
     "resume": ["auto"],
     "synonyms": ["first", "mean"],

@@ -38,7 +38,7 @@ class Run:
         image_size: Side of the student's input, in pixels.
         steps: Optimizer steps.
         every: Steps from point to point of the curve.
-        regions: "patches" or "proposals".
+        regions: "patches", "random-boxes" or "proposals".
         after: Run whose student this one goes on with.
         settings: What else differs from the recipe.
     """
@@ -54,13 +54,21 @@ class Run:
 RUNS: dict[str, Run] = {
     "patches-320": Run(image_size=320, steps=6000, every=500),
     "patches-480": Run(image_size=480, steps=1500, every=250, after="patches-320", settings={"lr": 5e-4}),
+    "boxes-480": Run(
+        image_size=480,
+        steps=1500,
+        every=250,
+        regions="random-boxes",
+        after="patches-320",
+        settings={"lr": 5e-4, "max_split": 32, "max_regions": 10},
+    ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
         image_size=480, steps=750, every=125, regions="proposals", after="proposals-320", settings={"lr": 5e-4}
     ),
 }
 """Name of a run, which is its stage too -> the run. What worked on generated scenes: cells that hold whole things, a
-high rate, many small steps; then the same at the size of evaluation."""
+high rate, many small steps; then at the size of evaluation, with random boxes for the small things no cell shows."""
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "workers": 0, "resume": "auto",
 }  # fmt: skip
@@ -122,7 +130,7 @@ def distil(work: Work, name: str) -> None:
     """One run of the table, with its curve."""
     run, photographs, out = RUNS[name], work.photographs, work.folder(name)
     student = None if run.after is None else str(work.folder(run.after) / "student")
-    boxes = {} if run.regions == "patches" else {"annotations": photographs.boxes}
+    boxes = {"annotations": photographs.boxes} if run.regions == "proposals" else {}
     steps = max(1, round(run.steps * work.options.scale))
     if finished(out, steps):
         return

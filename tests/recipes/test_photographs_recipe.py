@@ -129,7 +129,7 @@ def test_average_precision_of_names_in_a_picture(recipe: dict[str, ModuleType]) 
 @pytest.mark.parametrize(
     "left_out",
     [
-        pytest.param(("proposals-480", "tables", "segmenter", "detector"), id="without-heads"),
+        pytest.param(("boxes-480", "proposals-480", "tables", "segmenter", "detector"), id="without-heads"),
         pytest.param((), id="whole", marks=pytest.mark.slow),
     ],
 )

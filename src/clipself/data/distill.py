@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,13 +13,15 @@ from torch.utils.data import Dataset
 
 from clipself.data.images import read_image
 from clipself.data.preprocess import Preprocess, boxes_on_student
-from clipself.data.regions import MAX_AREA, MIN_AREA, ImageRegions, choose_proposals, draw_patches
+from clipself.data.regions import MAX_AREA, MIN_AREA, ImageRegions, choose_proposals, draw_boxes, draw_patches
 from clipself.data.sources import ImageSource
 from clipself.structures import DistillBatch
 
 log = logging.getLogger(__name__)
 
-REGIONS: Final = ("patches", "proposals")
+DRAWN: Final[Mapping[str, Callable[..., ImageRegions]]] = {"patches": draw_patches, "random-boxes": draw_boxes}
+"""Regions that need no annotation -> what draws them."""
+REGIONS: Final = (*DRAWN, "proposals")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,10 +56,10 @@ class DistillDataset(Dataset[DistillSample]):
         preprocess: Normalisation of the model.
         student_size: Side of the square student input, in pixels.
         crop_size: Side of the teacher crops, in pixels.
-        regions: "patches" (random grids) or "proposals" (the source's boxes).
-        max_split: Most rows or columns of a grid.
+        regions: "patches" (random grids), "random-boxes" or "proposals" (the source's boxes).
+        max_split: Most rows or columns of a grid; random boxes are no smaller than a cell of that.
         max_regions: Most regions of an image.
-        enlarge: Sides of the teacher's crop relative to the region; None is 1 for patches and 1.5 for proposals.
+        enlarge: Sides of the teacher's crop relative to the region; None is 1.5 for proposals, else 1.
         min_area: Smallest proposal in squared original pixels.
         max_area: Largest proposal.
         flip: Probability of a mirrored image.
@@ -91,7 +93,7 @@ class DistillDataset(Dataset[DistillSample]):
         self.source, self.preprocess = source, preprocess
         self.student_size, self.crop_size = student_size, crop_size
         self.regions, self.max_split, self.max_regions = regions, max_split, max_regions
-        self.enlarge = enlarge if enlarge is not None else (1.0 if regions == "patches" else 1.5)
+        self.enlarge = enlarge if enlarge is not None else (1.5 if regions == "proposals" else 1.0)
         self.min_area, self.max_area = min_area, max_area
         # Unreadable images are told once, not in every epoch nor by every worker.
         self._told = torch.zeros(len(source), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
@@ -125,8 +127,9 @@ class DistillDataset(Dataset[DistillSample]):
         )
 
     def _regions(self, index: int, size: tuple[int, int], rng: random.Random) -> ImageRegions:
-        if self.regions == "patches":
-            return draw_patches(size, rng, max_split=self.max_split, max_regions=self.max_regions, enlarge=self.enlarge)
+        if self.regions in DRAWN:
+            draw = DRAWN[self.regions]
+            return draw(size, rng, max_split=self.max_split, max_regions=self.max_regions, enlarge=self.enlarge)
         return choose_proposals(
             self.source.boxes_xywh(index, size=size),
             size=size,

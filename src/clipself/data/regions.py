@@ -1,4 +1,4 @@
-"""Which regions of an image are distilled: the cells of a random grid, or proposals."""
+"""Which regions of an image are distilled: the cells of a random grid, random boxes, or proposals."""
 
 import random
 from dataclasses import dataclass
@@ -65,6 +65,43 @@ def draw_patches(
     return ImageRegions(
         boxes=boxes, crop_boxes=boxes if enlarge == 1.0 else enlarge_boxes(boxes, factor=enlarge, size=size)
     )
+
+
+def draw_boxes(
+    size: tuple[int, int],
+    rng: random.Random,
+    *,
+    max_split: int = 6,
+    max_regions: int = 20,
+    enlarge: float = 1.0,
+) -> ImageRegions:
+    """Draws boxes of every size anywhere: what small things need, which no grid of few cells shows.
+
+    Sizes (the root of a box's share of the image) are drawn log-uniformly from a cell of the finest grid to the whole
+    image, much as annotated things are, ratios of the sides log-uniformly from 1:2 to 2:1, and places uniformly.
+
+    Args:
+        size: Height and width of the original image.
+        rng: The only source of chance.
+        max_split: Cells in a row of the finest grid.
+        max_regions: How many boxes.
+        enlarge: Sides of the teacher's crop relative to the box.
+
+    Returns:
+        The boxes, in the order of their drawing.
+    """
+    grid_choices(max_split)
+    boxes = denormalize_boxes(torch.tensor([_draw_box(rng, max_split) for _ in range(max_regions)]), size=size)
+    return ImageRegions(
+        boxes=boxes, crop_boxes=boxes if enlarge == 1.0 else enlarge_boxes(boxes, factor=enlarge, size=size)
+    )
+
+
+def _draw_box(rng: random.Random, max_split: int) -> tuple[float, float, float, float]:
+    side, ratio = max_split ** -rng.random(), 2 ** rng.uniform(-0.5, 0.5)
+    width, height = min(1.0, side * ratio), min(1.0, side / ratio)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return left, top, left + width, top + height
 
 
 def choose_proposals(

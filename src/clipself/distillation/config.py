@@ -20,8 +20,9 @@ class DistillConfig(RunConfig):
     """Export folder that the student starts from, the student of an earlier run; the model itself if not given."""
     method: MethodSettings = field(default_factory=make_settings)
     """How the student learns, and the settings of that method."""
-    regions: Literal["patches", "proposals"] = "patches"
-    """Random m x n grids of image patches (no annotation), or the boxes of `annotations` or `proposals`."""
+    regions: Literal["patches", "random-boxes", "proposals"] = "patches"
+    """Random m x n grids of image patches, random boxes of every size (neither needs annotations), or the boxes of
+    `annotations` or `proposals`."""
     annotations: Path | None = None
     """COCO-style JSON that lists the images (and boxes); a folder is read whole if not given."""
     proposals: Path | None = None
@@ -31,11 +32,11 @@ class DistillConfig(RunConfig):
     crop_size: int | None = None
     """Side of the teacher's crops in pixels; the model's own size if not given."""
     max_split: int = 6
-    """Most rows or columns of a grid."""
+    """Most rows or columns of a grid; random boxes are no smaller than a cell of that."""
     max_regions: int = 20
     """Most regions of an image."""
     enlarge: float | None = None
-    """Sides of the teacher's crop relative to the region; 1 for patches and 1.5 for proposals if not given."""
+    """Sides of the teacher's crop relative to the region; 1.5 for proposals and else 1 if not given."""
     readout: str = "value"
     """How the last block becomes a dense map."""
     trainable_blocks: int | None = None
