@@ -296,8 +296,8 @@ class CheckOptions(Settings):
     """Tells what a COCO-like file holds, what of it can be used, and what is wrong with it."""
 
     file: Annotated[Path, Positional]
-    """Instances, LVIS, panoptic, captions, results, proposals or masks; labels of YOLO, labelme, Label Studio or CVAT;
-    told apart by what it holds."""
+    """Instances, LVIS, panoptic, captions, results, proposals or masks; labels of YOLO, labelme, Label Studio, CVAT or
+    Pascal VOC; told apart by what it holds."""
     images: Path | None = None
     """Folder of its pictures, to look whether they are there and of the listed sizes."""
     segments: Path | None = None

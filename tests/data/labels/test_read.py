@@ -163,10 +163,6 @@ def test_a_line_of_yolo_that_cannot_be_meant_is_named(tmp_path: Path, label: str
         ({"r.zip": "PK"}, "r.zip", r"r\.zip is an archive; unpack it and pass the JSON in it"),
         ({"tf.csv": "filename,class,xmin\n"}, "tf.csv", r"tf\.csv is a table of some tool; convert it to COCO's JSON"),
         ({"c.ndjson": "{}\n{}\n"}, "c.ndjson", "is a JSON object a line; join them to COCO's JSON"),
-        (
-            {"voc/0.xml": "<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>"}, "voc",
-            r"voc/0\.xml is Pascal VOC's XML of one picture; convert its folder to COCO's JSON",
-        ),
         ({"rf/_annotations.coco.json": "{}"}, "rf", r"is known, such as \S*rf/_annotations\.coco\.json, which"),
         ({"odd/readme.md": ""}, "odd", "is a folder of no kind that is known; pass a COCO JSON, YOLO's data.yaml"),
     ],

@@ -18,7 +18,7 @@ def check_file(file: str | Path, images: str | Path | None = None, *, segments: 
 
     Args:
         file: Instances, LVIS, panoptic, captions, a list of images, results, proposals or masks; labels of YOLO,
-            labelme, Label Studio or CVAT.
+            labelme, Label Studio, CVAT or Pascal VOC.
         images: Folder of the pictures, to look whether they are there and of the listed sizes.
         segments: Folder of the PNGs of a panoptic file; the folder beside it with its name if not given.
 

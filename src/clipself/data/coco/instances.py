@@ -91,7 +91,7 @@ def read_instances(
     classes: bool = True,
     images: str | Path | None = None,
 ) -> Instances:
-    """Reads and checks an instances file, or labels of YOLO, labelme, Label Studio or CVAT.
+    """Reads and checks an instances file, or labels of YOLO, labelme, Label Studio, CVAT or VOC.
 
     Args:
         source: The file or folder; what is read already stays as it is.

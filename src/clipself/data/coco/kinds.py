@@ -81,7 +81,7 @@ def open_coco(
 ) -> Opened:
     """Parses a file and tells its kind; what was opened before stays as it is.
 
-    Labels of YOLO, labelme, Label Studio and CVAT are read as instances files.
+    Labels of YOLO, labelme, Label Studio, CVAT and Pascal VOC are read as instances files.
 
     Args:
         source: The file, or a folder of labels.

@@ -66,7 +66,9 @@ class Collector:
         row: dict[str, Any] = {"id": len(self.images) + 1, "file_name": file}
         self.images.append(row if size is None else {**row, "height": size[0], "width": size[1]})
 
-    def add(self, name: str, where: str, *, box: Sequence[float] | None = None, polygons: Any = None) -> None:
+    def add(
+        self, name: str, where: str, *, box: Sequence[float] | None = None, polygons: Any = None, crowd: bool = False
+    ) -> None:
         """Adds an object to the picture that was begun last.
 
         Args:
@@ -74,6 +76,7 @@ class Collector:
             where: File and place, for messages.
             box: `xyxy` in pixels; that of the polygons if not given.
             polygons: Each x0, y0, x1, y1, ... in pixels; or run lengths.
+            crowd: Whether it excuses detections and is not looked for.
         """
         row: dict[str, Any] = {"id": where, "image_id": len(self.images), "category_id": self.declare(name)}
         if polygons is not None:
@@ -81,6 +84,8 @@ class Collector:
         if box is None and isinstance(polygons, list):
             xs, ys = ([value for part in polygons for value in part[axis::2]] for axis in (0, 1))
             box = (min(xs), min(ys), max(xs), max(ys))
+        if crowd:
+            row["iscrowd"] = 1
         if box is not None:
             row["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
         self.rows.append(row)

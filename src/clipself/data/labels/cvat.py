@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from xml.etree.ElementTree import Element, ParseError, iterparse
+from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
 from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, whole_size
 from clipself.data.labels.objects import Export, LabelledObject
+from clipself.data.labels.xml import root_tag, walk_xml
 from clipself.files import write_atomically
 from clipself.ops.run_lengths import encode_mask
 
@@ -51,6 +52,13 @@ def _shape(one: LabelledObject, export: Export) -> str:
     return f'<polygon {common} occluded="0" points="{points}" z_order="0"></polygon>'
 
 
+def is_cvat(source: Path) -> bool:
+    """Whether a path is such a file, or the folder of one."""
+    if source.is_dir():
+        return (source / "annotations.xml").is_file()
+    return source.suffix.lower() == ".xml" and source.is_file() and root_tag(source) != "annotation"
+
+
 def read_cvat(source: Path, images: Path | None = None) -> Converted:
     """Reads an export for images, or for a video, whose frames are then called frame_000000.PNG and so on.
 
@@ -67,26 +75,19 @@ def read_cvat(source: Path, images: Path | None = None) -> Converted:
     collector = Collector(source=source, form="CVAT")
     frames: dict[int, list[tuple[Element, str]]] = {}
     size: tuple[int, int] | None = None
-    try:
-        for _, element in iterparse(file, events=("end",)):
-            if element.tag == "image":
-                _read_image(element, file, images, collector)
-                element.clear()
-            elif element.tag == "label" and (name := (element.findtext("name") or "").strip()):
-                collector.declare(name)
-            elif element.tag == "bndbox":
-                raise ValueError(f"{file} is Pascal VOC's XML of one picture; convert its folder to COCO's JSON")
-            elif element.tag == "original_size":
-                size = whole_size(element.findtext("height"), element.findtext("width"), str(file))
-            elif element.tag == "track":
-                for shape in element:
-                    if shape.get("outside") != "1":
-                        frame = int(number(shape.get("frame"), f"{file}: track {element.get('id')}", "frame"))
-                        frames.setdefault(frame, []).append((shape, str(element.get("label") or "")))
-    except (ParseError, LookupError) as error:  # the second for an encoding that nobody knows
-        if isinstance(error, KeyError | IndexError):
-            raise
-        raise ValueError(f"{file} is not valid XML ({error}); was it cut short while copying, or edited?") from error
+    for element in walk_xml(file):
+        if element.tag == "image":
+            _read_image(element, file, images, collector)
+            element.clear()
+        elif element.tag == "label" and (name := (element.findtext("name") or "").strip()):
+            collector.declare(name)
+        elif element.tag == "original_size":
+            size = whole_size(element.findtext("height"), element.findtext("width"), str(file))
+        elif element.tag == "track":
+            for shape in element:
+                if shape.get("outside") != "1":
+                    frame = int(number(shape.get("frame"), f"{file}: track {element.get('id')}", "frame"))
+                    frames.setdefault(frame, []).append((shape, str(element.get("label") or "")))
     for frame in sorted(frames):
         name = f"frame_{frame:06d}.PNG"
         collector.picture(find_below(images, name, f"images/{name}", f"frame_{frame:06d}.png", name), size)

@@ -5,10 +5,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipself.data.labels.converted import Converted
-from clipself.data.labels.cvat import read_cvat
+from clipself.data.labels.cvat import is_cvat, read_cvat
 from clipself.data.labels.label_studio import read_label_studio
 from clipself.data.labels.labelme import is_labelme, read_labelme
+from clipself.data.labels.voc import is_voc, read_voc
 from clipself.data.labels.yolo import is_yolo, read_yolo
+
+LabelReader = Callable[[Path, Path | None], Converted]
+"""(file or folder, folder of pictures) -> what it holds."""
+
+READERS: Final[Mapping[str, tuple[Callable[[Path], bool], LabelReader]]] = {
+    "cvat": (is_cvat, read_cvat),
+    "labelme": (is_labelme, read_labelme),
+    "voc": (is_voc, read_voc),
+    "yolo": (is_yolo, read_yolo),
+}
+"""Kind -> whether a path is of it, and its reader; the first that knows a path reads it."""
 
 JSON_READERS: Final[Mapping[str, Callable[..., Converted]]] = {
     "labelme": read_labelme,
@@ -34,36 +46,28 @@ def read_path(source: Path, images: Path | None = None) -> Converted | None:
     """What a path that is no JSON holds; None for a file of JSON.
 
     Args:
-        source: A folder, XML or YAML.
+        source: A folder, XML, YAML or list of a split.
         images: Folder of the pictures.
 
     Raises:
         ValueError: It is a folder of no known kind, or something in it cannot be meant.
         FileNotFoundError: Its pictures are missing.
     """
-    if source.is_file() and source.suffix.lower() == ".xml":
-        return read_cvat(source, images)
-    if source.is_file() and is_yolo(source):
-        return read_yolo(source, images)
+    for place in (source, source / "labels"):
+        for knows, read in READERS.values():
+            if knows(place):
+                return read(place, images)
     if not source.is_dir():
         if source.is_file() and source.suffix.lower() in NO_JSON:
             raise ValueError(f"{source} is {NO_JSON[source.suffix.lower()]}")
         return None
-    if (source / "annotations.xml").is_file():
-        return read_cvat(source, images)
-    if is_yolo(source) and not is_labelme(source):
-        return read_yolo(source, images)
-    if is_labelme(source):
-        return read_labelme(source, images)
-    if (source / "labels").is_dir() and is_yolo(source / "labels"):
-        return read_yolo(source / "labels", images)
     there = next((file for kind in ("json", "xml") for file in sorted(source.glob(f"*.{kind}"))), None)
     if there is not None and there.suffix == ".xml":
         read_cvat(there, images)  # says what it is, unless it is CVAT's
     also = "" if there is None else f", such as {there}, which lies there"
     raise ValueError(
         f"{source} is a folder of no kind that is known{also}; pass a COCO JSON, YOLO's data.yaml or folder of label "
-        "files, a folder of labelme files, Label Studio's JSON, or CVAT's annotations.xml"
+        "files, a folder of labelme files or of Pascal VOC's XMLs, Label Studio's JSON, or CVAT's annotations.xml"
     )
 
 

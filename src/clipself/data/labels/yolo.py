@@ -105,8 +105,13 @@ class _Layout:
 def is_yolo(source: Path) -> bool:
     """Whether a path may be a data set of this kind."""
     if source.is_dir():
-        return _yaml_in(source) is not None or _class_list(source) is not None or _has_labels(source)
+        return lists_classes(source) or _has_labels(source)
     return source.suffix.lower() in (".yaml", ".yml")
+
+
+def lists_classes(folder: Path) -> bool:
+    """Whether the names of label files lie in a folder."""
+    return _yaml_in(folder) is not None or _class_list(folder) is not None
 
 
 def read_yolo(source: Path, images: Path | None = None) -> Converted:
