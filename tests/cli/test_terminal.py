@@ -3,6 +3,11 @@
 import contextlib
 import io
 import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +50,40 @@ def test_lines_of_the_hub_are_printed_once() -> None:
         logger = logger.parent if logger.propagate else None
     assert handlers, "the client prints them itself"
     assert not any(isinstance(handler, TerminalHandler) for handler in handlers)
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [
+        pytest.param(["--version"], "", id="held-back"),
+        pytest.param(["--version"], "1", id="written-at-once"),
+        pytest.param(["scenes", "--help"], "", id="more-than-is-held-back"),
+    ],
+)
+def test_output_that_cannot_be_written_is_a_sentence_or_nothing(words: Sequence[str], unbuffered: str) -> None:
+    command, env = [sys.executable, "-m", "clipself", *words], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (1, "")
+    if FULL.exists():
+        with FULL.open("w") as stream:
+            full = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, env=env, check=False)
+        said = "clipself: error: what is printed cannot be written (No space left on device)\n"
+        assert (full.returncode, full.stderr) == (1, said)
+
+
+def test_a_fault_is_told_where_only_the_output_is_lost() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "clipself", "nonsense"]
+    told = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    unheard = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, text=True, check=False)
+    os.close(writer)
+    assert told.returncode == 2
+    assert "unknown command 'nonsense'" in told.stderr
+    assert (unheard.returncode, unheard.stdout) == (1, "")

@@ -1,16 +1,18 @@
 """`clipself COMMAND`: finds the command, reads its words, shows its mistakes as sentences."""
 
+import errno
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Final
 
 from clipself.cli.commands import COMMANDS, Command, find
-from clipself.cli.terminal import log_to_terminal
+from clipself.cli.terminal import OutputLost, flush_output, forget_output, log_to_terminal, watch_output
 from clipself.text.printable import printable
 from clipself.threads import share_cores
 
@@ -28,7 +30,7 @@ LOST_WORKER: Final = "DataLoader worker (pid"
 
 EXIT_CODES: Final = {
     0: "done",
-    1: "a check failed",
+    1: "a check failed, or what is printed cannot be written",
     2: "bad input, said in a sentence",
     70: "a defect of clipself, with its traceback",
     75: "stopped by SIGTERM or SIGUSR1, as schedulers send them; state is kept, run it again with --resume auto",
@@ -46,7 +48,42 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         Exit code; see `EXIT_CODES`.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    try:
+        return _run(list(sys.argv[1:] if args is None else args))
+    except OutputLost as error:
+        return _lose_output(error)
+
+
+def _run(words: list[str]) -> int:
+    """Runs a command, and says in a sentence what of it its user can mend."""
+    try:
+        return _write_all(words)
+    except OutputLost:
+        raise
+    except KeyboardInterrupt as stop:
+        print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
+        code: int = getattr(stop, "code", 130)
+        return code
+    except Exception as error:
+        if _is_fault(error):
+            if os.environ.get("CLIPSELF_DEBUG"):
+                raise
+            return _fail(_say(error))
+        return _report_defect()
+
+
+def _write_all(words: list[str]) -> int:
+    """Runs a command and sees to it that what it printed has been written."""
+    try:
+        code = _find_and_run(words)
+    except SystemExit:  # help, and words that are none
+        flush_output()
+        raise
+    flush_output()
+    return code
+
+
+def _find_and_run(words: list[str]) -> int:
     words, quiet = _take_flag(words, "--quiet", "-q")
     if words and words[0] in COMMANDS:
         words = [*words[0].split(), *words[1:]]  # a name of several words, quoted
@@ -68,18 +105,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0
         return _fail(unknown(words))
     _set_up_log(quiet=quiet)
-    try:
-        return run_command(name, words[len(name.split()) :])
-    except KeyboardInterrupt as stop:
-        print(f"\nclipself: {str(stop) or 'stopped'}", file=sys.stderr)
-        code: int = getattr(stop, "code", 130)
-        return code
-    except Exception as error:
-        if _is_fault(error):
-            if os.environ.get("CLIPSELF_DEBUG"):
-                raise
-            return _fail(_say(error))
-        return _report_defect()
+    return run_command(name, words[len(name.split()) :])
 
 
 def _is_fault(error: Exception) -> bool:
@@ -182,6 +208,14 @@ def _fail(message: str) -> int:
     return 2
 
 
+def _lose_output(error: OutputLost) -> int:
+    """A reader that has gone, such as `head`, wants to hear nothing."""
+    if error.errno != errno.EPIPE:
+        with suppress(OutputLost):
+            print(f"clipself: error: what is printed cannot be written ({error.strerror})", file=sys.stderr)
+    return 1
+
+
 def _report_defect() -> int:
     traceback.print_exc()
     print(
@@ -195,4 +229,7 @@ def _report_defect() -> int:
 def run() -> None:
     """Entry point of the installed command."""
     share_cores()
-    sys.exit(main())
+    watch_output()
+    code = main()
+    forget_output()
+    sys.exit(code)
