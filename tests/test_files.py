@@ -1,6 +1,7 @@
 """Files on a bad day: disks that are full whoever writes, locks, what dead writers leave, long names."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -146,6 +147,16 @@ def test_files_together_on_a_disk_that_fills(at: str, tmp_path: Path, monkeypatc
 def test_names_as_long_as_the_disk_allows(tmp_path: Path) -> None:
     for name in ("a" * 250 + ".txt", "ä" * 125 + ".txt"):
         assert write_text(tmp_path / name, "text").read_text() == "text"
+
+
+def test_names_that_are_no_text_are_written_as_json_escapes_them(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")  # from a disk that was written in Latin-1
+    held = json.dumps({"file": name, "class": "été"}, ensure_ascii=False)
+    write_text(tmp_path / "a.json", held)
+    with Together() as files:
+        files.write_text(tmp_path / "b.json", held)
+    for path in (tmp_path / "a.json", tmp_path / "b.json"):
+        assert json.loads(path.read_text("utf-8")) == {"file": name, "class": "été"}
 
 
 def test_a_map_is_truly_there(tmp_path: Path) -> None:

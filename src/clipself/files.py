@@ -102,7 +102,7 @@ class Together:
 
     def write_text(self, path: str | Path, text: str) -> Path:
         """UTF-8 text; see `write`."""
-        return self.write_bytes(path, text.encode("utf-8"))
+        return self.write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
         """Brings to disk what is written so far, and gives it its names.
@@ -235,7 +235,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 def write_text(path: str | Path, text: str) -> Path:
     """Writes UTF-8 text atomically; see `write_atomically`."""
-    return write_bytes(path, text.encode("utf-8"))
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> Path:

@@ -123,7 +123,7 @@ def test_bad_annotation_files(tmp_path: Path, text: str, error: type[Exception],
         CocoImages(tmp_path / "a.json", tmp_path)
 
 
-def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path) -> None:
+def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     draw_pictures(tmp_path, 2)
     annotations = write_coco(tmp_path, {"0.png": [[1, 2, 3, 4]], "1.png": []})
     results = tmp_path / "proposals.json"
@@ -132,7 +132,16 @@ def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path) -> None:
     assert source.boxes_xywh(0, size=(60, 80)).tolist() == []
     assert source.boxes_xywh(1, size=(60, 80)).tolist() == [[5.0, 6.0, 20.0, 10.0]]
     assert source.boxes_xywh(1, size=(60, 22)).tolist() == [[5.0, 6.0, 17.0, 10.0]]  # over the border: clipped
+    corners = [{"image_id": 1, "bbox": box} for box in ([30, 10, 55, 30], [2, 3, 8, 9])]  # 30 + 55 > 80
+    results.write_text(json.dumps(corners))
+    told = json.loads(annotations.read_text())
+    told["images"] = [{**row, "height": 60, "width": 80} for row in told["images"]]
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    CocoImages(tmp_path / "told.json", tmp_path, proposals=results)
+    assert "are they corners (x0, y0, x1, y1)? expected x, y, width, height (row 0, 1.png)" in caplog.text
+    shares = json.dumps([{"image_id": 1, "bbox": [0.1, 0.2, 0.5, 0.5]}])
     for content, message in (
+        (shares, "all of its 1 boxes lie within the first pixel .* are they shares of it"),
         ("[]", "holds no proposals"),
         ('[{"x": 1}]', "is not a list of"),
         ('{"a": 1}', "is not a list of"),

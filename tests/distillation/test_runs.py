@@ -1,6 +1,7 @@
 """Whole runs on toy towers: equal however they are cut, killed, resumed or spread over processes."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,19 @@ def test_loss_falls_and_the_run_leaves_its_files(settings: dict[str, Any], tmp_p
     mean = 0.5 * (student.clip.state_dict()[name] + original.clip.state_dict()[name])
     torch.testing.assert_close(blended.clip.state_dict()[name], mean)
     assert student.weights_hash("text") == original.weights_hash("text")
+
+
+def test_names_that_are_no_text_and_a_caller_without_gradients(settings: dict[str, Any], tmp_path: Path) -> None:
+    named = {**settings, "max_steps": 2, "flip": 0.0, "views": 1}
+    plain = distill(out=tmp_path / "plain", teacher_cache=tmp_path / "cache", **named)
+    for picture in sorted(Path(settings["data"]).iterdir()):
+        picture.rename(os.fsdecode(os.fsencode(picture.parent) + b"/caf\xe9_" + os.fsencode(picture.name)))
+    with torch.no_grad():
+        odd = distill(out=tmp_path / "odd", teacher_cache=tmp_path / "cache", **named)
+    assert odd.last_loss == pytest.approx(plain.last_loss, rel=0.5)
+    with torch.inference_mode():
+        again = distill(out=tmp_path / "again", **named)
+    assert again.last_loss == pytest.approx(odd.last_loss, rel=0.01)  # one of them by rows of the cache
 
 
 def test_the_method_is_the_paper_spelled_out() -> None:

@@ -86,6 +86,14 @@ def test_configs_as_objects_tables_and_files(tmp_path: Path) -> None:
     assert make(path, head={"names": ["z"]}).head == ToySettings(width=9, names=("z",))
     (tmp_path / "run.yaml").write_text("data: a\nout: b\nlr: 0.3\nhead:\n  width: 9\n")
     assert make(tmp_path / "run.yaml").head.width == 9
+    (tmp_path / "run.yaml").write_text("data: a\nout: b\nlr: 1e-4\n")  # text to YAML 1.1
+    assert make(tmp_path / "run.yaml").lr == 1e-4
+    for name, text in {"twice.yaml": "data: a\nlr: 0.1\nlr: 0.2\n", "twice.json": '{"lr": 0.1, "lr": 0.2}'}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(
+            ValueError, match=rf"{name} cannot be read as settings: 'lr' is set twice; keep one of them"
+        ):
+            make(tmp_path / name)
     with pytest.raises(ValueError, match="choose one of them"):
         make(config, recipe="small")
     with pytest.raises(FileNotFoundError, match="no config file at"):

@@ -82,6 +82,12 @@ def test_sentences_of_ones_own(tmp_path: Path) -> None:
     path.write_text("no place for the name\n")
     with pytest.raises(ValueError, match=r"has no \{\} for the name"):
         load_templates(path)
+    for listed in ('["a {}.", "the {}."]', '"a {}."\n', "a {}.,\nthe {}.,\n"):
+        path.write_text(listed)
+        with pytest.raises(ValueError, match=r"mine\.txt: .* is part of a list in another language"):
+            load_templates(path)
+    path.write_text('a {} (close-up)\nmy "{}"\n')
+    assert len(load_templates(path)) == 2
     with pytest.raises(ValueError, match="unknown set of templates 'detect'"):
         load_templates("detect")
 
@@ -108,6 +114,14 @@ def test_sentences_of_ones_own(tmp_path: Path) -> None:
         ("- cat\n- dog\n", "'- cat' is a list in YAML"),
         ("'cat'\n'dog'\n", "is in quotes"),
         ("cat;dog\n", "'cat;dog' is several names in a line"),
+        ("cat\tkitten\ndog\tpuppy\n", "is a row of a table"),
+        ("| cat |\n| dog |\n", "'| cat |' is a row of a table"),
+        ("* cat\n* dog\n", "'* cat' is a list with bullets"),
+        ("\u2022 cat\n", "is a list with bullets"),
+        ("<html>\n<li>cat</li>\n", "'<html>' is HTML"),
+        ("road 128 64 128\nsky 70 130 180\n", "'road 128 64 128' is a name with numbers behind it"),
+        ("name,r,g,b\nroad,128,64,128\nsky,70,130,180\n", "'road,128,64,128' is a name with numbers behind it"),
+        ("person: 262465\ncar: 43867\n", "'person: 262465' is a name with numbers behind it"),
     ],
 )
 def test_lists_of_another_form_are_refused(content: str, form: str, tmp_path: Path) -> None:
@@ -120,3 +134,5 @@ def test_numbers_within_names_and_signs_that_nobody_sees(tmp_path: Path) -> None
     path = tmp_path / "names.txt"
     path.write_text("1 euro\n2 euro\n3d printer, printer\nt-shirt\n\u200bcat\u00a0\n", encoding="utf-8")
     assert load_vocabulary(path).names == ("1 euro", "2 euro", "3d printer, printer", "t-shirt", "cat")
+    path.write_text("boeing 737\nboeing 747\nwindows 3.1, windows\n")
+    assert load_vocabulary(path).names == ("boeing 737", "boeing 747", "windows 3.1, windows")

@@ -195,7 +195,7 @@ def digest_of_files(names: Sequence[str], paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
         facts = path.stat()
-        digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

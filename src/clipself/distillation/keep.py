@@ -41,7 +41,7 @@ class KeepImages:
         found, start = list[int](), 0
         for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
             held = len(boxes)
-            seed = zlib.crc32(f"{PurePath(name).name} {held}".encode())
+            seed = zlib.crc32(f"{PurePath(name).name} {held}".encode("utf-8", "surrogateescape"))
             order = torch.randperm(held, generator=torch.Generator().manual_seed(seed))
             found += [start + place for place in sorted(order[: int(self.crops * held + 0.5)].tolist())]
             start += held

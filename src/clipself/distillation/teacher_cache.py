@@ -68,7 +68,9 @@ class TeacherCache:
         for name, boxes, flipped in zip(batch.names, batch.boxes_norm, mirrored, strict=True):
             file = f"{os.path.abspath(name)} {change_of(name)}{' mirrored' * flipped}"
             keys += [
-                hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode()).hexdigest()[:KEY_BYTES].encode()
+                hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode("utf-8", "surrogateescape"))
+                .hexdigest()[:KEY_BYTES]
+                .encode()
                 for box in boxes.tolist()
             ]
         return keys

@@ -1,7 +1,9 @@
 """From what a caller gives to one checked config: the same for Python and the command line."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,17 +153,34 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no config file at {path}")
     text = read_text(path)
     try:
-        if path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            held = yaml.safe_load(text)
-        else:
-            held = json.loads(text)
+        held = _parse_yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text, object_pairs_hook=_once)
     except Exception as error:
         raise ValueError(f"{path} cannot be read as settings: {error}") from error
     if not isinstance(held, dict):
         raise ValueError(f"{path} holds no table of settings, but {type(held).__name__}")
     return held
+
+
+def _once(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A table whose settings are each there once: of two the last would count without a word."""
+    twice = [key for key, count in Counter(str(key) for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is set twice; keep one of them")
+    return dict(pairs)
+
+
+def _parse_yaml(text: str) -> Any:
+    """YAML in which 1e-4 is a number, as YAML 1.2 and everybody has it, and no setting is there twice."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            _once([(self.construct_object(key, deep=True), None) for key, _ in node.value])
+            return super().construct_mapping(node, deep)
+
+    number = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return yaml.load(text, Loader)
 
 
 def goes_on(resume: object, out: str | Path) -> bool:

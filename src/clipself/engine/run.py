@@ -66,7 +66,7 @@ def train(
         join_world(pick_device(config.device)) as world,
         open_folder(config, writes, world) as folder,
     ):
-        with own_chance(config.seed, world):
+        with own_chance(config.seed, world), torch.inference_mode(False), torch.enable_grad():  # whatever the caller's
             task = task_type(config, world)
             result = _run(task, config, folder, world, stop, callbacks)
         world.wait()

@@ -44,7 +44,7 @@ def generator_of(*key: int | str) -> torch.Generator:
 
 def seed_of(*key: int | str) -> int:
     """A seed that follows from the key alone, in [0, 2**63)."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    digest = hashlib.sha256("/".join(map(str, key)).encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

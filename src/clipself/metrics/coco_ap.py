@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipself.metrics.own_ids import Id, renumber
+from clipself.ops.run_lengths import shorten
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +44,7 @@ def coco_ap(
         truth: A COCO instances file, read; see `renumber` for what its rows may lack.
         results: Rows of `image_id`, `category_id`, `bbox` (`xywh`) or `segmentation`, `score`.
         groups: Name -> category ids; each adds "AP50 <name>", the plain mean over those of its classes that occur.
+            One of which the truth lists no class at all is refused.
         iou_type: "bbox" or "segm".
 
     Raises:
@@ -54,6 +56,9 @@ def coco_ap(
     ap50 = dict(zip(ids, ap50_per_class.tolist(), strict=True))
     summary = standard_summary(precision_TRKAM)
     for name, group in (groups or {}).items():
+        group = list(group)
+        if group and not set(group) & set(ids):
+            raise ValueError(f"the group {name!r} holds {shorten(group)}, no id of a class (there are {shorten(ids)})")
         summary[f"AP50 {name}"] = plain_mean(ap50[category] for category in group if category in ap50)
     return DetectionScores(
         summary=summary,

@@ -1,12 +1,17 @@
 """LVIS's federated average precision, as filters around the COCO evaluator."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
+from clipself.choices import pick
 from clipself.metrics.coco_ap import DetectionScores, evaluate_precision, mean_over, plain_mean, standard_summary
+from clipself.metrics.scored_rows import PARTS, check_results, check_truth
+
+log = logging.getLogger(__name__)
 
 MOST: Final = 300
 """Detections of an image, over all its classes."""
@@ -29,7 +34,13 @@ def lvis_ap(
 
     Returns:
         AP, AP50, AP75, APs, APm, APl, APr, APc, APf and AR@300, with the classes' own.
+
+    Raises:
+        ValueError: A row names an image that the truth does not list, or cannot be scored.
     """
+    check_truth(truth)
+    results = check_results(results, pick(PARTS, iou_type, what="iou_type"))
+    _check_lvis(truth, results)
     present: dict[Any, set[Any]] = defaultdict(set)
     for row in truth["annotations"]:
         present[row["image_id"]].add(row["category_id"])
@@ -49,6 +60,21 @@ def lvis_ap(
         group = [row["id"] for row in truth["categories"] if row.get("frequency") == letter]
         summary[f"AP{letter}"] = plain_mean(per_class[category] for category in group)
     return DetectionScores(summary={**summary, **recall}, ap_per_class=per_class, ap50_per_class=ap50)
+
+
+def _check_lvis(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses results of other images, which the filters would drop, and tells files without LVIS's lists."""
+    listed = {image["id"] for image in truth["images"]}
+    for row in results:
+        if row["image_id"] not in listed:
+            raise ValueError(f"a result is for image {row['image_id']!r}, which the annotations do not list; were they "
+                             "made for others?")  # fmt: skip
+    for place, image in enumerate(truth["images"]):
+        if image.get("not_exhaustive_category_ids") and not (image.get("height") and image.get("width")):
+            raise ValueError(f"images[{place}] has no height and width, which classes annotated in part need")
+    if not any("neg_category_ids" in image for image in truth["images"]):
+        log.warning('no image lists "neg_category_ids", as LVIS files do: a class is scored only in images where it is '
+                    "annotated, so that false ones elsewhere count for nothing")  # fmt: skip
 
 
 def best_per_image(results: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:

@@ -49,6 +49,12 @@ def load_templates(templates: str | Path) -> list[str]:
         raise ValueError(
             f"{path}: {without[0] if without else 'the file'!r} has no {{}} for the name; write 'a photo of a {{}}.'"
         )
+    odd = next((line for line in lines if re.fullmatch(r"\[.*|(['\"]).*\1,?|.*,", line)), None)
+    if odd is not None:
+        raise ValueError(
+            f"{path}: {odd!r:.80} is part of a list in another language, whose signs would be part of the sentence; "
+            "write the sentences alone, one a line"
+        )
     return lines
 
 

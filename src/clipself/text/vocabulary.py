@@ -39,6 +39,9 @@ FORMS: Final = {
     r"-\s.*": "a list in YAML",
     r"(['\"]).*\1,?": "in quotes",
     r".*;.*": "several names in a line, between semicolons",
+    r"\|.*\|": "a row of a table",
+    r"[*\u2022\u00b7]\s.*": "a list with bullets",
+    r"<[!/\w].*>": "HTML",
 }
 """How a line looks that is written in another form -> its name."""
 
@@ -155,6 +158,17 @@ def _count_up(lines: Sequence[str]) -> bool:
     return len(lines) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)])
 
 
+def _numbers_behind(lines: Sequence[str]) -> int | None:
+    """The first of several lines that all end with a colour, or with numbers behind a colon or comma; a title may lead.
+
+    One number behind a blank may be part of a name ("boeing 747").
+    """
+    signs = r"\D.*(?:(?:[\s,:=]+\d+){3}|\s*[:=,]\s*\d+(?:\.\d+)?)"
+    start = next((place for place in (0, 1) if len(lines) > place + 1
+                  and all(re.fullmatch(signs, line) for line in lines[place:])), None)  # fmt: skip
+    return start
+
+
 def _check_form(lines: Sequence[str], path: Path) -> None:
     """Refuses lists of another form: their signs and numbers would become part of the names.
 
@@ -164,10 +178,16 @@ def _check_form(lines: Sequence[str], path: Path) -> None:
     pairs = ((number, form) for number, line in enumerate(lines) for sign, form in FORMS.items()
              if re.fullmatch(sign, line))  # fmt: skip
     first = next(pairs, None)
+    behind = _numbers_behind(lines)
     counted = next((place for place in (0, 1) if _count_up(lines[place:])), None)  # below a title too
-    if first is None and counted is None:
+    table = next((place for place, line in enumerate(lines) if "\t" in line), None)
+    if first is None and counted is None and behind is None and table is None:
         return
-    number, form = (counted or 0, "numbered") if first is None else first
+    if first is None and counted is None:
+        first = (behind, "a name with numbers behind it") if behind is not None else (table or 0, "a row of a table")
+    elif first is None:
+        first = (counted or 0, "numbered")
+    number, form = first
     raise ValueError(
         f"{path} is no list of one name a line: {lines[number]!r:.80} is {form}; write the names alone, one a line, "
         "synonyms after commas"

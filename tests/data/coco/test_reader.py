@@ -210,6 +210,57 @@ def test_boxes_that_look_like_corners_are_told(tmp_path: Path) -> None:
     assert "corners" not in read_instances(write(tmp_path, value)).report.to_line()
 
 
+APART = "3 masks do not lie in their box"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda row: row.update(segmentation=[[v / 60 for v in row["segmentation"][0]]]), APART),
+        (lambda row: row.update(segmentation=[[v / 2 for v in row["segmentation"][0]]]), APART),
+        (lambda row: row.update(bbox=[12, 8, 20, 10]), APART),  # its centre
+        (lambda row: row.update(segmentation=encode_mask(np.pad(np.ones((8, 8)) > 0, ((30, 2), (50, 2))))), APART),
+        (lambda row: row.update(area=0), '3 rows whose "area" is none that a mask in their box has'),
+        (lambda row: row.update(area=200 / 2400), '3 rows whose "area" is none that a mask in their box has'),
+    ],
+    ids=["shares", "half", "centres", "elsewhere", "no-areas", "shares-of-areas"],
+)  # fmt: skip
+def test_parts_of_a_row_that_contradict_each_other_are_told(change: Any, said: str, tmp_path: Path) -> None:
+    value = held()
+    value["annotations"][2]["bbox"] = [2, 3, 19, 10]  # no repetition
+    for one in value["annotations"]:
+        one["segmentation"] = [list(one["segmentation"][0])]
+    assert not read_instances(write(tmp_path, value), masks=True).report.remarks
+    for one in value["annotations"]:
+        change(one)
+    assert said in read_instances(write(tmp_path, value), masks=True).report.to_line()
+    value["annotations"] = [{**one, "iscrowd": 1} for one in value["annotations"]]
+    assert "masks do not lie" not in read_instances(write(tmp_path, value), masks=True).report.to_line()
+
+
+def test_rows_that_repeat_an_earlier_one_are_told(tmp_path: Path) -> None:
+    report = read_instances(write(tmp_path, held())).report
+    assert "1 rows repeat an earlier one (same picture, class and box)" in report.to_line()
+    assert report.read["rows"] == 3  # told, not left out: the official tools count them
+
+
+def test_the_background_is_no_class_and_numbers_are_no_names(tmp_path: Path) -> None:
+    value = held()
+    value["annotations"] = value["annotations"][:2]
+    named = read_instances(write(tmp_path, value))
+    assert not named.report.remarks
+    value["categories"].insert(0, {"id": 0, "name": "__background__"})
+    table = read_instances(write(tmp_path, value))
+    assert [one.name for one in table.categories] == ["cat", "dog"]
+    assert "1 name of what is no thing, used by no row, is no class ('__background__')" in table.report.to_line()
+    value["annotations"][0]["category_id"] = 0
+    assert len(read_instances(write(tmp_path, value)).categories) == 3  # a class where a row is of it
+    value["categories"] = [{"id": 0, "name": "class_0"}, {"id": 1, "name": "2"}, {"id": 2, "name": "7"}]
+    assert "3 classes are numbered, not named" in read_instances(write(tmp_path, value)).report.to_line()
+    value["categories"][1]["name"] = "cat"
+    assert "numbered" not in read_instances(write(tmp_path, value)).report.to_line()
+
+
 def test_a_picture_that_its_tag_turns_is_told() -> None:
     image = CocoImage(id=1, file="a.jpg", size=(40, 60), row=0)
     with pytest.raises(ValueError, match=r"listed as 40 x 60 .* the picture is 60 x 40; does its EXIF tag turn it"):

@@ -246,3 +246,24 @@ def test_a_line_of_the_journal_gives_its_picture_back(photos: Path) -> None:
     assert box.area == (box.box[2] - box.box[0]) * (box.box[3] - box.box[1])
     with pytest.raises(ValueError, match="this object is a box and has no mask"):
         box.decode()
+
+
+@pytest.mark.parametrize("name", LABEL_FORMATS)
+def test_pictures_of_one_stem_keep_their_own_labels(name: str, tmp_path: Path) -> None:
+    files = ("a.jpg", "a.png", "sub/A.png", "sub/a.jpg")
+    for place, file in enumerate(files):
+        (tmp_path / "photos" / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (60 * place, 0, 0)).save(tmp_path / "photos" / file)
+    pictures = [
+        LabelledPicture(
+            file=file, path=tmp_path / "photos" / file, size=(30, 40),
+            objects=(LabelledObject(label=0, box=(2.0, 2.0, 10.0 + 5 * place, 20.0), score=0.5),),
+        )
+        for place, file in enumerate(files)
+    ]  # fmt: skip
+    LABEL_FORMATS[name](Export(pictures=pictures, names=NAMES, tolerance=0.0), tmp_path / "out")
+    table = read_instances(
+        tmp_path / "out" / WRITTEN[name], images=tmp_path / ("out/images" if "yolo" in name else "photos")
+    )
+    assert sorted(table.boxes_N4[:, 2].round(2).tolist()) == [8.0, 13.0, 18.0, 23.0]
+    assert len({table.images[image].file.casefold() for image in table.image_N.tolist()}) == 4

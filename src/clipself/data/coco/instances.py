@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from clipself.data.coco.fitting import Fitting
 from clipself.data.coco.kinds import Opened, open_coco, rows_of
 from clipself.data.coco.report import Notes, ReadReport
 from clipself.data.coco.rows import (
@@ -29,12 +30,6 @@ from clipself.files import without_collection
 from clipself.ops.run_lengths import shorten
 
 WANTED: Final = "a COCO instances file"
-FLAT: Final = "boxes without width or height passed over"
-OUTSIDE: Final = "boxes outside their picture passed over"
-CORNERS: Final = (
-    "boxes reach beyond their picture, and each box of the file is wider and higher than it is far in: are they "
-    "corners (x0, y0, x1, y1)? expected x, y, width, height"
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,9 +237,15 @@ class _Reader:
                 f"{self.source}: none of its {listed} rows belongs to one of its {len(self.images)} pictures, or has a "
                 "box; is it put together from two files?"
             )
-        fit_N = self._fit(image_N, boxes_N4, numbers)
-        category_N = np.asarray(self.labels, dtype=np.int64)
+        category_N, area_N = np.asarray(self.labels, dtype=np.int64), np.asarray(self.areas, dtype=np.float64)
+        crowd_N = np.frombuffer(bytes(self.crowds), dtype=np.uint8).astype(bool)
         segments = self.segments.build() if self.masks else None
+        fitting = Fitting(
+            source=self.source, images=self.images, notes=self.notes, image_N=image_N, boxes_N4=boxes_N4,
+            numbers=numbers,
+        )  # fmt: skip
+        fit_N = fitting.fit()
+        fitting.remark(area_N=area_N, label_N=category_N, crowd_N=crowd_N, segments=segments)
         report = ReadReport(
             source=self.source,
             kind=f"instances, {form}" if form else "instances",
@@ -254,47 +255,6 @@ class _Reader:
         )  # fmt: skip
         return Instances(
             source=self.source, images=self.images, categories=self.categories, image_N=image_N,
-            category_N=category_N, boxes_N4=boxes_N4, area_N=np.asarray(self.areas, dtype=np.float64),
-            crowd_N=np.frombuffer(bytes(self.crowds), dtype=np.uint8).astype(bool), row_N=numbers, fit_N=fit_N,
+            category_N=category_N, boxes_N4=boxes_N4, area_N=area_N, crowd_N=crowd_N, row_N=numbers, fit_N=fit_N,
             segments=segments, report=report,
         )  # fmt: skip
-
-    def _fit(
-        self, image_N: NDArray[np.int64], boxes_N4: NDArray[np.float64], numbers: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Which boxes have an area and touch their picture; the others are counted."""
-        flat = (boxes_N4[:, 2:] == 0).any(1)
-        limits = np.asarray([(one.size or (np.inf, np.inf))[::-1] for one in self.images], dtype=np.float64)
-        limits_N2 = limits.reshape(-1, 2)[image_N]
-        outside = ~flat & ((boxes_N4[:, :2] >= limits_N2).any(1) | (boxes_N4[:, :2] + boxes_N4[:, 2:] <= 0).any(1))
-        for what, which in ((FLAT, flat), (OUTSIDE, outside)):
-            for row in np.flatnonzero(which):
-                file = self.images[int(image_N[row])].file
-                self.notes.add(what, f"annotations[{int(numbers[row])}], {file}")
-        if int(outside.sum()) * 2 > len(outside):
-            first = int(np.flatnonzero(outside)[0])
-            image = self.images[int(image_N[first])]
-            raise ValueError(
-                f"{self.source}: {int(outside.sum())} of {len(outside)} boxes lie outside their picture, such as "
-                f"annotations[{int(numbers[first])}] {boxes_N4[first].tolist()} of {image.file} (height, width "
-                f"{image.size}); are x and y, or the pictures, exchanged?"
-            )
-        self._look_at_the_form(image_N, boxes_N4, limits_N2, numbers)
-        fit: NDArray[np.bool_] = ~(flat | outside)
-        return fit
-
-    def _look_at_the_form(
-        self, image_N: NDArray[np.int64], boxes_N4: NDArray[np.float64], limits_N2: NDArray[np.float64],
-        numbers: NDArray[np.int64],
-    ) -> None:  # fmt: skip
-        """Refuses boxes in shares of the picture; remarks on what looks like corners."""
-        reach_N2 = boxes_N4[:, :2] + boxes_N4[:, 2:]
-        if len(boxes_N4) and (reach_N2 <= 1.0).all() and (limits_N2 > 1).all():
-            raise ValueError(
-                f"{self.source}: all of its {len(boxes_N4)} boxes lie within the first pixel of their picture, such as "
-                f"annotations[{int(numbers[0])}] {boxes_N4[0].tolist()}; are they shares of it? expected pixels"
-            )
-        beyond = (reach_N2 > limits_N2 + 1).any(1)
-        if len(boxes_N4) > 1 and (boxes_N4[:, 2:] > boxes_N4[:, :2]).all():
-            for row in np.flatnonzero(beyond):
-                self.notes.add(CORNERS, f"annotations[{int(numbers[row])}], {self.images[int(image_N[row])].file}")

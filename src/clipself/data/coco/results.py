@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipself.data.coco.instances import FLAT, OUTSIDE, read_instances
+from clipself.data.coco.fitting import CORNERS, FLAT, OUTSIDE, limits_of
+from clipself.data.coco.instances import read_instances
 from clipself.data.coco.kinds import KINDS, Opened, open_coco
 from clipself.data.coco.report import Notes, ReadReport
 from clipself.data.coco.rows import (
@@ -22,6 +23,7 @@ from clipself.data.coco.rows import (
     say_unlisted,
 )
 from clipself.data.coco.segments import Segments, SegmentsBuilder, drop, pack
+from clipself.ops.box_forms import are_shares, like_corners
 from clipself.ops.run_lengths import shorten
 
 
@@ -63,7 +65,7 @@ def read_proposals(source: str | Path, images: Sequence[CocoImage]) -> Proposals
         )
     if opened.kind == "instances":
         return _of_instances(opened, images)
-    notes, ids, boxes = Notes(), list[int](), list[Any]()
+    notes, ids, boxes, numbers = Notes(), list[int](), list[Any](), list[int]()
     image_of: dict[Any, int] = {image.id: number for number, image in enumerate(images)}
     texts = {str(one) for one in image_of}
     for number, row in enumerate(opened.value):
@@ -80,6 +82,14 @@ def read_proposals(source: str | Path, images: Sequence[CocoImage]) -> Proposals
         else:
             ids.append(image)
             boxes.append(box)
+            numbers.append(number)
+    image_N, boxes_N4 = np.asarray(ids, dtype=np.int64), np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    limits_N2 = limits_of(images, image_N)
+    if are_shares(boxes_N4, limits_N2):
+        raise ValueError(f"{source}: all of its {len(boxes)} boxes lie within the first pixel of their picture, such "
+                         f"as row {numbers[0]} {list(boxes[0])}; are they shares of it? expected pixels")  # fmt: skip
+    for row in like_corners(boxes_N4, limits_N2):
+        notes.add(CORNERS, f"row {numbers[int(row)]}, {images[ids[int(row)]].file}")
     report = ReadReport(
         source=opened.source,
         kind="results",
@@ -87,11 +97,7 @@ def read_proposals(source: str | Path, images: Sequence[CocoImage]) -> Proposals
         read={"pictures": len(set(ids)), "rows": len(boxes)},
         remarks=notes.remarks(),
     )
-    return Proposals(
-        image_N=np.asarray(ids, dtype=np.int64),
-        boxes_N4=np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
-        report=report,
-    )
+    return Proposals(image_N=image_N, boxes_N4=boxes_N4, report=report)
 
 
 def read_results(opened: Opened) -> ReadReport:

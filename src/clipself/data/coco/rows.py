@@ -1,6 +1,7 @@
 """Pictures and classes of a COCO-like file, checked row by row; every message names file, row and field."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -8,12 +9,20 @@ from typing import Any, Final, NoReturn
 from clipself.data.coco.kinds import Opened, rows_of
 from clipself.data.coco.report import Notes, ReadReport
 from clipself.ops.run_lengths import LARGEST_SIDE, shorten
+from clipself.text.templates import spoken_name
 
 Id = int | str
 """What a file counts its rows by."""
 
 FARTHEST: Final = float(LARGEST_SIDE)
 """No corner lies farther out, in pixels."""
+
+
+BACKGROUND: Final = ("background", "bg", "void", "unlabeled", "unlabelled", "ignore", "ignored", "n/a")
+"""What tools call the rest of a picture; no class where no row is of it."""
+
+MEANINGLESS: Final = re.compile(r"(?:class|category|label|object|id)?[ _-]*\d+", re.IGNORECASE)
+"""Names that tools give where nobody has typed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +220,8 @@ def check_picture_size(image: CocoImage, size: tuple[int, int], *, source: str) 
 def read_categories(opened: Opened, used: set[Any], notes: Notes) -> tuple[Category, ...]:
     """The classes of a file in the order of their ids.
 
-    A class that nothing uses and that is only the group of others, as labelling tools export it, is no class.
+    A class that nothing uses and that is only the group of others, as labelling tools export it, or the background, is
+    no class.
 
     Args:
         opened: The file.
@@ -238,10 +248,15 @@ def read_categories(opened: Opened, used: set[Any], notes: Notes) -> tuple[Categ
                    f"{category.name!r} has the id of {before.name!r}; each class needs its own")  # fmt: skip
         if before is not None:
             notes.add("classes listed twice, counted once", f"categories[{row}]")
+        elif category.id not in used and spoken_name(category.name).lower().strip() in BACKGROUND:
+            notes.add("name of what is no thing, used by no row, is no class", repr(category.name))
         elif category.id not in used and category.name in groups:
             notes.add("group of other classes (supercategory), used by no row, is no class", repr(category.name))
         else:
             found[category.id] = category
+    if found and all(MEANINGLESS.fullmatch(one.name.strip()) for one in found.values()):
+        for category in found.values():
+            notes.add("classes are numbered, not named, which no text can mean", repr(category.name))
     return _own_names(source, in_order_of_ids(list(found.values())), used, notes)
 
 

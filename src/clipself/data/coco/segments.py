@@ -209,6 +209,21 @@ class Segments:
             return None
         return run_bounds(*self.runs[row])
 
+    def all_bounds(self) -> NDArray[np.float64]:
+        """Tight boxes `xywh` (N, 4) of all rows; NaN where there is no mask or it has no pixel."""
+        bounds = np.full((len(self), 4), np.nan)
+        rows = np.flatnonzero(self.kind_N == POLYGONS)
+        if len(rows):
+            points = self.numbers.reshape(-1, 2)
+            starts = self.start_P1[self.first_N1[rows]] // 2  # the points of a row end where those of the next begin
+            low = np.minimum.reduceat(points, starts)
+            high = np.maximum.reduceat(points, starts)
+            bounds[rows] = np.concatenate([low, high - low], axis=1)
+        for row in self.runs:
+            box = run_bounds(*self.runs[row])
+            bounds[row] = np.nan if box is None else box
+        return bounds
+
     def decode(self, row: int, size: tuple[int, int]) -> Tensor:
         """Boolean mask (H, W) of a row in a picture of `size` = (height, width).
 

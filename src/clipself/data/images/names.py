@@ -49,6 +49,25 @@ def distinct_names(files: Iterable[str]) -> list[str]:
     return names
 
 
+class OwnStems:
+    """Relative names of files, one after the other, that differ from all before even without suffix and capitals.
+
+    For formats that name a picture's labels after it: of `a.jpg` and `a.png` the second becomes `a_png.png`.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()  # digests, since there may be millions
+
+    def __call__(self, file: str) -> str:
+        """The name of the next file; see `safe_name`."""
+        name = PurePosixPath(safe_name(file))
+        stem, suffix = str(name.with_suffix("")), name.suffix
+        while hash(stem.casefold()) in self._taken:
+            stem = f"{stem}_{suffix.removeprefix('.')}"
+        self._taken.add(hash(stem.casefold()))
+        return f"{stem}{suffix}"
+
+
 def safe_name(file: str) -> str:
     """One path as a relative one that stays inside its folder: parts shortened, control characters replaced."""
     parts = [part for part in PurePosixPath(file).parts if part not in ("/", "//", ".")]

@@ -168,7 +168,11 @@ def cached_index(shard: Path, kind: str, make: Callable[[Path], NDArray[Any]]) -
         make: Makes it of the shard.
     """
     said = f"{shard.absolute()} {version_of(shard)} {kind}"
-    path = default_cache_dir() / "shards" / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.npy"
+    path = (
+        default_cache_dir()
+        / "shards"
+        / f"{hashlib.sha256(said.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npy"
+    )
     if not path.is_file():
         rows = make(shard)
 

@@ -96,7 +96,7 @@ class ShardPictures(MadePictures):
         """Of all names in their order."""
         said = hashlib.sha256()
         for shard in self.shards:
-            said.update(f"{shard.name}\n".encode())
+            said.update(f"{shard.name}\n".encode("utf-8", "surrogateescape"))
             said.update(np.ascontiguousarray(picture_index(str(shard))["name"]).tobytes())
         return said.hexdigest()[:16]
 

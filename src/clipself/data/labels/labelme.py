@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from clipself.data.images.names import safe_name
+from clipself.data.images.names import OwnStems
 from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, whole_size
 from clipself.data.labels.objects import Export, LabelledObject
 from clipself.files import Together, read_json, read_text
@@ -25,9 +25,10 @@ AREAS: Final = ("rectangle", "polygon", "rotation", "circle", "mask")
 
 def write_labelme(export: Export, out: Path) -> Path:
     """One JSON a picture in a folder, which is returned; X-AnyLabeling reads them too, scores included."""
+    own = OwnStems()
     with Together() as files:
         for picture in export:
-            target = (out / safe_name(picture.file)).with_suffix(".json")
+            target = (out / own(picture.file)).with_suffix(".json")
             held: dict[str, Any] = {
                 "version": VERSION,
                 "flags": {},

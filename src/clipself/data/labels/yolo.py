@@ -11,7 +11,7 @@ import yaml
 
 from clipself.data.images.find import FoundPicture, find_pictures
 from clipself.data.images.inside import open_inside
-from clipself.data.images.names import safe_name
+from clipself.data.images.names import OwnStems
 from clipself.data.images.read import size_of
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
@@ -37,9 +37,10 @@ def write_polygons(export: Export, out: Path) -> Path:
 
 
 def _write(export: Export, out: Path, *, polygons: bool) -> Path:
+    own = OwnStems()
     with Together() as files:
         for picture in export:
-            file = safe_name(picture.file)
+            file = own(picture.file)
             lines = "".join(f"{line}\n" for line in _lines(picture, export.tolerance if polygons else None))
             files.write_text((out / "labels" / file).with_suffix(".txt"), lines)
             place_picture(picture.path, out / "images" / file, files, copy=export.copy)

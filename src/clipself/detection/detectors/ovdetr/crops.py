@@ -106,5 +106,5 @@ def _key(clip: DenseCLIP, data: CocoDetection, boxes: list[_Box]) -> str:
         if box.image not in stamps:
             facts = data.paths[box.image].stat()
             stamps[box.image] = f"{data.names[box.image]} {facts.st_size} {facts.st_mtime_ns}"
-        digest.update(f"{stamps[box.image]} {box.corners}\n".encode())
+        digest.update(f"{stamps[box.image]} {box.corners}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
