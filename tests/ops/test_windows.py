@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from clipself.ops.axes import pieces, unfold_axis
-from clipself.ops.windows import cut_windows, merge_windows, place_windows
+from clipself.ops.windows import cut_windows, merge_windows, place_windows, resize_matrix
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,12 @@ def test_axes() -> None:
     assert torch.equal(unfold_axis(values, -1, (3, 4)), values.reshape(2, 3, 4))
     assert [len(part) for part in pieces(torch.zeros(7, 2), 3, axis=0)] == [3, 3, 1]
     assert len(pieces(torch.zeros(7, 2), None, axis=0)) == 1
+
+
+def test_resizes_one_after_another_are_one_matrix() -> None:
+    maps = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0))
+    padded = F.interpolate(maps[None], size=(20, 20), mode="bilinear", align_corners=False)[..., :13, :]
+    expected = F.interpolate(padded, size=(31, 20), mode="bilinear", align_corners=False)[0]
+    rows = resize_matrix(resize_matrix(torch.eye(5), 20)[:13], 31)
+    cols = resize_matrix(resize_matrix(torch.eye(5), 20), 20)
+    torch.testing.assert_close(rows @ maps @ cols.T, expected)

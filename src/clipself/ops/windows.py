@@ -78,15 +78,19 @@ def spread_matrix(starts: Sequence[int], *, window: int, cells: int, length: int
     Returns:
         (out, windows * cells), the cells of the first window first.
     """
-    stretched = F.interpolate(torch.eye(cells)[None], size=window, mode="linear", align_corners=False)[0].T
+    stretched = resize_matrix(torch.eye(cells), window)
     spread, times = torch.zeros(length, len(starts) * cells), torch.zeros(length, 1)
     for place, start in enumerate(starts):
         spread[start : start + window, place * cells : (place + 1) * cells] = stretched
         times[start : start + window] += 1
-    spread = spread / times
-    if out == length:
-        return spread
-    return F.interpolate(spread.T[None], size=out, mode="linear", align_corners=False)[0].T
+    return resize_matrix(spread / times, out)
+
+
+def resize_matrix(matrix_LN: Tensor, out: int) -> Tensor:
+    """A matrix to a length along one axis, and then a bilinear resize of it, as one matrix (out, N)."""
+    if out == len(matrix_LN):
+        return matrix_LN
+    return F.interpolate(matrix_LN.T[None], size=out, mode="linear", align_corners=False)[0].T
 
 
 def resize_map(map_KYX: Tensor, size: tuple[int, int]) -> Tensor:

@@ -99,9 +99,9 @@ class ReadingSegmenter(ABC, Generic[Reading]):
             size: Height and width of the result.
         """
 
-    def decide(self, scores: Iterator[Tensor]) -> Decision:
-        """One class a pixel: the best."""
-        return streamed_argmax(scores)
+    def decide(self, reading: Reading, size: tuple[int, int]) -> Decision:
+        """One class a pixel: the best; arguments as of `compare`."""
+        return streamed_argmax(self.compare(reading, size))
 
     @torch.no_grad()
     def use(self, names: Sequence[str] = (), *, examples: Examples | None = None) -> None:
@@ -143,7 +143,7 @@ class ReadingSegmenter(ABC, Generic[Reading]):
         size, reading = self._set
         shrink = min(1.0, (MOST_DECIDED / (size[0] * size[1])) ** 0.5)
         decided = (max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink)))
-        found = self.decide(self.compare(reading, decided))
+        found = self.decide(reading, decided)
         labels, scores = (_enlarge(one.cpu(), size) for one in (found.labels_HW, found.scores_HW))
         return Segmentation(labels_HW=labels, scores_HW=scores, names=self.names)
 

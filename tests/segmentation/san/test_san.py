@@ -151,9 +151,11 @@ def test_classes_in_groups_give_the_same_labels() -> None:
     model = tiny_san(tiny_openai_clip(layers=4))
     image = Image.effect_noise((90, 70), 80).convert("RGB")
     names = ["cat", "dog", "sky", "grass", "a car"]
-    whole = SanSegmenter(model, names, shortest=64).label(image)
-    assert whole.shape == (70, 90)
-    assert torch.equal(whole, SanSegmenter(model, names, shortest=64, classes_at_once=2).label(image))
+    whole = SanSegmenter(model, names, shortest=64).segment(image)
+    assert whole.labels_HW.shape == (70, 90)
+    scores = torch.cat(list(SanSegmenter(model, names, shortest=64, classes_at_once=2).score(image)))
+    assert torch.equal(whole.labels_HW, scores.argmax(0))
+    torch.testing.assert_close(whole.scores_HW, scores.amax(0))
 
 
 def test_settings_that_do_not_fit_are_said() -> None:

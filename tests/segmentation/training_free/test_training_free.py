@@ -149,6 +149,15 @@ def test_a_region_takes_the_class_of_most_of_its_pixels() -> None:
     assert torch.equal(kept.label(image), plain)
 
 
+@pytest.mark.parametrize("count", [4, 60])
+def test_labels_are_the_best_of_all_scores(count: int) -> None:
+    names = [f"thing {number}, object {number}" for number in range(count)]
+    segmenter, image = TrainingFree(tiny_openai_clip(), names, SMALL), picture()
+    found, scores = segmenter.segment(image), torch.cat(list(segmenter.score(image)))
+    assert torch.equal(found.labels_HW, scores.unflatten(0, (count, 2)).amax(1).argmax(0))
+    torch.testing.assert_close(found.scores_HW, scores.amax(0))
+
+
 @torch.no_grad()
 def test_corrclip_is_given_the_regions_of_each_window() -> None:
     clip, image = tiny_openai_clip(), picture()

@@ -18,6 +18,7 @@ from clipself.backbones.readouts import find_readout
 from clipself.backbones.text import embed_names
 from clipself.data.images import Picture
 from clipself.ops.axes import pieces, unfold_axis
+from clipself.ops.contenders import best_by_maps
 from clipself.ops.patches import require_whole
 from clipself.ops.windows import cut_windows, place_windows, spread_matrix
 from clipself.segmentation.segmenter import ReadingSegmenter
@@ -30,6 +31,8 @@ from clipself.text.synonyms import split_synonyms
 
 MANY_NAMES = 30
 """As many are embedded with a bar."""
+FEW_NAMES = 32
+"""Fewer are all compared: to find out which could win costs more."""
 WINDOWS_AT_ONCE = 4
 """Windows in one pass of the image tower."""
 
@@ -51,6 +54,16 @@ class WindowReading:
     size: tuple[int, int]
     window: tuple[int, int]
     regions_HW: Tensor | None = None
+
+    def spread(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Matrices of rows and of columns that bring what cells say to a size: rows @ cells @ columns.T."""
+        rows, cols = (
+            spread_matrix(starts, window=window, cells=cells, length=length, out=out).to(self.dense_VDyx)
+            for starts, window, length, cells, out in zip(
+                self.starts, self.window, self.size, self.dense_VDyx.shape[2:], size, strict=True
+            )
+        )
+        return rows, cols
 
 
 class TrainingFree(ReadingSegmenter[WindowReading]):
@@ -104,13 +117,19 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
         self.class_of = torch.tensor([place for place, count in enumerate(text.counts) for _ in range(count)])
         self.texts_SD = text.rows_SD
 
-    def decide(self, scores: Iterator[Tensor]) -> Decision:
-        """The best class; background where a threshold is set and nothing is probable."""
-        found = streamed_argmax(scores, softmax=self.background is not None, class_of=self.class_of)
-        if self.background is None:
-            return found
-        labels = found.labels_HW.where(found.scores_HW >= self.settings.threshold, self.background)
-        return Decision(labels_HW=labels, scores_HW=found.scores_HW)
+    def decide(self, reading: WindowReading, size: tuple[int, int]) -> Decision:
+        """The best class; background where a threshold is set and nothing is probable.
+
+        Without a threshold, which asks for the softmax over all, a processor looks only at names that can win.
+        """
+        if self.background is not None:
+            found = streamed_argmax(self.compare(reading, size), softmax=True, class_of=self.class_of)
+            labels = found.labels_HW.where(found.scores_HW >= self.settings.threshold, self.background)
+            return Decision(labels_HW=labels, scores_HW=found.scores_HW)
+        if reading.dense_VDyx.device.type != "cpu" or len(self.texts_SD) < FEW_NAMES:
+            return streamed_argmax(self.compare(reading, size), class_of=self.class_of)
+        places_HW, cosines_HW = best_by_maps(self.cosines(reading, self.texts_SD), *reading.spread(size))
+        return Decision(labels_HW=self.class_of[places_HW], scores_HW=self.settings.logit_scale * cosines_HW)
 
     def read(self, image: Image.Image) -> WindowReading:
         """The dense map of every window."""
@@ -162,15 +181,14 @@ class TrainingFree(ReadingSegmenter[WindowReading]):
 
     def compare(self, reading: WindowReading, size: tuple[int, int]) -> Iterator[Tensor]:
         """Logits (k, H, W) of one group of names after another."""
-        how, dense_VDyx, (rows, cols) = self.settings, reading.dense_VDyx, reading.starts
-        spread_rows, spread_cols = (
-            spread_matrix(starts, window=window, cells=cells, length=length, out=out).to(dense_VDyx)
-            for starts, window, length, cells, out in zip(
-                (rows, cols), reading.window, reading.size, dense_VDyx.shape[2:], size, strict=True
-            )
-        )
+        spread_rows, spread_cols = reading.spread(size)
+        spread_rows = self.settings.logit_scale * spread_rows
         for texts_kD in pieces(self.texts_SD, self.group(size), axis=0):
-            cosine = torch.einsum("vdyx,kd->kvyx", dense_VDyx, texts_kD)
-            tiled = unfold_axis(cosine, 1, (len(rows), len(cols))).transpose(2, 3)  # windows' rows side by side
-            joined = tiled.flatten(3).flatten(1, 2)
-            yield how.logit_scale * (spread_rows @ joined @ spread_cols.T)
+            yield spread_rows @ self.cosines(reading, texts_kD) @ spread_cols.T
+
+    def cosines(self, reading: WindowReading, texts_kD: Tensor) -> Tensor:
+        """Cosines with names in every cell, windows side by side: (k, rows of all windows, columns of all)."""
+        grid = (len(reading.starts[0]), len(reading.starts[1]))
+        cosine_kVyx = torch.einsum("vdyx,kd->kvyx", reading.dense_VDyx, texts_kD)
+        tiled = unfold_axis(cosine_kVyx, 1, grid).transpose(2, 3)
+        return tiled.flatten(3).flatten(1, 2)
