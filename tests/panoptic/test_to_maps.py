@@ -8,12 +8,14 @@ from clipself.panoptic.to_maps import (
     enlarge,
     finish,
     instances,
+    labels_of_all,
     panoptic_map,
     resize_masks,
     resize_to_original,
     semantic_labels,
     semantic_map,
     to_picture_size,
+    winners,
     working_size,
 )
 
@@ -97,9 +99,18 @@ def test_pieces_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) ->
     scores, masks = torch.randn(5, 4, generator=chance), torch.randn(5, 7, 6, generator=chance)
     whole = torch.nn.functional.interpolate(masks[None], size=(9, 11), mode="bilinear", align_corners=False)[0]
     monkeypatch.setattr(to_maps, "SCORES_AT_ONCE", at_once)
-    assert torch.equal(semantic_labels(scores, masks), semantic_map(scores, masks).argmax(0))
+    assert torch.equal(labels_of_all(scores, masks), semantic_map(scores, masks).argmax(0))
     torch.testing.assert_close(resize_masks(masks, (9, 11)), whole)
     assert resize_masks(masks[:0], (9, 11)).shape == (0, 9, 11)
+
+
+def test_what_cannot_win_is_left_out_without_a_trace() -> None:
+    chance = torch.Generator().manual_seed(0)
+    scores, coarse = 4 * torch.randn(30, 12, generator=chance), 5 * torch.randn(30, 6, 5, generator=chance)
+    masks = resize_masks(coarse, (50, 70))
+    assert torch.equal(semantic_labels(scores, masks), semantic_map(scores, masks).argmax(0))
+    best = scores.softmax(-1).amax(-1)
+    assert torch.equal(winners(best, masks), (best[:, None, None] * masks.sigmoid()).argmax(0))
 
 
 def test_a_giant_is_answered_at_less_and_enlarged() -> None:

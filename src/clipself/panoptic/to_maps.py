@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.ops.axes import pieces
+from clipself.ops.contenders import best_by_masks
 from clipself.ops.masks import boxes_around, class_scores
 from clipself.panoptic.settings import Rules
 from clipself.structures import Panoptic, PanopticSegment
@@ -74,9 +75,18 @@ def semantic_map(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
 
 
 def semantic_labels(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
-    """The best class of every pixel (H, W), -1 where there is no mask at all; all scores exist for a few rows only."""
+    """The best class of every pixel (H, W), -1 where there is no mask at all."""
+    size = (masks_QHW.shape[1], masks_QHW.shape[2])
     if not len(masks_QHW):
-        return torch.full(masks_QHW.shape[1:], -1, dtype=torch.long, device=masks_QHW.device)
+        return torch.full(size, -1, dtype=torch.long, device=masks_QHW.device)
+    if masks_QHW.device.type != "cpu":
+        return labels_of_all(log_scores_QK1, masks_QHW)
+    classes_QK = log_scores_QK1.softmax(-1)[:, :-1]
+    return best_by_masks(classes_QK, lambda rows, cols: masks_QHW[:, rows, cols].sigmoid(), size)[0]
+
+
+def labels_of_all(log_scores_QK1: Tensor, masks_QHW: Tensor) -> Tensor:
+    """The best class of every pixel (H, W) by the scores of all classes, which exist for a few rows at a time."""
     at_once = max(1, SCORES_AT_ONCE // (masks_QHW.shape[2] * max(log_scores_QK1.shape)))
     rows = pieces(masks_QHW, at_once, axis=1)
     return torch.cat([semantic_map(log_scores_QK1, some).argmax(0) for some in rows])
@@ -106,14 +116,13 @@ def panoptic_map(
     ids_HW = torch.zeros(masks_QHW.shape[1:], dtype=torch.int32, device=masks_QHW.device)
     if not keep.any():
         return Panoptic(ids_HW=ids_HW, segments=())
-    scores_Q, labels_Q = scores_Q[keep], labels_Q[keep]
-    soft_QHW = masks_QHW[keep].sigmoid()
-    winner_HW = (scores_Q[:, None, None] * soft_QHW).argmax(0)
-    sure_HW = soft_QHW.gather(0, winner_HW[None])[0] >= 0.5
+    scores_Q, labels_Q, masks_QHW = scores_Q[keep], labels_Q[keep], masks_QHW[keep]
+    winner_HW = winners(scores_Q, masks_QHW)
+    sure_HW = masks_QHW.gather(0, winner_HW[None])[0].sigmoid() >= 0.5
     count = len(scores_Q)
     won = torch.bincount(winner_HW.flatten(), minlength=count).tolist()
     painted = torch.bincount(winner_HW[sure_HW], minlength=count).tolist()
-    own = (soft_QHW >= 0.5).flatten(1).sum(1).tolist()
+    own = [int((mask_HW.sigmoid() >= 0.5).count_nonzero()) for mask_HW in masks_QHW]  # one at a time stays in the cache
     segments: list[PanopticSegment] = []
     stuff_ids: dict[int, int] = {}
     id_of_mask = torch.zeros(count, dtype=torch.int32)
@@ -129,6 +138,14 @@ def panoptic_map(
             stuff_ids[label] = len(segments)
     ids_HW = torch.where(sure_HW, id_of_mask.to(winner_HW.device)[winner_HW], ids_HW)
     return Panoptic(ids_HW=ids_HW, segments=tuple(segments))
+
+
+def winners(scores_Q: Tensor, masks_QHW: Tensor) -> Tensor:
+    """The mask (H, W) that claims each pixel most: by its score times its probability there."""
+    if masks_QHW.device.type != "cpu":
+        return (scores_Q[:, None, None] * masks_QHW.sigmoid()).argmax(0)
+    size = (masks_QHW.shape[1], masks_QHW.shape[2])  # each mask is a class of its own
+    return best_by_masks(scores_Q.diag(), lambda rows, cols: masks_QHW[:, rows, cols].sigmoid(), size)[0]
 
 
 def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[bool], top: int = 100) -> Instances:
@@ -149,7 +166,7 @@ def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[b
     used_M, mask_of_N = torch.unique(pairs_N[thing_N] // num_classes, return_inverse=True)
     logits_MHW = masks_QHW[used_M]
     masks_MHW = logits_MHW > 0
-    inside_M = (logits_MHW.sigmoid() * masks_MHW).flatten(1).sum(1) / (masks_MHW.flatten(1).sum(1) + 1e-6)
+    inside_M = torch.stack([mean_inside(one_HW) for one_HW in logits_MHW]) if len(logits_MHW) else scores_N[:0]
     scores_N = scores_N * inside_M[mask_of_N]
     order = scores_N.argsort(descending=True, stable=True)
     mask_of_N = mask_of_N[order]
@@ -160,6 +177,12 @@ def instances(log_scores_QK1: Tensor, masks_QHW: Tensor, *, is_thing: Sequence[b
         boxes=boxes_around(masks_MHW)[mask_of_N],
         size=(masks_QHW.shape[1], masks_QHW.shape[2]),
     )
+
+
+def mean_inside(logits_HW: Tensor) -> Tensor:
+    """The mean probability of a mask where it is above one half."""
+    inside_HW = logits_HW > 0
+    return (logits_HW.sigmoid() * inside_HW).sum() / (inside_HW.count_nonzero() + 1e-6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,10 +230,11 @@ def resize_masks(masks_QYX: Tensor, size: tuple[int, int]) -> Tensor:
     if not len(masks_QYX):
         return masks_QYX.new_zeros(0, *size, dtype=torch.float32)
     at_once = max(1, SCORES_AT_ONCE // masks_QYX[0].numel())
-    return torch.cat([
+    resized = [
         F.interpolate(some[None].float(), size=size, mode="bilinear", align_corners=False)[0]
         for some in pieces(masks_QYX, at_once, axis=0)
-    ])  # fmt: skip
+    ]
+    return resized[0] if len(resized) == 1 else torch.cat(resized)
 
 
 def working_size(size: tuple[int, int], *, longest: int) -> tuple[int, int]:
