@@ -60,7 +60,7 @@ RUNS: dict[str, Run] = {
         every=250,
         regions="random-boxes",
         after="patches-320",
-        settings={"lr": 5e-4, "max_split": 32, "max_regions": 10},
+        settings={"lr": 5e-4, "max_split": 8, "max_regions": 8},
     ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
@@ -68,7 +68,7 @@ RUNS: dict[str, Run] = {
     ),
 }
 """Name of a run, which is its stage too -> the run. What worked on generated scenes: cells that hold whole things, a
-high rate, many small steps; then at the size of evaluation, with random boxes for the small things no cell shows."""
+high rate, many small steps; then at the size of evaluation, with random boxes, of which as many are large as small."""
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "workers": 0, "resume": "auto",
 }  # fmt: skip
