@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
+from clipself.backbones.packaged import REFINED
 from clipself.engine.config import RunConfig, Settings
 from clipself.panoptic.generators.learned import make_settings
 from clipself.panoptic.settings import (
@@ -147,7 +148,7 @@ class PanopticPredictConfig(PanopticConfig):
     """Folder of the pictures of `examples` that are labels: their boxes or masks are the examples."""
     out: Path = Path("panoptic")
     """Folder to write."""
-    model: str = "clipself-mini"
+    model: str = REFINED
     """The CLIP that judges: open_clip name, "clipself-mini", or an export folder."""
     scores: tuple[Scores, ...] = ()
     """Class scores: "clip" alone, "generator" alone, "both" (FC-CLIP's shares), "both-odise" or "both-odise-caption"

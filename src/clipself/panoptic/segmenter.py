@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
+from clipself.backbones.packaged import REFINED
 from clipself.choices import pick
 from clipself.data.images import Examples, Picture, read_image
 from clipself.panoptic.generators.mask_set import MaskGenerator, MaskSet
@@ -83,7 +84,7 @@ class PanopticSegmenter:
         checkpoint: str | Path | None = None,
         *,
         masks: str | Path | None = None,
-        clip: DenseCLIP | str = "clipself-mini",
+        clip: DenseCLIP | str = REFINED,
         judge: JudgeSettings | None = None,
         scores: str | Mixture = "clip",
         rules: Rules | None = None,

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from tyro.conf import Positional
 
+from clipself.backbones.packaged import REFINED
 from clipself.engine.config import RunConfig, Settings
 from clipself.renamed import old_names
 from clipself.segmentation.segmenters import make_settings
@@ -165,7 +166,7 @@ class SegmentationPredictConfig(Settings):
     """Picture files, or folders of them."""
     checkpoint: Path | None = None
     """Folder that `clipself segment train` has written."""
-    model: str = "clipself-mini"
+    model: str = REFINED
     """Without a checkpoint: any CLIP, which is read without training."""
     pretrained: str | None = None
     """open_clip tag or checkpoint file for a named model."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from clipself.backbones.devices import pick_device
 from clipself.backbones.loading import load_clip
+from clipself.backbones.packaged import REFINED
 from clipself.backbones.refinement import refinement_of
 from clipself.data.examples import examples_of
 from clipself.data.images import Examples
@@ -71,7 +72,7 @@ def shares(found: Segmentation) -> list[dict[str, Any]]:
 def open_segmenter(
     checkpoint: str | Path | None = None,
     *,
-    model: str = "clipself-mini",
+    model: str = REFINED,
     pretrained: str | None = None,
     text_from: str | None = None,
     names: Names = (),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from clipself.backbones.packaged import REFINED
 from clipself.engine.config import Settings
 
 Task = Literal["auto", "detect", "segment", "panoptic"]
@@ -39,7 +40,7 @@ class LabelConfig(Settings):
     of transformers' hub: OWL-ViT, OWLv2 or Grounding DINO, Mask2Former or MaskFormer."""
     masks: Path | None = None
     """Panoptic: a JSON or folder of masks made elsewhere, such as SAM's, in place of a generator."""
-    model: str = "clipself-mini"
+    model: str = REFINED
     """The CLIP that segments without a checkpoint, or that judges masks."""
     pretrained: str | None = None
     """open_clip tag or checkpoint file for a named model."""
