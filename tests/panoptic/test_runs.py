@@ -122,6 +122,20 @@ def test_evaluate_writes_what_cocos_tools_read(trained: Path, place: Path) -> No
     assert meter.compute().overall.pq == pytest.approx(generator["quality"]["overall"]["pq"])
 
 
+def test_an_evaluation_that_breaks_off_leaves_whole_pictures_and_nothing_hidden(place: Path, tmp_path: Path) -> None:
+    annotations, images = write_world(tmp_path / "world", count=3, void=False)
+    last = sorted((annotations.parent / "panoptic").glob("*.png"))[-1]
+    last.write_bytes(last.read_bytes()[:60])
+    with pytest.raises(ValueError, match=last.name):
+        evaluate_panoptic(
+            annotations=annotations, images=images, masks=place / "panoptic.json", model=str(place / "clip"),
+            out=tmp_path / "out", pictures=0, **LOOK,
+        )  # fmt: skip
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(left) == 2
+    assert all(read_segment_ids(path).shape == draw_world(0)[1].shape for path in left)
+
+
 def test_evaluation_says_what_it_read_of_what_is_listed(place: Path, tmp_path: Path) -> None:
     annotations, images = write_world(tmp_path / "world", count=3, void=False)
     held = json.loads(annotations.read_text())

@@ -18,6 +18,7 @@ from clipself.data.coco.segments import UNUSABLE, Segments, pack
 from clipself.data.coco.segments import decode_segmentation as decode_segmentation
 from clipself.data.images import read_image
 from clipself.data.limit import first_of
+from clipself.data.once import Once
 from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
@@ -204,7 +205,7 @@ class RegionSamples:
     ) -> None:
         self.data, self.preprocess = data, preprocess
         self.image_size, self.patch_size, self.crop_size = image_size, patch_size, crop_size
-        self._told = False
+        self._empty = Once(log)
         self.length = first_of(len(data), limit)
 
     def __len__(self) -> int:
@@ -234,12 +235,11 @@ class RegionSamples:
 
     def _tell_empty(self, held: LabelledImage) -> None:
         """Says once that a mask has no pixel, such as a polygon outside its picture: no name is right for it."""
-        if self._told or held.masks_RHW is None or not len(held.masks_RHW):
+        if self._empty.said or held.masks_RHW is None or not len(held.masks_RHW):
             return
         empty = int((~held.masks_RHW.flatten(1).any(1)).sum())
         if empty:
-            self._told = True
-            log.warning(
+            self._empty.warn(
                 "%s: %d of its %d masks cover no pixel; such masks count as named by chance, here and elsewhere",
                 held.name, empty, len(held.masks_RHW),
             )  # fmt: skip

@@ -16,7 +16,9 @@ from clipself.data.coco.panoptic import PanopticRows, read_panoptic
 from clipself.data.coco.report import ReadReport, drawn_scenes
 from clipself.data.coco.rows import Id
 from clipself.data.coco.write import category_rows, image_row, segment_rows
-from clipself.data.images import check_size, read_image, read_segment_ids, segment_colours
+from clipself.data.images import check_size, read_image, segment_colours
+from clipself.data.images.maps import read_listed_ids
+from clipself.data.once import Once
 from clipself.data.scenes.art import THINGS
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import check_images_exist
@@ -97,7 +99,7 @@ class PanopticFile:
         self.class_ids = [one.id for one in held.categories]
         self.class_names = [one.name for one in held.categories]
         self.class_is_thing = [one.is_thing for one in held.categories]
-        self.segments, self._told = held.folder(segments), False
+        self.segments, self._unlisted = held.folder(segments), Once(log)
         unknown = set(without) - set(self.class_names)
         if unknown:
             raise ValueError(f"{held.source} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
@@ -118,25 +120,17 @@ class PanopticFile:
         """
         row, image = self.rows[index], read_image(self.paths[index])
         png = self.segments / row.file
-        ids = read_segment_ids(png, listed=[one.id for one in row.segments])
+        ids, known_HW = read_listed_ids(png, [one.id for one in row.segments])
         check_size(ids, image.size, source=png, picture=self.paths[index])
-        self._tell_unlisted(png, ids, [one.id for one in row.segments])
+        if not known_HW.all():
+            self._unlisted.warn(
+                "%s holds ids that its annotation does not list, such as %d, in %.1f %% of its pixels; they belong to "
+                "no class, there and in whichever other PNG", png, ids[~known_HW][0], 100 * (~known_HW).mean(),
+            )  # fmt: skip
         segments = tuple(LabelledSegment(id=one.id, label=one.label, is_crowd=one.is_crowd) for one in row.segments)
         return PanopticTruth(
             image=image, ids_HW=ids, segments=segments, name=str(self.paths[index]), image_id=row.image.id
         )
-
-    def _tell_unlisted(self, png: Path, ids_HW: NDArray[np.int32], listed: Sequence[int]) -> None:
-        """Says once that pixels belong to segments which the JSON does not list: they are of no class."""
-        if self._told:
-            return
-        odd_HW = ~np.isin(ids_HW, [0, *listed])
-        if odd_HW.any():
-            self._told = True
-            log.warning(
-                "%s holds ids that its annotation does not list, such as %d, in %.1f %% of its pixels; they belong to "
-                "no class, there and in whichever other PNG", png, ids_HW[odd_HW][0], 100 * odd_HW.mean(),
-            )  # fmt: skip
 
     def occurring(self) -> list[str]:
         """Names of the classes that at least one segment has."""
@@ -227,8 +221,12 @@ class PanopticWriter:
         self.annotations.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": infos})
         return path
 
+    def flush(self) -> None:
+        """Gives the PNGs so far their names."""
+        self._files.flush()
+
     def close(self) -> Path:
         """Writes the JSON; it comes last, so that a folder with one is complete."""
-        self._files.flush()
+        self.flush()
         held = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
         return write_json(self.folder / "panoptic.json", held)

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePath
 
 import torch
@@ -40,11 +41,8 @@ class KeepImages:
         """
         found, start = list[int](), 0
         for name, boxes in zip(batch.names, batch.boxes_norm, strict=True):
-            held = len(boxes)
-            seed = zlib.crc32(f"{PurePath(name).name} {held}".encode("utf-8", "surrogateescape"))
-            order = torch.randperm(held, generator=torch.Generator().manual_seed(seed))
-            found += [start + place for place in sorted(order[: int(self.crops * held + 0.5)].tolist())]
-            start += held
+            found += [start + place for place in _draw(PurePath(name).name, len(boxes), self.crops)]
+            start += len(boxes)
         return found
 
     def count(self, batch: DistillBatch) -> float:
@@ -76,3 +74,11 @@ class KeepImages:
 
     def _embed(self, images_B3HW: Tensor) -> Tensor:
         return self.teacher.encode_image(images_B3HW).float()
+
+
+@lru_cache(maxsize=4096)
+def _draw(file: str, held: int, share: float) -> tuple[int, ...]:
+    """Some of the crops of an image; a step asks three times for those of each."""
+    seed = zlib.crc32(f"{file} {held}".encode("utf-8", "surrogateescape"))
+    order = torch.randperm(held, generator=torch.Generator().manual_seed(seed))
+    return tuple(sorted(order[: int(share * held + 0.5)].tolist()))

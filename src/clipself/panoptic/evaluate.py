@@ -1,6 +1,8 @@
 """Evaluation: the same masks judged by several CLIPs in several ways, against panoptic labels."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +61,12 @@ def evaluate_panoptic(
     if config.out is not None:
         files = [path.relative_to(config.images).as_posix() for path in data.paths]
         folder = EvaluationFolder(config.out, data, files=files, pictures=config.pictures)
-    report = score_panoptic(
-        generator, judges, data, scores=config.scores, rules=config.rules, limit=config.limit, folder=folder,
-        settings=plain_values(config),
-    )  # fmt: skip
+    with folder or nullcontext():
+        report = score_panoptic(
+            generator, judges, data, scores=config.scores, rules=config.rules, limit=config.limit, folder=folder,
+            settings=plain_values(config),
+        )  # fmt: skip
     if folder is not None:
-        folder.close()
         report.write(folder.folder / "scores.json")
     return report
 
@@ -100,34 +102,12 @@ def score_panoptic(
     Raises:
         ValueError: A way of scoring is unknown, wants class scores that the masks do not have, or the limit is below 1.
     """
-    rules, seen = rules or Rules(), seen_by(generator, data.class_names)
     ways = list_ways(list(judges), scores)
+    score = _PictureScorer(generator=generator, judges=judges, data=data, ways=ways, rules=rules or Rules(),
+                           seen=seen_by(generator, data.class_names), folder=folder)  # fmt: skip
     meters = {way: PanopticMeters(data.class_is_thing) for way in ways}
     count, without_masks = first_of(len(data), limit), 0
-
-    def look_at(index: int) -> tuple[bool, dict[Way, PanopticMeters]]:
-        truth = data.read(index)
-        masks = generator(truth.image, file=truth.name, names=data.class_names)
-        full = resize_masks(masks.masks_QYX, (truth.image.height, truth.image.width))
-        covering = covering_masks(full, truth)
-        seen_here = {way: PanopticMeters(data.class_is_thing) for way in ways}
-        judged = {title: judge(truth.image, masks.masks_QYX) for title, judge in judges.items()}
-        for way in ways:
-            title, name = way
-            log_scores = mix_scores(masks, judged.get(title), mixture=MIXTURES[name], seen=seen)
-            found = finish(
-                log_scores,
-                full.to(log_scores.device),
-                names=data.class_names,
-                is_thing=data.class_is_thing,
-                rules=rules,
-            )
-            seen_here[way].update(found, truth, covering)
-            if folder is not None:
-                folder.add(way, index, truth, found)
-        return not len(masks.masks_QYX), seen_here
-
-    each = (share or Share()).of(count, lambda indices: map(look_at, indices))
+    each = (share or Share()).of(count, lambda indices: map(score, indices))
     for empty, counted in tqdm(each, total=count, desc="panoptic", unit="image", disable=not progress, leave=False):
         without_masks += empty
         for way in ways:
@@ -142,6 +122,36 @@ def score_panoptic(
         without_truth=next(iter(meters.values())).without_truth(data.class_names),
         settings=dict(settings or {}),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PictureScorer:
+    """Scores one picture in every way."""
+
+    generator: MaskGenerator
+    judges: Mapping[str, ClipJudge]
+    data: PanopticImages
+    ways: Sequence[Way]
+    rules: Rules
+    seen: Sequence[bool]
+    folder: EvaluationFolder | None
+
+    def __call__(self, index: int) -> tuple[bool, dict[Way, PanopticMeters]]:
+        """Whether there are no masks, and the meters of this picture."""
+        truth, names, is_thing = self.data.read(index), self.data.class_names, self.data.class_is_thing
+        masks = self.generator(truth.image, file=truth.name, names=names)
+        full = resize_masks(masks.masks_QYX, (truth.image.height, truth.image.width))
+        covering = covering_masks(full, truth)
+        meters = {way: PanopticMeters(is_thing) for way in self.ways}
+        judged = {title: judge(truth.image, masks.masks_QYX) for title, judge in self.judges.items()}
+        for way in self.ways:
+            title, name = way
+            log_scores = mix_scores(masks, judged.get(title), mixture=MIXTURES[name], seen=self.seen)
+            found = finish(log_scores, full.to(log_scores.device), names=names, is_thing=is_thing, rules=self.rules)
+            meters[way].update(found, truth, covering)
+            if self.folder is not None:
+                self.folder.add(way, index, truth, found)
+        return not len(masks.masks_QYX), meters
 
 
 def list_ways(titles: Sequence[str], scores: Sequence[str]) -> list[Way]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from clipself.data.images import distinct_names
 from clipself.data.panoptic import PanopticImages, PanopticTruth, PanopticWriter
@@ -31,6 +32,16 @@ class EvaluationFolder:
         self._names = distinct_names(files)
         self._writers: dict[Way, PanopticWriter] = {}
         self._columns: dict[int, list[tuple[str, Any]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Of an evaluation that breaks off the PNGs stay, without a JSON."""
+        if error is None:
+            self.close()
+        for writer in self._writers.values():
+            writer.flush()
 
     def add(self, way: Way, index: int, truth: PanopticTruth, found: Segmented) -> None:
         """Keeps one picture of one way."""

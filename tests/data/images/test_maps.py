@@ -16,6 +16,7 @@ from clipself.data.images import (
     segment_colours,
     write_index_map,
 )
+from clipself.data.images.maps import read_listed_ids
 from clipself.viz.colours import class_colour
 
 VALUES = np.array([[0, 1, 2], [3, 200, 255]], dtype=np.uint8)
@@ -81,6 +82,10 @@ def test_pngs_of_other_ids_are_refused(tmp_path: Path) -> None:
         read_segment_ids(tmp_path / "a.png", listed=[8, 7])
     assert (read_segment_ids(tmp_path / "a.png", listed=[]) == IDS).all()
     assert (read_segment_ids(tmp_path / "a.png", listed=[3, 4]) == IDS).all()
+    some = int(IDS[IDS != 0][0])
+    ids_HW, known_HW = read_listed_ids(tmp_path / "a.png", [some])
+    assert (ids_HW == IDS).all()
+    assert known_HW.tolist() == [[one in (0, some) for one in row] for row in IDS.tolist()]
 
 
 def test_faults_name_the_file(tmp_path: Path) -> None:

@@ -44,29 +44,43 @@ def read_segment_ids(path: str | os.PathLike[str], *, listed: Collection[int] | 
 
     Args:
         path: The PNG.
-        listed: Ids that the annotation lists for this picture; where none of several occurs, the PNG is another's.
+        listed: Ids that the annotation lists for this picture; see `read_listed_ids`.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, holds no whole numbers, or none of the listed ids.
     """
-    with open_file(path, what="segments") as opened:
-        if opened.mode == "P":  # shrunk without loss, or drawn by a tool that paints by number: the ids tell
-            plain = np.asarray(opened, dtype=np.int32)
-            colours = _ids_of(np.asarray(opened.convert("RGB"), dtype=np.int32))
-            kinds = [colours, plain]
-        else:
-            kinds = [_ids_of(_values(opened, path))]
-    if listed is None:
-        return kinds[0]
-    known = np.array(sorted({0, *listed}), dtype=np.int64)
-    best = max(kinds, key=lambda ids: int(np.isin(ids, known).sum()))
-    if listed and not np.isin(best, known[known != 0]).any() and 0 not in listed:
+    return _ids_it_may_hold(path)[0] if listed is None else read_listed_ids(path, listed)[0]
+
+
+def read_listed_ids(
+    path: str | os.PathLike[str], listed: Collection[int]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """As `read_segment_ids`, and which pixels (H, W) are of a listed segment, or of none, which is 0.
+
+    Where none of several listed ids occurs, the PNG is another picture's.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, holds no whole numbers, or none of the listed ids.
+    """
+    kinds = [(ids, np.isin(ids, [0, *listed])) for ids in _ids_it_may_hold(path)]
+    ids_HW, known_HW = max(kinds, key=lambda kind: np.count_nonzero(kind[1]))
+    if listed and 0 not in listed and not (known_HW & (ids_HW != 0)).any():
         raise ValueError(
             f"{path} holds none of the segments that the annotation lists ({sorted(listed)[:3]} ...), but "
-            f"{np.unique(best)[:3].tolist()} ...; is it another picture's, or not of the form R + 256 G + 65536 B?"
+            f"{np.unique(ids_HW)[:3].tolist()} ...; is it another picture's, or not of the form R + 256 G + 65536 B?"
         )
-    return best
+    return ids_HW, known_HW
+
+
+def _ids_it_may_hold(path: str | os.PathLike[str]) -> list[NDArray[np.int32]]:
+    """The ids of a PNG; two readings of one with a palette."""
+    with open_file(path, what="segments") as opened:
+        if opened.mode == "P":  # shrunk without loss, or drawn by a tool that paints by number: the ids tell
+            colours = _ids_of(np.asarray(opened.convert("RGB"), dtype=np.int32))
+            return [colours, np.asarray(opened, dtype=np.int32)]
+        return [_ids_of(_values(opened, path))]
 
 
 def segment_colours(ids_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
