@@ -102,6 +102,13 @@ def test_embedded_boxes_are_means_of_whole_cells(make: Make) -> None:
     torch.testing.assert_close(clip.embed_boxes(images, boxes), F.normalize(expected, dim=-1))
     with pytest.raises(ValueError, match="1 sets of boxes for 2 images"):
         clip.embed_boxes(images, boxes[:1])
+    for box, said in (
+        ([0.1, 0.1, 0.5, 0.9], "boxes of image 0 lie within its first pixel; are they shares"),
+        ([patch, 0, 0, patch], "boxes of image 0: box 0 .* has swapped corners"),
+        ([0, 0, float("nan"), patch], "boxes of image 0: box 0 .* is not finite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            clip.embed_boxes(images, [torch.tensor([box]), boxes[1]])
 
 
 @torch.no_grad()

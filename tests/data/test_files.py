@@ -279,6 +279,25 @@ def test_panoptic_segments_by_the_published_protocol(tmp_path: Path) -> None:
     assert sample.crops_R3hw.shape == (2, 3, 32, 32)
 
 
+def test_boxes_of_things_that_do_not_lie_around_their_mask(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = panoptic_set(tmp_path)
+    held = json.loads(path.read_text())
+    info = held["annotations"][0]["segments_info"][0]
+    for box, read in (
+        ([20, 10, 30, 20], [20, 10, 50, 30]),
+        ([0, 0, 0, 0], [20, 10, 49, 29]),  # none: the bounds of the mask, by the published rule
+        ([20 / 60, 10 / 40, 30 / 60, 20 / 40], [20 / 60, 10 / 40, 50 / 60, 30 / 40]),  # shares
+        ([20, 10, 80, 50], [20, 10, 100, 60]),
+    ):
+        info["bbox"] = box
+        path.write_text(json.dumps(held))
+        caplog.clear()
+        data = CocoPanoptic(path, tmp_path, segments=tmp_path)
+        assert data.read(0).boxes[0].tolist() == pytest.approx(read)
+        data.read(0)
+        assert caplog.text.count("does not lie around its mask in 0.png") == (box != [20, 10, 30, 20])
+
+
 def test_instances_with_bad_boxes_are_refused(tmp_path: Path) -> None:
     draw_pictures(tmp_path, 1)
     with pytest.raises(ValueError, match=r"annotations\[0\] .* has swapped corners .*, picture 0\.png"):

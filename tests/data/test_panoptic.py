@@ -66,6 +66,25 @@ def test_ids_that_the_annotation_does_not_list_are_told_once(tmp_path: Path, cap
     assert f"such as {dropped[0]}, in {share:.1f} % of its pixels" in said
 
 
+def test_segments_without_pixels_and_classes_that_do_not_say_what_they_are_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotations, images = write_world(tmp_path, void=False)
+    held = json.loads(annotations.read_text())
+    for row in held["annotations"]:
+        row["segments_info"].append({**row["segments_info"][0], "id": 77})
+    for row in held["categories"][:2]:
+        del row["isthing"]
+    annotations.write_text(json.dumps(held))
+    data = PanopticFile(annotations, images)
+    assert '2 classes do not say "isthing" and are taken for things (categories[0], categories[1])' in caplog.text
+    caplog.clear()
+    listed = len(data.rows[0].segments)
+    data.read(0), data.read(1)
+    (said,) = [record.message for record in caplog.records]
+    assert f"holds no pixel of 1 of the {listed} segments that its annotation lists, such as 77" in said
+
+
 def test_faults_of_files_are_named(tmp_path: Path) -> None:
     annotations, images = write_world(tmp_path)
     (tmp_path / "list.json").write_text("[]")

@@ -60,3 +60,8 @@ def test_scores_that_do_not_fit() -> None:
         MeanClassAccuracy(3).update(torch.zeros(2, 4), torch.zeros(2, dtype=torch.long))
     with pytest.raises(ValueError, match="labels reach from 0 to 5, outside the vocabulary"):
         MeanClassAccuracy(3).update(torch.zeros(2, 3), torch.tensor([0, 5]))
+
+
+def test_scores_that_are_nan_are_refused() -> None:
+    with pytest.raises(ValueError, match="scores hold NaN, which cannot be ranked"):
+        MeanClassAccuracy(2).update(torch.tensor([[0.5, torch.nan]]), torch.tensor([0]))

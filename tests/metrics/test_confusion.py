@@ -89,3 +89,10 @@ def test_sizes_and_values_that_do_not_fit_are_said() -> None:
         meter.update(torch.zeros(4, 4, dtype=torch.long), torch.zeros(4, 5, dtype=torch.long))
     with pytest.raises(ValueError, match="labelled class 7 is outside the 3 classes"):
         meter.update(torch.zeros(1, 1, dtype=torch.long), torch.full((1, 1), 7))
+
+
+def test_an_ignored_value_is_no_class() -> None:
+    ConfusionMatrix(255)
+    ConfusionMatrix(300, ignore_label=65535)
+    with pytest.raises(ValueError, match="255 is one of the 300 classes; pass another ignore_label"):
+        ConfusionMatrix(300)

@@ -196,3 +196,22 @@ def test_the_ids_of_a_file_change_no_number(kind: str, tmp_path: Path) -> None:
     for label, (iou, tp, fp, fn) in table.items():
         row = scores.per_class[data.class_names.index(names[label])]
         assert row.pq == pytest.approx(100 * iou / (tp + fp / 2 + fn / 2))
+
+
+@pytest.mark.parametrize(
+    ("found_id", "label", "truth", "said"),
+    [
+        (256**3, 0, [LabelledSegment(id=1, label=0)], "the predicted map holds ids from 0 to 16777216, expected 0"),
+        (-1, 0, [LabelledSegment(id=1, label=0)], "the predicted map holds ids from -1 to 0"),
+        (5, 0, [LabelledSegment(id=1, label=0)] * 2, "two true segments have one id"),
+        (5, 2, [LabelledSegment(id=1, label=0)], "the label 2 is none of the 2 classes"),
+        (5, 0, [LabelledSegment(id=1, label=-1)], "the label -1 is none of the 2 classes"),
+    ],
+)
+def test_ids_and_labels_that_would_be_taken_for_others(
+    found_id: int, label: int, truth: list[LabelledSegment], said: str
+) -> None:
+    found_HW = np.zeros((4, 4), dtype=np.int64)
+    found_HW[:2] = found_id
+    with pytest.raises(ValueError, match=said):
+        PanopticQuality([True, False]).update(found_HW, {found_id: label}, np.ones((4, 4), dtype=np.int64), truth)

@@ -32,3 +32,12 @@ def test_both_ways_with_several_texts_a_picture() -> None:
     )  # the third's own text is the farthest, the first's is tied
     assert scores["text to image R@1"] == 75.0
     assert scores["text to image R@5"] == 100.0
+
+
+def test_what_cannot_be_ranked_is_refused() -> None:
+    similarity, belongs = torch.eye(3), torch.eye(3) > 0
+    assert recall_at(similarity, belongs, (1,)) == {1: 1.0}
+    with pytest.raises(ValueError, match="similarities hold NaN"):  # every query would be found
+        recall_at(torch.full((3, 3), torch.nan), belongs, (1,))
+    with pytest.raises(ValueError, match="nothing belongs to query 1"):
+        recall_at(similarity, belongs & (torch.arange(3) != 1)[:, None], (1,))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clipself.ops.box_forms import are_shares, like_corners, odd_areas, repeated
+from clipself.ops.box_forms import are_shares, iou_of_rows, like_corners, odd_areas, repeated
 
 PIXELS = np.array([[5.0, 5, 20, 20], [30, 10, 20, 30], [4, 4, 30, 30]])
 LIMITS = np.array([[64.0, 48]] * 3)
@@ -39,3 +39,11 @@ def test_rows_that_repeat_an_earlier_one() -> None:
     assert repeated(np.array([7, 8, 7, 7]), boxes).tolist() == [3]
     assert repeated(np.array([0.0, -0.0])).tolist() == [1]
     assert not len(repeated(np.zeros(0), np.zeros((0, 4))))
+
+
+def test_iou_of_rows_is_that_of_two_boxes() -> None:
+    moved = PIXELS + np.array([10.0, 0, 0, 0])
+    assert iou_of_rows(PIXELS, PIXELS).tolist() == [1, 1, 1]
+    assert iou_of_rows(PIXELS, moved).tolist() == pytest.approx([200 / 600, 300 / 900, 600 / 1200])
+    assert iou_of_rows(PIXELS, PIXELS + np.array([100.0, 0, 0, 0])).tolist() == [0, 0, 0]
+    assert iou_of_rows(PIXELS, np.full((3, 4), np.nan)).tolist() == [1, 1, 1]

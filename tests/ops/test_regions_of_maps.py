@@ -141,3 +141,11 @@ def test_boxes_end_one_past_the_last_pixel() -> None:
     masks[0, 1:3, 2] = True
     assert boxes_around(masks).tolist() == [[2, 1, 3, 3], [0, 0, 0, 0]]
     assert boxes_around(masks[:0]).shape == (0, 4)
+
+
+def test_boxes_in_pixels_are_no_shares() -> None:
+    dense, wide = torch.randn(1, 4, 3, 3), [torch.tensor([[-0.2, 0.0, 1.4, 1.0]])]
+    assert pool_boxes(dense, wide).shape == (1, 4)
+    for box in ([0.0, 0.0, 30.0, 20.0], [0.0, 0.0, float("nan"), 1.0]):
+        with pytest.raises(ValueError, match=r"boxes of image 0 reach .*, expected shares of the image in \[0, 1\]"):
+            pool_boxes(dense, [torch.tensor([box])])

@@ -20,7 +20,7 @@ from clipself.backbones.tokens import cut_sentences
 from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.backbones.trunks import view_trunk
 from clipself.data.images import Picture, read_image
-from clipself.ops.boxes import normalize_boxes
+from clipself.ops.boxes import check_boxes, normalize_boxes
 from clipself.ops.pooling import pool_boxes
 from clipself.renamed import old_names, warn_renamed
 
@@ -208,9 +208,13 @@ class DenseCLIP(nn.Module):
             readout: See `read`.
 
         Raises:
-            ValueError: There is not one set of boxes an image, or one is not (r, 4).
+            ValueError: There is not one set of boxes an image, or one is not (r, 4) or no two corners in pixels.
         """
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        for index, one in enumerate(boxes):
+            check_boxes(one.float(), size=size, source=f"boxes of image {index}")
+            if len(one) and float(one.max()) <= 1:
+                raise ValueError(f"boxes of image {index} lie within its first pixel; are they shares? expected pixels")
         dense = self.dense_map(images_B3HW, readout=readout)
         return F.normalize(pool_boxes(dense, [normalize_boxes(one.float(), size=size) for one in boxes]), dim=-1)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clipself.data.coco.fitting import LEAST_IOU
 from clipself.data.coco.instances import read_instances
 from clipself.data.coco.kinds import Opened, open_coco
 from clipself.data.coco.report import ReadReport
@@ -23,7 +24,8 @@ from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
 from clipself.data.sources import check_images_exist
-from clipself.ops.boxes import check_boxes, enlarge_boxes, xywh_to_xyxy
+from clipself.ops.box_forms import iou_of_rows
+from clipself.ops.boxes import check_boxes, enlarge_boxes, xywh_to_xyxy, xyxy_to_xywh
 from clipself.ops.masks import masks_to_boxes, resize_masks_to_grid
 from clipself.structures import RegionSample
 
@@ -91,12 +93,13 @@ class CocoPanoptic:
         self.class_ids, self.class_names = self.held.class_ids, self.held.class_names
         self.class_is_thing = self.held.class_is_thing
         self.paths, self.report = self.held.paths, self.held.report
+        self._apart = Once(log)
 
     def __len__(self) -> int:
         return len(self.held)
 
     def read(self, index: int) -> LabelledImage:
-        """Decodes the picture and its segments; the box of stuff is the tight one of its mask."""
+        """Decodes the picture and its segments; boxes of stuff, and boxes without an area, are those of the masks."""
         truth, infos = self.held.read(index), self.held.rows[index].segments[:MAX_SEGMENTS]
         ids = torch.from_numpy(truth.ids_HW)
         labels = torch.tensor([info.label for info in infos], dtype=torch.long)
@@ -109,8 +112,23 @@ class CocoPanoptic:
         boxes = tight.clone()
         for place, box in enumerate(given):
             if box is not None and is_thing[place]:
-                boxes[place] = xywh_to_xyxy(torch.tensor(box, dtype=tight.dtype))
+                self._tell_apart(index, box, tight[place])
+                if box[2] > 0 and box[3] > 0:
+                    boxes[place] = xywh_to_xyxy(torch.tensor(box, dtype=tight.dtype))
         return LabelledImage(truth.image, boxes, masks, labels, is_thing, truth.name)
+
+    def _tell_apart(self, index: int, box: tuple[float, float, float, float], tight: Tensor) -> None:
+        """Says once that a box is not around its mask, as one that was resized or written in another form is not."""
+        bounds = xyxy_to_xywh(tight.double())[None].numpy()
+        if self._apart.said or bool((bounds[:, 2:] < 4).any()):  # of a few pixels a box may be rounded to anything
+            return
+        if float(iou_of_rows(np.asarray([box]), bounds)[0]) < LEAST_IOU:
+            self._apart.warn(
+                "%s: the box %s (x, y, width, height) does not lie around its mask in %s, whose bounds are %s (two "
+                "corners); were boxes or masks resized, or is it written in another form? Boxes with an area are used "
+                "as they stand",
+                self.held.report.source, list(box), self.paths[index].name, tight.tolist(),
+            )  # fmt: skip
 
 
 class CocoInstances:

@@ -99,7 +99,8 @@ class PanopticFile:
         self.class_ids = [one.id for one in held.categories]
         self.class_names = [one.name for one in held.categories]
         self.class_is_thing = [one.is_thing for one in held.categories]
-        self.segments, self._unlisted = held.folder(segments), Once(log)
+        self.segments = held.folder(segments)
+        self._unlisted, self._absent = Once(log), Once(log)
         unknown = set(without) - set(self.class_names)
         if unknown:
             raise ValueError(f"{held.source} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
@@ -127,10 +128,20 @@ class PanopticFile:
                 "%s holds ids that its annotation does not list, such as %d, in %.1f %% of its pixels; they belong to "
                 "no class, there and in whichever other PNG", png, ids[~known_HW][0], 100 * (~known_HW).mean(),
             )  # fmt: skip
+        self._tell_absent(png, ids, [one.id for one in row.segments])
         segments = tuple(LabelledSegment(id=one.id, label=one.label, is_crowd=one.is_crowd) for one in row.segments)
         return PanopticTruth(
             image=image, ids_HW=ids, segments=segments, name=str(self.paths[index]), image_id=row.image.id
         )
+
+    def _tell_absent(self, png: Path, ids_HW: NDArray[np.int32], listed: Sequence[int]) -> None:
+        """Says once that segments have no pixel: nothing can find them."""
+        absent = [] if self._absent.said else [one for one in listed if not (ids_HW == one).any()]
+        if absent:
+            self._absent.warn(
+                "%s holds no pixel of %d of the %d segments that its annotation lists, such as %d; they are never "
+                "found, there and in whichever other PNG", png, len(absent), len(listed), absent[0],
+            )  # fmt: skip
 
     def occurring(self) -> list[str]:
         """Names of the classes that at least one segment has."""

@@ -147,7 +147,7 @@ def score_detector(
         results += rows
     truth = truth_of(data, count, masks=bool(results) and "segmentation" in results[0])
     has_masks = _has_masks(truth)
-    if metric == "lvis" or (metric == "auto" and "neg_category_ids" in next(iter(truth["images"]), {})):
+    if metric == "lvis" or (metric == "auto" and any("neg_category_ids" in row for row in truth["images"])):
         scores = lvis_ap(truth, results, iou_type="segm" if has_masks else "bbox")
         kinds = {"lvis": "mask" if has_masks else "box"}
     else:

@@ -45,7 +45,7 @@ class MeanClassAccuracy:
             labels_R: True class of each region.
 
         Raises:
-            ValueError: The scores have another number of classes, or a label is outside them.
+            ValueError: The scores have another number of classes or hold NaN, or a label is outside them.
         """
         if logits_RK.ndim != 2 or logits_RK.shape[1] != self.num_classes or len(logits_RK) != len(labels_R):
             raise ValueError(
@@ -56,6 +56,8 @@ class MeanClassAccuracy:
             raise ValueError(
                 f"labels reach from {int(labels_R.min())} to {int(labels_R.max())}, outside the vocabulary"
             )
+        if bool(logits_RK.isnan().any()):
+            raise ValueError("scores hold NaN, which cannot be ranked; are the weights finite?")
         ranked = logits_RK.cpu().topk(min(max(self.topk), self.num_classes), dim=1).indices
         labels = labels_R.cpu()
         self.counts += torch.bincount(labels, minlength=self.num_classes).double()

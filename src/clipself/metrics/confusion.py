@@ -48,9 +48,14 @@ class ConfusionMatrix:
     Args:
         num_classes: Size of the vocabulary.
         ignore_label: Ground truth that counts nowhere; labels outside the classes are refused.
+
+    Raises:
+        ValueError: There are more than 255 classes, and 255 is ignored.
     """
 
     def __init__(self, num_classes: int, *, ignore_label: int = 255) -> None:
+        if ignore_label == 255 < num_classes:
+            raise ValueError(f"255 is one of the {num_classes} classes; pass another ignore_label, such as 65535")
         self.num_classes, self.ignore_label = num_classes, ignore_label
         self.counts_KK = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         """Rows are true classes, columns predicted ones."""

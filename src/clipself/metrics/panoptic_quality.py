@@ -95,10 +95,12 @@ class PanopticQuality:
             truth: Its segments.
 
         Raises:
-            ValueError: The maps differ in size, or the predicted map and its list hold different ids.
+            ValueError: The maps differ in size, the predicted map and its list hold different ids, an id is no colour,
+                two true segments have one id, or a label is no class.
         """
         if found_HW.shape != truth_HW.shape:
             raise ValueError(f"the predicted map is {found_HW.shape}, the true one {truth_HW.shape}; resize it first")
+        self._check(found_HW, found, truth_HW, truth)
         pairs = truth_HW.astype(np.int64) * LARGEST_ID + found_HW
         codes, counts = np.unique(pairs, return_counts=True)
         overlap = {
@@ -128,6 +130,25 @@ class PanopticQuality:
                 unjudged += overlap.get((crowds[label], found_id), 0)
             if unjudged / found_area[found_id] <= 0.5:
                 self.false[label] += 1
+
+    def _check(
+        self,
+        found_HW: NDArray[np.integer],
+        found: Mapping[int, int],
+        truth_HW: NDArray[np.integer],
+        truth: Sequence[LabelledSegment],
+    ) -> None:
+        for what, ids_HW in (("predicted", found_HW), ("true", truth_HW)):
+            if ids_HW.size and not 0 <= int(ids_HW.min()) <= int(ids_HW.max()) < LARGEST_ID:
+                raise ValueError(
+                    f"the {what} map holds ids from {ids_HW.min()} to {ids_HW.max()}, expected 0 (void) to "
+                    f"{LARGEST_ID - 1}"
+                )
+        if len({segment.id for segment in truth}) < len(truth):
+            raise ValueError("two true segments have one id; whose are its pixels?")
+        wrong = {*found.values(), *(segment.label for segment in truth)} - set(range(len(self.is_thing)))
+        if wrong:
+            raise ValueError(f"the label {min(wrong)} is none of the {len(self.is_thing)} classes, which count from 0")
 
     def _match(
         self,

@@ -16,7 +16,15 @@ def recall_at(similarity_NM: Tensor, belongs_NM: Tensor, ranks: Sequence[int]) -
 
     Returns:
         Rank -> share in [0, 1].
+
+    Raises:
+        ValueError: A similarity is NaN, or a query has nothing of its own.
     """
+    if bool(similarity_NM.isnan().any()):
+        raise ValueError("similarities hold NaN, which cannot be ranked; is an embedding not finite?")
+    if not bool(belongs_NM.any(1).all()):
+        lost = int((~belongs_NM.any(1)).nonzero()[0])
+        raise ValueError(f"nothing belongs to query {lost}, which can never be found; leave it out")
     best_N = similarity_NM.masked_fill(~belongs_NM, float("-inf")).amax(1, keepdim=True)
     ahead_N = ((similarity_NM >= best_N) & ~belongs_NM).sum(1)  # a tie counts against the query
     return {rank: float((ahead_N < rank).double().mean()) for rank in ranks}

@@ -48,3 +48,11 @@ def repeated(*columns: NDArray[Any]) -> NDArray[np.int64]:
     kept = np.zeros(len(table), dtype=bool)
     kept[first] = True
     return np.flatnonzero(~kept)
+
+
+def iou_of_rows(boxes_N4: NDArray[np.float64], others_N4: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of boxes `xywh`, row by row; 1 where one is not known or nothing is as large as a pixel."""
+    ends_N2 = np.minimum(boxes_N4[:, :2] + boxes_N4[:, 2:], others_N4[:, :2] + others_N4[:, 2:])
+    common = (ends_N2 - np.maximum(boxes_N4[:, :2], others_N4[:, :2])).clip(min=0).prod(1)
+    union = boxes_N4[:, 2:].prod(1) + others_N4[:, 2:].prod(1) - common
+    return np.where(union >= 1, common / np.maximum(union, 1), 1.0)

@@ -1,11 +1,15 @@
 """One embedding for each region of a dense map: RoIAlign for boxes, weighted means for masks."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
+
+FARTHEST: Final = 8.0
+"""No box in shares of its image reaches farther; those in pixels do."""
 
 
 def pool_boxes(dense_BDYX: Tensor, boxes_norm: Sequence[Tensor]) -> Tensor:
@@ -22,7 +26,8 @@ def pool_boxes(dense_BDYX: Tensor, boxes_norm: Sequence[Tensor]) -> Tensor:
         Region embeddings (R, D): the first image's boxes, then the second's.
 
     Raises:
-        ValueError: The number of box tensors is not the number of images, or one is not (r, 4).
+        ValueError: The number of box tensors is not the number of images, one is not (r, 4), or boxes on a CPU are not
+            finite or are pixels.
     """
     if len(boxes_norm) != dense_BDYX.shape[0]:
         raise ValueError(
@@ -31,6 +36,11 @@ def pool_boxes(dense_BDYX: Tensor, boxes_norm: Sequence[Tensor]) -> Tensor:
     for index, boxes in enumerate(boxes_norm):
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes of image {index} are {tuple(boxes.shape)}, expected (r, 4) with xyxy rows")
+        if boxes.device.type == "cpu" and boxes.numel() and not float(boxes.abs().max()) <= FARTHEST:  # NaN too
+            raise ValueError(
+                f"boxes of image {index} reach {float(boxes.abs().max()):g}, expected shares of the image in [0, 1]; "
+                "divide pixels by its width and height (normalize_boxes)"
+            )
     rows, cols = dense_BDYX.shape[-2:]
     cells = torch.tensor([cols, rows, cols, rows], dtype=torch.float32, device=dense_BDYX.device)
     # float32 whatever the map's type: a box that ends on a whole cell sits on a step of the sample count.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from clipself.data.coco.report import Notes
 from clipself.data.coco.rows import CocoImage
 from clipself.data.coco.segments import Segments
-from clipself.ops.box_forms import are_shares, like_corners, odd_areas, repeated
+from clipself.ops.box_forms import are_shares, iou_of_rows, like_corners, odd_areas, repeated
 
 FLAT: Final = "boxes without width or height passed over"
 OUTSIDE: Final = "boxes outside their picture passed over"
@@ -100,12 +100,4 @@ class Fitting:
         self._note(TWICE, repeated(self.image_N, label_N, self.boxes_N4))
         if segments is not None:
             bounds_N4 = segments.all_bounds()
-            self._note(APART, np.flatnonzero((_iou(self.boxes_N4, bounds_N4) < LEAST_IOU) & ~crowd_N))
-
-
-def _iou(boxes_N4: NDArray[np.float64], others_N4: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of boxes `xywh`, row by row; 1 where one is not known or nothing is as large as a pixel."""
-    ends_N2 = np.minimum(boxes_N4[:, :2] + boxes_N4[:, 2:], others_N4[:, :2] + others_N4[:, 2:])
-    common = (ends_N2 - np.maximum(boxes_N4[:, :2], others_N4[:, :2])).clip(min=0).prod(1)
-    union = boxes_N4[:, 2:].prod(1) + others_N4[:, 2:].prod(1) - common
-    return np.where(union >= 1, common / np.maximum(union, 1), 1.0)
+            self._note(APART, np.flatnonzero((iou_of_rows(self.boxes_N4, bounds_N4) < LEAST_IOU) & ~crowd_N))

@@ -95,6 +95,9 @@ def read_panoptic(source: str | Path | Opened | PanopticRows) -> PanopticRows:
     notes, listed = Notes(), rows_of(opened, "annotations")
     images = {image.id: image for image in read_images(opened, notes)}
     categories = read_categories(opened, _used(listed), notes)
+    for number, one in enumerate(rows_of(opened, "categories")):
+        if isinstance(one, Mapping) and one.get("isthing") is None:
+            notes.add('classes do not say "isthing" and are taken for things', f"categories[{number}]")
     label_of: dict[Any, int] = {category.id: label for label, category in enumerate(categories)}
     found: dict[Any, PanopticRow] = {}
     for number, held in enumerate(listed):
