@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -18,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    # The traceback of a failed test may hold workers, which ignore the SIGTERM of the interpreter that waits for them.
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
     shutil.rmtree(os.environ["CLIPSELF_CACHE"], ignore_errors=True)
 
 

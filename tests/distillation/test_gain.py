@@ -80,7 +80,7 @@ def of_the_neighbour(student_RD: Tensor, teacher_RD: Tensor, **options: Any) -> 
     return cosine_loss(student_RD, torch.roll(teacher_RD, 1, dims=0), **options)
 
 
-@pytest.mark.parametrize("wrong", [turned_round, of_the_neighbour])
+@pytest.mark.parametrize("wrong", [pytest.param(turned_round, marks=pytest.mark.slow), of_the_neighbour])
 def test_a_wrong_loss_does_not(
     pictures: Path, tmp_path: Path, held_out: HeldOut, monkeypatch: pytest.MonkeyPatch, wrong: Callable[..., Tensor]
 ) -> None:
