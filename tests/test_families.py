@@ -39,6 +39,13 @@ from clipself.engine.stopping import Stopped
 ONE_OF_EACH = ("distill-patches", "fvit", "catseg", "panoptic", "region-prompt", "pretrain")
 """Of each family's trainings one."""
 
+VARIANTS = (
+    "pretrain-rovit", "distill-keep", "distill-proposals", "distill-declip-guide", "odise-captions", "fvit-batch-norm",
+    "fvit-masks", "owl-dense", "cfm", "rovit-plain", "detic-image-labels", "detic-captions", "fvit-image-labels",
+    "detic-c4-image-labels", "detic-centernet-image-labels",
+)  # fmt: skip
+"""Trainings that differ from another row by settings alone: how a run is kept and read is that of the other."""
+
 
 def rows(fast: Container[str] = FAMILIES) -> pytest.MarkDecorator:
     """A test for each training; those that are not fast are among the slow ones."""
@@ -61,6 +68,10 @@ def rows(fast: Container[str] = FAMILIES) -> pytest.MarkDecorator:
 
 
 families = rows()
+
+
+def test_a_variant_is_a_training() -> None:
+    assert set(VARIANTS) < FAMILIES.keys()
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +312,7 @@ def test_what_was_saved_is_read_from_elsewhere_and_after_a_move(
     assert torch.equal(family.read(tmp_path / "again" / f"{name}-whole", picture), here)
 
 
-@families
+@rows(fast=FAMILIES.keys() - set(VARIANTS))
 def test_another_text_tower_is_found_again_after_a_callback_has_ended_the_run(
     name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

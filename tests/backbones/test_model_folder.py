@@ -112,13 +112,15 @@ def test_byte_pairs_that_are_not_the_models_are_said(tmp_path: Path) -> None:
 
 
 STOCK = """
-import sys, open_clip, torch
+import os, sys, open_clip, torch
 import clipself.backbones.mini_tower
-model = open_clip.create_model("local-dir:" + sys.argv[1]).eval()
-tokenizer = open_clip.get_tokenizer("local-dir:" + sys.argv[1])
-with torch.no_grad():
-    print(float(model.encode_text(tokenizer(["a cat", "two dogs"])).sum()))
-    print(float(model.encode_image(torch.ones(1, 3, 160, 160)).sum()))
+for place, given in zip(sys.argv[1::2], sys.argv[2::2]):
+    os.chdir(place)
+    model = open_clip.create_model("local-dir:" + given).eval()
+    tokenizer = open_clip.get_tokenizer("local-dir:" + given)
+    with torch.no_grad():
+        print("read", float(model.encode_text(tokenizer(["a cat", "two dogs"])).sum()),
+              float(model.encode_image(torch.ones(1, 3, 160, 160)).sum()))
 """
 
 
@@ -128,13 +130,15 @@ def test_stock_open_clip_reads_an_export_of_the_packaged_model_from_anywhere(tmp
     save_clip(clip, tmp_path / "project" / "runs" / "mine")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for place, given in ((elsewhere, "../project/runs/mine"), (tmp_path, str(tmp_path / "project" / "runs" / "mine"))):
-        run = subprocess.run(
-            [sys.executable, "-c", STOCK, given], cwd=place, env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr[-500:]
-        text, image = map(float, run.stdout.split()[-2:])
+    places = [elsewhere, "../project/runs/mine", tmp_path, tmp_path / "project" / "runs" / "mine"]
+    run = subprocess.run(
+        [sys.executable, "-c", STOCK, *map(str, places)], env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-500:]
+    said = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("read ")]
+    assert len(said) == 2
+    for text, image in ([float(part) for part in parts] for parts in said):
         assert text == pytest.approx(float(clip.encode_text(["a cat", "two dogs"], normalize=False).sum()), abs=1e-3)
         expected = clip.encode_image(torch.ones(1, 3, 160, 160), normalize=False).sum()
         assert image == pytest.approx(float(expected), abs=1e-3)

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import io
 import json
+import shutil
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -133,10 +134,10 @@ def test_a_broken_run_goes_on_to_the_same_weights(
     recipe: dict[str, ModuleType], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for work in (whole, broken):
-        work.mkdir()
-        recipe["phrases"].build_phrases(data, work)
-        recipe["cache"].build_cache(data, work / "cache", limit=72)
+    whole.mkdir()
+    recipe["phrases"].build_phrases(data, whole)
+    recipe["cache"].build_cache(data, whole / "cache", limit=72)
+    shutil.copytree(whole, broken)
     train: Any = recipe["image_tower"].train_image_tower
     train(data, whole, steps=4, batch_size=16, held_out=8)
     monkeypatch.setattr(recipe["image_tower"], "SAVE_EVERY", 2)

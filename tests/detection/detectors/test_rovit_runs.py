@@ -120,6 +120,7 @@ def test_global_blocks_end_each_quarter() -> None:
         assert tuple(place for place, count in enumerate(settings.windows_of(depth)) if not count) == everywhere
 
 
+@pytest.mark.slow  # F-ViT's stays, of the same heads and losses
 def test_four_images_are_learned_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Overfits to AP50 above 0.9."""
     monkeypatch.setenv("CLIPSELF_CACHE", str(tmp_path / "cache"))
