@@ -126,6 +126,12 @@ def test_numbers_that_are_none_are_refused_by_name(spoil: Callable[[State], Any]
     assert clip.weights_hash() == before
 
 
+def test_tensors_that_are_shapes_alone_are_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "v": torch.ones(2, device="meta")}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt: v has a shape but no numbers .* where its weights are gathered"):
+        read_state_dict(tmp_path / "a.pt")
+
+
 def test_plain_data_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
     beside = {
         "scaler": {"scale": np.float64(65536.0)}, "best": np.float32(0.5), "step": np.int64(7), "ok": np.bool_(True),

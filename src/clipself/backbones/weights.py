@@ -179,6 +179,11 @@ def _unwrap(held: Any, path: Path, prefer: str | None) -> StateDict:
     if not tensors:
         raise ValueError(f"{path} holds no tensors; its first entries are {sorted(map(str, held))[:5]}")
     for name, tensor in tensors.items():
+        if tensor.is_meta:
+            raise ValueError(
+                f"{path}: {name} has a shape but no numbers (it is on the device 'meta'); save the model where its "
+                "weights are gathered, not while they are sharded or offloaded"
+            )
         if tensor.layout != torch.strided or (tensor.is_floating_point() and tensor.dtype not in READABLE):
             raise ValueError(
                 f"{path}: {name} is stored as {tensor.dtype}, {tensor.layout}; weights are read in "

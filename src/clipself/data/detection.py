@@ -1,5 +1,6 @@
 """Images with boxes for detectors: any COCO-format file, OV-COCO and OV-LVIS among them."""
 
+import logging
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,10 +23,14 @@ from clipself.data.coco.splits import ClassSplit as ClassSplit
 from clipself.data.coco.splits import split_classes as split_classes
 from clipself.data.images import read_image
 from clipself.data.jitter import SMALLEST_SIDE, Framed, Framing, SquareCanvas
+from clipself.data.once import Once
 from clipself.data.sources import check_images_exist
+from clipself.data.turned import tell_turned
 from clipself.ops.boxes import xywh_to_xyxy
 from clipself.renamed import warn_renamed
 from clipself.structures import DetectionBatch
+
+log = logging.getLogger(__name__)
 
 LEAST_IMAGE_SIDE: Final = 32
 """Images with a shorter side are not trained on, as published."""
@@ -64,7 +70,7 @@ class CocoDetection:
     ) -> None:
         self.table = read_instances(annotations, masks=masks or not train, images=images)
         """All rows of the file, checked."""
-        self.source, self.report = self.table.source, self.table.report.tell()
+        self.source, self.report, self._turned = self.table.source, self.table.report.tell(), Once(log)
         self.classes = split_classes(
             self.table.categories, split=split, base=base, novel=novel, train=train, source=self.source
         )
@@ -150,9 +156,18 @@ class CocoDetection:
         pairs = np.unique(np.stack([images, self._labels]), axis=1)
         return torch.from_numpy(np.bincount(pairs[1], minlength=len(self.classes.ids)))
 
-    def check_size(self, index: int, size: tuple[int, int]) -> None:
-        """Refuses an image whose height and width are not those that the file lists; see `check_picture_size`."""
+    def check_size(self, index: int, size: tuple[int, int], *, image: Image.Image | None = None) -> None:
+        """Refuses an image whose height and width are not those that the file lists; see `check_picture_size`.
+
+        Tells once that an image was turned by its tag; see `tell_turned`.
+
+        Args:
+            index: Of the image.
+            size: Its height and width.
+            image: Itself, where it is at hand; else its file is asked.
+        """
         check_picture_size(self.images[index], size, source=self.source)
+        tell_turned(self._turned, image or str(self.paths[index]), name=self.names[index])
 
     def mask(self, index: int, place: int, size: tuple[int, int]) -> Tensor:
         """Boolean mask (H, W) of one box of an image.
@@ -220,7 +235,7 @@ class DetectionDataset(Dataset[DetectionSample]):
         view = epoch if self.views is None else epoch % self.views
         rng = random.Random(f"{self.seed}/{view}/{index}")
         image = read_image(self.source.paths[index])
-        self.source.check_size(index, (image.height, image.width))
+        self.source.check_size(index, (image.height, image.width), image=image)
         framed = self.framing.train(image, rng)
         pixels_3HW = self.framing.pixels(framed)
         boxes, labels = framed.boxes(self.source.boxes(index)), self.source.labels(index)

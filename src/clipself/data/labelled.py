@@ -24,6 +24,7 @@ from clipself.data.panoptic import PanopticFile
 from clipself.data.preprocess import Preprocess, boxes_on_student
 from clipself.data.regions import MAX_AREA, MIN_AREA
 from clipself.data.sources import check_images_exist
+from clipself.data.turned import tell_turned
 from clipself.ops.box_forms import iou_of_rows
 from clipself.ops.boxes import check_boxes, enlarge_boxes, xywh_to_xyxy, xyxy_to_xywh
 from clipself.ops.masks import masks_to_boxes, resize_masks_to_grid
@@ -150,6 +151,7 @@ class CocoInstances:
         table = read_instances(annotations, masks=True, images=images)
         assert table.segments is not None
         self.table, self.source, self.report = table, table.source, table.report.tell()
+        self._turned = Once(log)
         self.class_ids = [one.id for one in table.categories]
         self.class_names = [one.name for one in table.categories]
         self.class_is_thing = [one.is_thing for one in table.categories]
@@ -173,6 +175,7 @@ class CocoInstances:
         image, rows = read_image(self.paths[index]), self.rows[index][:MAX_SEGMENTS]
         size = (image.height, image.width)
         check_picture_size(self.images[index], size, source=self.source)
+        tell_turned(self._turned, image, name=str(self.paths[index]))
         labels = torch.from_numpy(self.table.category_N[rows])
         xywh = torch.from_numpy(self.table.boxes_N4[rows].astype(np.float32))
         boxes = check_boxes(xywh_to_xyxy(xywh), size=size, source=f"{self.source}, {self.paths[index].name}")

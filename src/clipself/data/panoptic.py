@@ -22,6 +22,7 @@ from clipself.data.once import Once
 from clipself.data.scenes.art import THINGS
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import check_images_exist
+from clipself.data.turned import tell_turned
 from clipself.files import Together, write_json
 from clipself.metrics.panoptic_quality import LabelledSegment
 from clipself.structures import MaskTargets, Panoptic
@@ -100,7 +101,7 @@ class PanopticFile:
         self.class_names = [one.name for one in held.categories]
         self.class_is_thing = [one.is_thing for one in held.categories]
         self.segments = held.folder(segments)
-        self._unlisted, self._absent = Once(log), Once(log)
+        self._unlisted, self._absent, self._turned = Once(log), Once(log), Once(log)
         unknown = set(without) - set(self.class_names)
         if unknown:
             raise ValueError(f"{held.source} has no class {sorted(unknown)[0]!r} to leave out; it has other names")
@@ -123,6 +124,7 @@ class PanopticFile:
         png = self.segments / row.file
         ids, known_HW = read_listed_ids(png, [one.id for one in row.segments])
         check_size(ids, image.size, source=png, picture=self.paths[index])
+        tell_turned(self._turned, image, name=str(self.paths[index]))
         if not known_HW.all():
             self._unlisted.warn(
                 "%s holds ids that its annotation does not list, such as %d, in %.1f %% of its pixels; they belong to "

@@ -23,9 +23,11 @@ from clipself.data.images import (
     read_image,
     read_index_map,
 )
+from clipself.data.once import Once
 from clipself.data.panoptic import PanopticFile
 from clipself.data.scenes.draw import CLASSES, SceneMaker
 from clipself.data.sources import read_json
+from clipself.data.turned import tell_turned
 from clipself.renamed import old_names
 from clipself.text.vocabulary import load_vocabulary
 
@@ -96,6 +98,7 @@ class IndexMaps:
             if not folder.is_dir():
                 raise FileNotFoundError(f"no folder at {folder}; pass the folders of pictures and of index maps")
         self.class_names, self.ignore_label, self.shift = list(names), ignore_label, shift
+        self._turned = Once(log)
         self.segment_names: list[str] | None = None
         """Names to segment by, where the last class stands for several of them (VOC with a background)."""
         maps = {path.relative_to(labels).with_suffix(""): path for path in find_maps(labels)}
@@ -132,6 +135,7 @@ class IndexMaps:
         picture, path = self.pairs[index]
         image, values = read_image(picture), read_index_map(path).astype(np.int64)
         check_size(values, image.size, source=path, picture=picture)
+        tell_turned(self._turned, image, name=str(picture))
         labels = np.where(values == self.ignore_label, values, values + self.shift)
         labels[labels < 0] = self.ignore_label
         wrong = np.unique(labels[(labels != self.ignore_label) & (labels >= len(self.class_names))])

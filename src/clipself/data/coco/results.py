@@ -23,7 +23,7 @@ from clipself.data.coco.rows import (
     say_unlisted,
 )
 from clipself.data.coco.segments import Segments, SegmentsBuilder, drop, pack
-from clipself.ops.box_forms import are_shares, like_corners
+from clipself.ops.box_forms import are_shares, like_corners, repeated
 from clipself.ops.run_lengths import shorten
 
 
@@ -88,6 +88,8 @@ def read_proposals(source: str | Path, images: Sequence[CocoImage]) -> Proposals
     if are_shares(boxes_N4, limits_N2):
         raise ValueError(f"{source}: all of its {len(boxes)} boxes lie within the first pixel of their picture, such "
                          f"as row {numbers[0]} {list(boxes[0])}; are they shares of it? expected pixels")  # fmt: skip
+    for row in repeated(image_N, boxes_N4):
+        notes.add("boxes repeat an earlier one and count twice", f"row {numbers[int(row)]}")
     for row in like_corners(boxes_N4, limits_N2):
         notes.add(CORNERS, f"row {numbers[int(row)]}, {images[ids[int(row)]].file}")
     report = ReadReport(

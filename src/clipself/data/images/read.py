@@ -25,6 +25,9 @@ video."""
 MOST_PIXELS: Final = 178_956_970
 """Larger pictures are refused ahead of decoding: Pillow's own bound, which keeps the RGB pixels below 540 MB."""
 
+TURNED: Final = "clipself_turned"
+"""Under which a picture keeps the orientation that it was stored in."""
+
 SIDEWAYS: Final = (5, 6, 7, 8)
 """Orientations of EXIF that exchange width and height."""
 
@@ -127,6 +130,17 @@ def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
         return (opened.width, opened.height) if lies else (opened.height, opened.width)
 
 
+def turned(image: Image.Image) -> int:
+    """EXIF's orientation (2 to 8) out of which `read_image` has turned a picture; 1 where it has not."""
+    return int(image.info.get(TURNED, 1))
+
+
+def orientation_of(path: str | os.PathLike[str]) -> int:
+    """EXIF's orientation of a file, 1 where it has none; errors as of `read_image`."""
+    with open_file(path, decode=False) as opened:
+        return _orientation(opened)
+
+
 def _orientation(opened: Image.Image) -> int:
     try:
         return int(opened.getexif().get(ExifTags.Base.Orientation, 1))
@@ -183,9 +197,13 @@ def _damaged(name: str, error: Exception) -> ValueError:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        way = _orientation(image)
+        upright = ImageOps.exif_transpose(image)
     except Exception:  # a damaged tag says nothing about the pixels
         return image
+    if way in range(2, 9):
+        upright.info[TURNED] = way
+    return upright
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
