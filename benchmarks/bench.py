@@ -58,7 +58,8 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if row["command"] != said:
             said = row["command"]
             yield f"\n`{said}`\n\n| figure | dtype | value | unit |\n| --- | --- | ---: | --- |"
-        yield f"| {row['name']} | {row['dtype']} | {row['value']:.4g} | {row['unit']} |"
+        name = row["name"].replace("|", "\\|")  # a tab of the demo is called "Raw | refined"
+        yield f"| {name} | {row['dtype']} | {row['value']:.4g} | {row['unit']} |"
 
 
 def main() -> None:

@@ -54,6 +54,13 @@ def test_the_short_settings_of_all_are_words_that_each_takes(monkeypatch: pytest
             assert all(f'"{word}"' in source for word in words if word.startswith("--")), name
 
 
+def test_a_bar_in_a_name_makes_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    lines = runpy.run_path(str(ROOT / "benchmarks/bench.py"))["lines"]
+    row = {"name": "Raw | refined", "dtype": "fp32", "value": 0.5, "unit": "s", "command": "demo"}
+    assert list(lines([row]))[1] == r"| Raw \| refined | fp32 | 0.5 | s |"
+
+
 def test_two_files_of_figures_are_held_side_by_side(tmp_path: Path) -> None:
     held: dict[str, Any] = dict.fromkeys(("machine", "cpu", "cores", "threads", "gpu", "versions"), "the same")
     row = {"script": "a.py", "name": "a step", "dtype": "fp32", "unit": "s"}
