@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipself.ops.axes import unfold_axis
+
 IN_CACHE: Final = 2**19
 """Numbers that a core of a processor keeps at hand: 2 MiB."""
 IN_MEMORY: Final = 2**24
@@ -54,7 +56,7 @@ def best_by_masks(
             low_QT, high_QT = -_highest(-soft_Qhw.amin(1)), _highest(soft_Qhw.amax(1))
             low_KT, high_KT = (classes_QK.T @ torch.cat([low_QT, high_QT], dim=1)).chunk(2, dim=1)
             alive = contenders(low_KT, high_KT)
-            scores_khw = (classes_QK.T[alive] @ soft_Qhw.flatten(1)).unflatten(1, soft_Qhw.shape[1:])
+            scores_khw = unfold_axis(classes_QK.T[alive] @ soft_Qhw.flatten(1), 1, soft_Qhw.shape[1:])
             scores_HW[rows, cols], places = scores_khw.max(0)
             labels_HW[rows, cols] = alive[places]
     return labels_HW, scores_HW
