@@ -80,25 +80,26 @@ def best_by_maps(maps_KYX: Tensor, rows_HY: Tensor, cols_WX: Tensor) -> tuple[Te
     """
     labels_HW, scores_HW = _empty((len(rows_HY), len(cols_WX)), like=maps_KYX)
     for cols in _steps(len(cols_WX), IN_MEMORY // maps_KYX[..., 0].numel()):
-        across_KYw = maps_KYX @ cols_WX[cols].T
+        across_YKw = maps_KYX.transpose(0, 1) @ cols_WX[cols].T
         for rows in _steps(len(rows_HY), SIDE):
-            labels_HW[rows, cols], scores_HW[rows, cols] = _best_of_rows(across_KYw, rows_HY[rows])
+            labels_HW[rows, cols], scores_HW[rows, cols] = _best_of_rows(across_YKw, rows_HY[rows])
     return labels_HW, scores_HW
 
 
-def _best_of_rows(across_KYW: Tensor, rows_hY: Tensor) -> tuple[Tensor, Tensor]:
-    """The best of `rows_hY @ across_KYW` (h, W), and its score; bounded by the middle row and how far others are."""
+def _best_of_rows(across_YKW: Tensor, rows_hY: Tensor) -> tuple[Tensor, Tensor]:
+    """The best of `rows_hY @ across_YKW` (h, W), and its score; bounded by the middle row and how far others are."""
     cells = rows_hY.any(0).nonzero()[:, 0]
     rows_ht = rows_hY[:, cells]
     middle_t = rows_ht[len(rows_ht) // 2]
     moved = (rows_ht - middle_t).abs().sum(1).max() / 2  # the largest share that goes from one cell to another
-    labels_hW, scores_hW = _empty((len(rows_ht), across_KYW.shape[2]), like=across_KYW)
-    for cols in _steps(across_KYW.shape[2], IN_CACHE // (len(across_KYW) * len(cells))):
-        near_Ktw = across_KYW[:, cells, cols]
-        middle_Kw = torch.einsum("t,ktw->kw", middle_t, near_Ktw)
-        room_Kw = moved * (near_Ktw.amax(1) - near_Ktw.amin(1))
+    labels_hW, scores_hW = _empty((len(rows_ht), across_YKW.shape[2]), like=across_YKW)
+    for cols in _steps(across_YKW.shape[2], IN_CACHE // (len(cells) * across_YKW.shape[1])):
+        near_tKw = across_YKW[cells, :, cols]
+        middle_Kw = unfold_axis(middle_t @ near_tKw.flatten(1), 0, near_tKw.shape[1:])
+        room_Kw = moved * (near_tKw.amax(0) - near_tKw.amin(0))
         alive = contenders(middle_Kw - room_Kw, middle_Kw + room_Kw)
-        scores_hW[:, cols], places = (rows_ht @ near_Ktw[alive]).max(0)
+        scores_hkw = unfold_axis(rows_ht @ near_tKw[:, alive].flatten(1), 1, (len(alive), -1))
+        scores_hW[:, cols], places = scores_hkw.max(1)
         labels_hW[:, cols] = alive[places]
     return labels_hW, scores_hW
 
