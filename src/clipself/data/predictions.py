@@ -22,6 +22,8 @@ from clipself.files import Together, write_atomically
 
 log = logging.getLogger(__name__)
 
+PACKED: Final = 3
+"""How hard drawings are packed, of 9: half of the usual time for 2 % more bytes."""
 SAVING_SHARE: Final = 0.05
 """Most of the time that may go into writing the JSON files of what is done so far."""
 
@@ -133,7 +135,9 @@ class PredictionFolder:
         """
         record = {"image": str(picture.path), "file": picture.file}
         record["picture"] = f"pictures/{picture.name}.png"
-        self._files.write(self.out / record["picture"], lambda part: drawing.save(part, format="PNG"))
+        self._files.write(
+            self.out / record["picture"], lambda part: drawing.save(part, format="PNG", compress_level=PACKED)
+        )
         if labels_HW is not None:
             record["map"] = f"maps/{picture.name}.png"
             write_index_map(self.out / record["map"], labels_HW, self._files)

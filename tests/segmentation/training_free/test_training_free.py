@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
+from clipself.ops.axes import unfold_axis
 from clipself.segmentation.training_free.regions import region_map
 from clipself.segmentation.training_free.segmenter import TrainingFree
 from clipself.segmentation.training_free.settings import TrainingFreeSettings
@@ -154,7 +155,7 @@ def test_labels_are_the_best_of_all_scores(count: int) -> None:
     names = [f"thing {number}, object {number}" for number in range(count)]
     segmenter, image = TrainingFree(tiny_openai_clip(), names, SMALL), picture()
     found, scores = segmenter.segment(image), torch.cat(list(segmenter.score(image)))
-    assert torch.equal(found.labels_HW, scores.unflatten(0, (count, 2)).amax(1).argmax(0))
+    assert torch.equal(found.labels_HW, unfold_axis(scores, 0, (count, 2)).amax(1).argmax(0))
     torch.testing.assert_close(found.scores_HW, scores.amax(0))
 
 
