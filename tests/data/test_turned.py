@@ -53,11 +53,13 @@ def read_all(folder: Path, kind: str) -> None:
             image = read_image(found.paths[index])
             found.check_size(index, (image.height, image.width))
     else:
-        source = {
-            "regions": lambda: CocoInstances(folder / "boxes.json", folder / "images"),
-            "segments": lambda: PanopticFile(folder / "panoptic.json", folder / "images"),
-            "maps": lambda: IndexMaps(folder / "images", folder / "labels", ["cat"]),
-        }[kind]()
+        source: CocoInstances | PanopticFile | IndexMaps
+        if kind == "regions":
+            source = CocoInstances(folder / "boxes.json", folder / "images")
+        elif kind == "segments":
+            source = PanopticFile(folder / "panoptic.json", folder / "images")
+        else:
+            source = IndexMaps(folder / "images", folder / "labels", ["cat"])
         source.read(0), source.read(1)
 
 

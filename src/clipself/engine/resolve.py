@@ -173,10 +173,11 @@ def _parse_yaml(text: str) -> Any:
     """YAML in which 1e-4 is a number, as YAML 1.2 and everybody has it, and no setting is there twice."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             _once([(self.construct_object(key, deep=True), None) for key, _ in node.value])
-            return super().construct_mapping(node, deep)
+            table: dict[Any, Any] = super().construct_mapping(node, deep)
+            return table
 
     number = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
