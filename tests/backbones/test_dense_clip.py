@@ -100,6 +100,8 @@ def test_embedded_boxes_are_means_of_whole_cells(make: Make) -> None:
     dense = clip.dense_map(images)
     expected = torch.stack([dense[0, :, :, 0].mean(1), dense[0, :, 0, 1:].mean(1)])
     torch.testing.assert_close(clip.embed_boxes(images, boxes), F.normalize(expected, dim=-1))
+    plain: Any = [boxes[0].tolist(), boxes[1].numpy()]
+    torch.testing.assert_close(clip.embed_boxes(images, plain), F.normalize(expected, dim=-1))
     with pytest.raises(ValueError, match="1 sets of boxes for 2 images"):
         clip.embed_boxes(images, boxes[:1])
     for box, said in (

@@ -211,6 +211,7 @@ class DenseCLIP(nn.Module):
             ValueError: There is not one set of boxes an image, or one is not (r, 4) or no two corners in pixels.
         """
         size = (images_B3HW.shape[-2], images_B3HW.shape[-1])
+        boxes = [torch.as_tensor(one) for one in boxes]  # of numpy or plain lists too
         for index, one in enumerate(boxes):
             check_boxes(one.float(), size=size, source=f"boxes of image {index}")
             if len(one) and float(one.max()) <= 1:
