@@ -1,5 +1,6 @@
 """A model's folder with an edited configuration: a sentence with the file, nothing fetched, nothing huge built."""
 
+import gzip
 import json
 import os
 import re
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip
 
 from clipself.backbones import load_clip, save_clip
+from clipself.backbones.model_config import PACKAGED, build_tokenizer
 
 
 @pytest.fixture
@@ -109,6 +112,24 @@ def test_byte_pairs_that_are_not_the_models_are_said(tmp_path: Path) -> None:
     edit(folder, "model_cfg.text_cfg.tokenizer_kwargs", None)
     with pytest.raises(ValueError, match="the tokenizer knows 49408 tokens and the text tower embeds 8514"):
         load_clip(folder)
+
+
+def test_byte_pairs_are_read_once_and_lengths_are_each_models_own(tmp_path: Path) -> None:
+    one = build_tokenizer({"context_length": 77}, folder=None)
+    two = build_tokenizer({"context_length": 16}, folder=None)
+    assert isinstance(one, SimpleTokenizer)
+    assert isinstance(two, SimpleTokenizer)
+    assert two.encoder is one.encoder
+    assert (one(["a cat"]).shape, two(["a cat"]).shape) == ((1, 77), (1, 16))
+    stock = SimpleTokenizer(context_length=16)
+    assert two(["a cat", "two dogs"]).tolist() == stock(["a cat", "two dogs"]).tolist()
+    whole = gzip.decompress((PACKAGED["clipself-mini"] / "merges.txt.gz").read_bytes())
+    sizes = []
+    for kept in (300, 200):  # a file that has changed is another
+        (tmp_path / "m.gz").write_bytes(gzip.compress(b"\n".join(whole.split(b"\n")[:kept])))
+        config = {"vocab_size": 512 + kept - 1 + 2, "tokenizer_kwargs": {"bpe_path": "m.gz"}}
+        sizes.append(build_tokenizer(config, folder=tmp_path).vocab_size)
+    assert sizes == [813, 713]
 
 
 STOCK = """

@@ -1,10 +1,12 @@
 """Which architectures there are: names, configurations, and what of them is refused."""
 
+import json
 import re
 import zlib
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,13 +111,15 @@ def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Simp
         name = str(text_cfg.get("hf_tokenizer_name") or text_cfg["hf_model_name"])
         embedded = LARGEST_VOCABULARY if text_cfg.get("hf_model_name") else text_cfg.get("vocab_size", 49408)
         return HubTokenizer(name, folder=folder, embedded=embedded, context_length=length, options=options)
-    merges = merges_of(text_cfg, folder=folder)
-    if merges is not None:
-        options["bpe_path"] = str(merges)
+    merges, version = merges_of(text_cfg, folder=folder), None
     try:
-        tokenizer = SimpleTokenizer(context_length=length, **options)
+        if merges is not None:
+            options["bpe_path"], held = str(merges), merges.stat()
+            version = (held.st_mtime_ns, held.st_size)
+        tokenizer = copy(_read_byte_pairs(json.dumps(options, sort_keys=True), version))
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(f"{merges} is no list of byte pairs ({error}); copy it again") from error
+    tokenizer.context_length = length
     embedded = text_cfg.get("vocab_size", tokenizer.vocab_size)
     if tokenizer.vocab_size != embedded:
         raise ValueError(
@@ -123,3 +127,10 @@ def build_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None) -> Simp
             "configuration must name the model's own byte pairs, and the file be whole"
         )
     return tokenizer
+
+
+@lru_cache(maxsize=4)
+def _read_byte_pairs(options: str, version: tuple[int, int] | None) -> SimpleTokenizer:
+    """The tables of a tokenizer, which take a tenth of a second; of a file as it was at a time."""
+    del version
+    return SimpleTokenizer(**json.loads(options))
