@@ -43,6 +43,8 @@ def gather(scenes: Path, shots: int, *, masks: bool) -> Shown:
                 left[name] -= 1
                 runs = (encode_mask(mask.numpy()),) if masks else ()
                 found.setdefault(name, []).append(Example(picture=path, boxes=(tuple(box),), masks=runs))
+    if missing := [name for name in left if name not in found]:
+        raise SystemExit(f"no training scene shows {', '.join(missing)}; write more of them (`clipself scenes`)")
     return found
 
 

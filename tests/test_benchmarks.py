@@ -105,7 +105,7 @@ def test_every_benchmark_says_what_it_is_for() -> None:
 def test_names_by_example_are_scored_beside_words(tmp_path: Path) -> None:
     from clipself.data.scenes import write_scenes
 
-    write_scenes(tmp_path / "scenes", train=60, val=2, size=(96, 96))
+    write_scenes(tmp_path / "scenes", train=100, val=2, size=(96, 96))  # fewer do not show every thing
     printed = run("names_by_example.py", "--scenes", str(tmp_path / "scenes"), "--limit", "1", "--shots", "1")
     assert printed.count("| clipself-mini | ") == 1
     assert "| clipself-mini-detector AP50 |" in printed
