@@ -157,8 +157,8 @@ def curves(work: Work) -> None:
 
 
 def package(work: Work) -> None:
-    """The chosen student in half precision, as it can be shipped."""
-    run = work.chosen()
+    """The carried student in half precision, as it can be shipped."""
+    run = work.options.carry or work.chosen()
     if run is not None:
         card = read_card(Path(work.students[run]) / CARD_NAME)
         told = {name: card[name] for name in TOLD if name in card}
@@ -188,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES), metavar="STAGE")
     parser.add_argument("--scale", type=float, default=1.0, help="shares of all steps, for a first look")
     parser.add_argument("--caltech", action="store_true", help="distil on Caltech 101 of pretrain_images too")
-    parser.add_argument("--carry", choices=list(RUNS), help="run that heads are trained on; the best one if not given")
+    parser.add_argument(
+        "--carry", choices=list(RUNS), help="run that is carried on and packaged; the best if not given"
+    )
     parser.add_argument("--keep-image", type=float, help="as in clipself distill; the recipe's if not given")
     parser.add_argument("--keep-crops", type=float, help="likewise")
     work = Work(parser.parse_args(arguments))

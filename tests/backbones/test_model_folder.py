@@ -128,7 +128,9 @@ def test_byte_pairs_are_read_once_and_lengths_are_each_models_own(tmp_path: Path
     for kept in (300, 200):  # a file that has changed is another
         (tmp_path / "m.gz").write_bytes(gzip.compress(b"\n".join(whole.split(b"\n")[:kept])))
         config = {"vocab_size": 512 + kept - 1 + 2, "tokenizer_kwargs": {"bpe_path": "m.gz"}}
-        sizes.append(build_tokenizer(config, folder=tmp_path).vocab_size)
+        tokenizer = build_tokenizer(config, folder=tmp_path)
+        assert isinstance(tokenizer, SimpleTokenizer)
+        sizes.append(tokenizer.vocab_size)
     assert sizes == [813, 713]
 
 

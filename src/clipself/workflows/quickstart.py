@@ -21,7 +21,7 @@ from clipself.workflows.show import Column
 IMAGE_SIZE: Final = 320
 MODES: Final = ("boxes", "thing_masks", "crops")
 OF_PHOTOGRAPHS: Final = {"original": "clipself-mini-photos", "refined": "clipself-mini-refined"}
-"""Column of the packaged photographs -> model: what minutes of scenes do not show there, an hour of them does."""
+"""Column of the packaged photographs -> model: what minutes of scenes do not show there, hours of photographs do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
