@@ -76,6 +76,16 @@ def test_masks_in_every_form_are_one_mask(form: str) -> None:
     assert coco_ap(truth, found, iou_type="segm").summary["AP"] == pytest.approx(1.0)
 
 
+def test_parts_of_two_points_beside_others_cover_nothing() -> None:
+    truth = make_truth()
+    results = perfect(truth, masks=True)
+    truth["annotations"][0]["segmentation"].append([1.0, 2.0, 5.0, 6.0])
+    assert coco_ap(truth, results, iou_type="segm").summary["AP"] == pytest.approx(1.0)
+    truth["annotations"][0]["segmentation"] = [[1.0, 2.0, 5.0, 6.0]]
+    with pytest.raises(ValueError, match=r"annotations\[0\] has the mask .* three points"):
+        coco_ap(truth, results, iou_type="segm")
+
+
 def test_masks_of_another_size_and_none_are_refused() -> None:
     truth, half = make_truth(), coco_mask.encode(np.ones((24, 32), dtype=np.uint8, order="F"))
     found = perfect(truth, masks=True)

@@ -169,13 +169,14 @@ def encode_part(segmentation: Any, image: Mapping[str, Any], where: str) -> dict
         encoded: dict[str, Any] = coco_mask.frPyObjects({"size": list(own), "counts": lengths.tolist()}, *own)
         return encoded
     parts = [segmentation] if _is_polygon(segmentation) else segmentation
-    if not isinstance(parts, list | tuple) or not parts or not all(map(_is_polygon, parts)):
+    kept = [part for part in parts if _is_polygon(part)] if isinstance(parts, list | tuple) else []
+    if not kept:  # parts of two points beside others cover no pixel
         raise ValueError(f"{where} has the mask {shorten(segmentation)}, expected run lengths or polygons of three "
                          "points or more")  # fmt: skip
     if size is None:
         sides = image.get("height"), image.get("width")
         raise ValueError(f"{where}: its image has the size {shorten(sides)}; masks need it")
-    encoded = coco_mask.merge(coco_mask.frPyObjects([[float(value) for value in part] for part in parts], *size))
+    encoded = coco_mask.merge(coco_mask.frPyObjects([[float(value) for value in part] for part in kept], *size))
     return encoded
 
 
