@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clipself.ops.boxes import denormalize_boxes, enlarge_boxes, enlarge_boxes_xywh, xywh_to_xyxy
-from clipself.ops.grids import grid_boxes, grid_choices
+from clipself.ops.grids import check_split, grid_boxes, grid_choices
 
 MIN_AREA, MAX_AREA = 8.0**2, 1024.0**2
 """Bounds on proposals in squared original pixels (CLIPSelf, released data loader)."""
@@ -61,10 +61,7 @@ def draw_patches(
     rows, cols = rng.choice(grid_choices(max_split))
     order = list(range(rows * cols))
     rng.shuffle(order)
-    boxes = denormalize_boxes(grid_boxes(rows, cols)[order[:max_regions]], size=size)
-    return ImageRegions(
-        boxes=boxes, crop_boxes=boxes if enlarge == 1.0 else enlarge_boxes(boxes, factor=enlarge, size=size)
-    )
+    return _drawn(grid_boxes(rows, cols)[order[:max_regions]], size, enlarge)
 
 
 def draw_boxes(
@@ -90,8 +87,13 @@ def draw_boxes(
     Returns:
         The boxes, in the order of their drawing.
     """
-    grid_choices(max_split)
-    boxes = denormalize_boxes(torch.tensor([_draw_box(rng, max_split) for _ in range(max_regions)]), size=size)
+    check_split(max_split)
+    return _drawn(torch.tensor([_draw_box(rng, max_split) for _ in range(max_regions)]), size, enlarge)
+
+
+def _drawn(boxes_norm: Tensor, size: tuple[int, int], enlarge: float) -> ImageRegions:
+    """Boxes in shares of the image as regions of it, the crops enlarged."""
+    boxes = denormalize_boxes(boxes_norm, size=size)
     return ImageRegions(
         boxes=boxes, crop_boxes=boxes if enlarge == 1.0 else enlarge_boxes(boxes, factor=enlarge, size=size)
     )

@@ -18,15 +18,24 @@ def grid_choices(max_split: int = 6) -> list[tuple[int, int]]:
     Raises:
         ValueError: `max_split` is below 1.
     """
-    if max_split < 1:
-        raise ValueError(
-            f"max_split={max_split} leaves no grid; it is the largest number of rows or columns, at least 1"
-        )
+    check_split(max_split)
     return [
         (rows, cols)
         for rows in range(1, max_split + 1)
         for cols in range((rows + 1) // 2, min(2 * rows, max_split) + 1)
     ]
+
+
+def check_split(max_split: int) -> None:
+    """Refuses a finest grid without cells.
+
+    Raises:
+        ValueError: `max_split` is below 1.
+    """
+    if max_split < 1:
+        raise ValueError(
+            f"max_split={max_split} leaves no grid; it is the largest number of rows or columns, at least 1"
+        )
 
 
 def grid_boxes(rows: int, cols: int) -> Tensor:
