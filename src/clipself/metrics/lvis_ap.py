@@ -9,7 +9,7 @@ import numpy as np
 
 from clipself.choices import pick
 from clipself.metrics.coco_ap import DetectionScores, evaluate_precision, mean_over, plain_mean, standard_summary
-from clipself.metrics.scored_rows import PARTS, check_results, check_truth
+from clipself.metrics.scored_rows import PARTS, check_results, check_truth, refuse_image
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,7 @@ def _check_lvis(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) 
     listed = {image["id"] for image in truth["images"]}
     for row in results:
         if row["image_id"] not in listed:
-            raise ValueError(f"a result is for image {row['image_id']!r}, which the annotations do not list; were they "
-                             "made for others?")  # fmt: skip
+            refuse_image(row)
     for place, image in enumerate(truth["images"]):
         if image.get("not_exhaustive_category_ids") and not (image.get("height") and image.get("width")):
             raise ValueError(f"images[{place}] has no height and width, which classes annotated in part need")

@@ -19,6 +19,7 @@ from clipself.metrics.scored_rows import (
     given_crowd,
     look_at_results,
     plain_id,
+    refuse_image,
     tell_truth,
     true_box,
 )
@@ -124,10 +125,7 @@ def _results(
     for row in results:
         image, category = image_of.get(row["image_id"]), class_of.get(row["category_id"])
         if image is None:
-            raise ValueError(
-                f"a result is for image {row['image_id']!r}, which the annotations do not list; were they made for "
-                "others?"
-            )
+            refuse_image(row)
         if category is None:  # other names may be asked for besides; they count for nothing
             others.append(row["category_id"])
             continue

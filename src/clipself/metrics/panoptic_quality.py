@@ -100,7 +100,9 @@ class PanopticQuality:
         """
         if found_HW.shape != truth_HW.shape:
             raise ValueError(f"the predicted map is {found_HW.shape}, the true one {truth_HW.shape}; resize it first")
-        self._check(found_HW, found, truth_HW, truth)
+        _check_ids(found_HW, "predicted")
+        _check_ids(truth_HW, "true")
+        self._check_segments(found, truth)
         pairs = truth_HW.astype(np.int64) * LARGEST_ID + found_HW
         codes, counts = np.unique(pairs, return_counts=True)
         overlap = {
@@ -131,19 +133,7 @@ class PanopticQuality:
             if unjudged / found_area[found_id] <= 0.5:
                 self.false[label] += 1
 
-    def _check(
-        self,
-        found_HW: NDArray[np.integer],
-        found: Mapping[int, int],
-        truth_HW: NDArray[np.integer],
-        truth: Sequence[LabelledSegment],
-    ) -> None:
-        for what, ids_HW in (("predicted", found_HW), ("true", truth_HW)):
-            if ids_HW.size and not 0 <= int(ids_HW.min()) <= int(ids_HW.max()) < LARGEST_ID:
-                raise ValueError(
-                    f"the {what} map holds ids from {ids_HW.min()} to {ids_HW.max()}, expected 0 (void) to "
-                    f"{LARGEST_ID - 1}"
-                )
+    def _check_segments(self, found: Mapping[int, int], truth: Sequence[LabelledSegment]) -> None:
         if len({segment.id for segment in truth}) < len(truth):
             raise ValueError("two true segments have one id; whose are its pixels?")
         wrong = {*found.values(), *(segment.label for segment in truth)} - set(range(len(self.is_thing)))
@@ -208,4 +198,11 @@ class PanopticQuality:
             things=mean(occurs & self.is_thing),
             stuff=mean(occurs & ~self.is_thing),
             per_class=tuple(rows),
+        )
+
+
+def _check_ids(ids_HW: NDArray[np.integer], what: str) -> None:
+    if ids_HW.size and not 0 <= int(ids_HW.min()) <= int(ids_HW.max()) < LARGEST_ID:
+        raise ValueError(
+            f"the {what} map holds ids from {ids_HW.min()} to {ids_HW.max()}, expected 0 (void) to {LARGEST_ID - 1}"
         )

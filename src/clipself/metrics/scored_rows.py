@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -75,6 +75,13 @@ def check_results(results: Any, part: str) -> list[dict[str, Any]]:
         ids = {key: plain_id(row[key]) for key in keys[:2]}
         found.append({**ids, part: _box(row[part], place) if part == "bbox" else row[part], "score": score})
     return found
+
+
+def refuse_image(row: Mapping[str, Any]) -> NoReturn:
+    """Says that a result is for an image that the truth does not list, by raising ValueError."""
+    raise ValueError(
+        f"a result is for image {row['image_id']!r}, which the annotations do not list; were they made for others?"
+    )
 
 
 def plain_id(identity: Any) -> Any:

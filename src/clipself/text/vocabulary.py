@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -177,18 +178,16 @@ def _check_form(lines: Sequence[str], path: Path) -> None:
     """
     pairs = ((number, form) for number, line in enumerate(lines) for sign, form in FORMS.items()
              if re.fullmatch(sign, line))  # fmt: skip
-    first = next(pairs, None)
-    behind = _numbers_behind(lines)
     counted = next((place for place in (0, 1) if _count_up(lines[place:])), None)  # below a title too
     table = next((place for place, line in enumerate(lines) if "\t" in line), None)
-    if first is None and counted is None and behind is None and table is None:
-        return
-    if first is None and counted is None:
-        first = (behind, "a name with numbers behind it") if behind is not None else (table or 0, "a row of a table")
-    elif first is None:
-        first = (counted or 0, "numbered")
-    number, form = first
-    raise ValueError(
-        f"{path} is no list of one name a line: {lines[number]!r:.80} is {form}; write the names alone, one a line, "
-        "synonyms after commas"
-    )
+    whole = [
+        (counted, "numbered"),
+        (_numbers_behind(lines), "a name with numbers behind it"),
+        (table, "a row of a table"),
+    ]
+    for number, form in chain(pairs, whole):
+        if number is not None:
+            raise ValueError(
+                f"{path} is no list of one name a line: {lines[number]!r:.80} is {form}; write the names alone, one a "
+                "line, synonyms after commas"
+            )

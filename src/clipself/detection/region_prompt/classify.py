@@ -38,7 +38,7 @@ class WholePictures(Dataset[DetectionSample]):
 
     def __getitem__(self, index: int) -> DetectionSample:
         image = read_image(self.source.paths[index])
-        self.source.check_size(index, (image.height, image.width))
+        self.source.check_size(index, (image.height, image.width), image=image)
         framed = self.framing.test(image)
         return DetectionSample(
             image_3HW=self.framing.pixels(framed), size=(framed.image.height, framed.image.width),
