@@ -32,6 +32,7 @@ from clipself.engine.step import Step
 from clipself.engine.task import Task, digest_of
 from clipself.structures import DetectionBatch
 from clipself.text.names import listed
+from clipself.text.printable import name_bytes
 
 
 class DetectionTask(Task[DetectionBatch]):
@@ -195,7 +196,7 @@ def digest_of_files(names: Sequence[str], paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
         facts = path.stat()
-        digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(name_bytes(f"{name} {facts.st_size} {facts.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ from clipself.distillation.student import StudentReading
 from clipself.distillation.teacher_cache import TeacherCache
 from clipself.losses.cosine import cosine_loss
 from clipself.structures import DistillBatch
+from clipself.text.printable import name_bytes
 
 
 class KeepImages:
@@ -79,6 +80,6 @@ class KeepImages:
 @lru_cache(maxsize=4096)
 def _draw(file: str, held: int, share: float) -> tuple[int, ...]:
     """Some of the crops of an image; a step asks three times for those of each."""
-    seed = zlib.crc32(f"{file} {held}".encode("utf-8", "surrogateescape"))
+    seed = zlib.crc32(name_bytes(f"{file} {held}"))
     order = torch.randperm(held, generator=torch.Generator().manual_seed(seed))
     return tuple(sorted(order[: int(share * held + 0.5)].tolist()))

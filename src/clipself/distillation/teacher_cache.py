@@ -15,6 +15,7 @@ from torch import Tensor
 from clipself.data.images.inside import change_of
 from clipself.files import allocate, locked
 from clipself.structures import DistillBatch
+from clipself.text.printable import name_bytes
 
 FIRST_ROWS = 1024
 KEY_BYTES = 24
@@ -68,7 +69,7 @@ class TeacherCache:
         for name, boxes, flipped in zip(batch.names, batch.boxes_norm, mirrored, strict=True):
             file = f"{os.path.abspath(name)} {change_of(name)}{' mirrored' * flipped}"
             keys += [
-                hashlib.sha256(f"{file} {[round(value, 6) for value in box]}".encode("utf-8", "surrogateescape"))
+                hashlib.sha256(name_bytes(f"{file} {[round(value, 6) for value in box]}"))
                 .hexdigest()[:KEY_BYTES]
                 .encode()
                 for box in boxes.tolist()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clipself.engine.distributed import World
+from clipself.text.printable import name_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +45,7 @@ def generator_of(*key: int | str) -> torch.Generator:
 
 def seed_of(*key: int | str) -> int:
     """A seed that follows from the key alone, in [0, 2**63)."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode("utf-8", "surrogateescape")).digest()
+    digest = hashlib.sha256(name_bytes("/".join(map(str, key)))).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

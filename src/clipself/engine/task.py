@@ -51,6 +51,7 @@ from clipself.engine.result import TrainResult
 from clipself.engine.share import Share
 from clipself.engine.step import Step
 from clipself.layers.norms import BatchNorm
+from clipself.text.printable import name_bytes
 
 
 class Batch(Protocol):
@@ -169,5 +170,5 @@ def digest_of(names: Iterable[str]) -> str:
         return known
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\n".encode("utf-8", "surrogateescape"))
+        digest.update(name_bytes(f"{name}\n"))
     return digest.hexdigest()[:16]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from clipself.text.printable import name_bytes
+
 LONGEST_PART: Final = 180
 """Bytes of a folder's or file's name, which leaves room for suffixes and for temporary names below the usual 255."""
 
@@ -77,7 +79,7 @@ def safe_name(file: str) -> str:
 def _shorten(part: str) -> str:
     """A name of at most `LONGEST_PART` bytes; a digest of the whole stands for what is cut off, the suffix stays."""
     clean = re.sub(r"[\x00-\x1f\x7f]", "_", part)
-    data = clean.encode("utf-8", "surrogateescape")
+    data = name_bytes(clean)
     if len(data) <= LONGEST_PART:
         return clean
     suffix = PurePosixPath(clean).suffix if len(PurePosixPath(clean).suffix.encode("utf-8", "replace")) <= 10 else ""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clipself.data.images.remote import opened, remote_of, stand_ins
 from clipself.files import default_cache_dir, is_address, write_atomically
+from clipself.text.printable import name_bytes
 
 log = logging.getLogger(__name__)
 
@@ -168,11 +169,7 @@ def cached_index(shard: Path, kind: str, make: Callable[[Path], NDArray[Any]]) -
         make: Makes it of the shard.
     """
     said = f"{shard.absolute()} {version_of(shard)} {kind}"
-    path = (
-        default_cache_dir()
-        / "shards"
-        / f"{hashlib.sha256(said.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npy"
-    )
+    path = default_cache_dir() / "shards" / f"{hashlib.sha256(name_bytes(said)).hexdigest()[:32]}.npy"
     if not path.is_file():
         rows = make(shard)
 

@@ -20,6 +20,7 @@ from clipself.data.images.formats import SUFFIXES
 from clipself.data.images.made import MadePictures, run_of
 from clipself.data.images.remote import remote_of
 from clipself.data.images.shard_files import cached_index, read_members, read_part, readable
+from clipself.text.printable import name_bytes
 
 _INSIDE: Final = re.compile(r"(.*?\.tar)/(.+)", re.DOTALL)
 LONGEST: Final = 1000
@@ -51,7 +52,7 @@ def _pictures_of(shard: Path) -> NDArray[Any]:
 
 def _key(name: str) -> bytes:
     """A name whose bytes sort as paths do, part by part."""
-    return "/".join(PurePosixPath(name).parts).encode("utf-8", "surrogateescape").replace(b"/", b"\x01")
+    return name_bytes("/".join(PurePosixPath(name).parts)).replace(b"/", b"\x01")
 
 
 class ShardPictures(MadePictures):
@@ -96,7 +97,7 @@ class ShardPictures(MadePictures):
         """Of all names in their order."""
         said = hashlib.sha256()
         for shard in self.shards:
-            said.update(f"{shard.name}\n".encode("utf-8", "surrogateescape"))
+            said.update(name_bytes(f"{shard.name}\n"))
             said.update(np.ascontiguousarray(picture_index(str(shard))["name"]).tobytes())
         return said.hexdigest()[:16]
 

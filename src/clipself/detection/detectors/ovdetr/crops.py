@@ -17,6 +17,7 @@ from clipself.backbones.text import default_cache_dir
 from clipself.data.detection import CocoDetection
 from clipself.data.images import read_image
 from clipself.files import locked, write_atomically
+from clipself.text.printable import name_bytes
 
 log = logging.getLogger(__name__)
 
@@ -106,5 +107,5 @@ def _key(clip: DenseCLIP, data: CocoDetection, boxes: list[_Box]) -> str:
         if box.image not in stamps:
             facts = data.paths[box.image].stat()
             stamps[box.image] = f"{data.names[box.image]} {facts.st_size} {facts.st_mtime_ns}"
-        digest.update(f"{stamps[box.image]} {box.corners}\n".encode("utf-8", "surrogateescape"))
+        digest.update(name_bytes(f"{stamps[box.image]} {box.corners}\n"))
     return digest.hexdigest()[:24]
