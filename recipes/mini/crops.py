@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
-from pool import Box, Crop, pool_plan
+from pool import Box, Crop, coco_boxes, pool_plan
 from torch import Tensor
 
 from clipself.data.scenes.textures import STUFF
@@ -52,6 +52,7 @@ def plan(data: Path) -> list[Crop]:
     for path in sorted((data / "coco_sample/images/train2017").glob("*.jpg")):
         crop = Crop("coco", "", path.name, "")
         rows += [crop] * COCO_DETAILS + [crop._replace(whole=True)] * COCO_WHOLE
+    rows += coco_boxes(data)
     rows += pool_plan(data)
     for place, entry in enumerate(json.loads(ART.with_suffix(".json").read_text())):
         rows += [Crop("art", "", str(place), entry["name"])] * ART_EACH
@@ -62,20 +63,29 @@ def plan(data: Path) -> list[Crop]:
 
 
 class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Decodes, crops, flips and jitters; row i is always the same picture."""
+    """Decodes, crops, flips and jitters; row i of an epoch is always the same picture.
 
-    def __init__(self, data: Path, rows: Sequence[Crop]) -> None:
-        self.data, self.rows = data, rows
+    Args:
+        data: Folder of the pictures' plan.
+        rows: The plan.
+        side: Of the crops, in pixels.
+        jitter: Whether brightness, contrast and colour are changed here.
+    """
+
+    def __init__(self, data: Path, rows: Sequence[Crop], *, side: int = SIDE, jitter: bool = True) -> None:
+        self.data, self.rows, self.side, self.jitter = data, rows, side, jitter
         self.tars: dict[str, tarfile.TarFile] = {}
+        self.members: dict[str, dict[str, tarfile.TarInfo]] = {}
         self.photos = sorted((data / "coco_sample/images/train2017").glob("*.jpg"))
         self.art: list[Image.Image] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         crop = self.rows[index]
-        rng = random.Random(index)
+        rng = random.Random(f"{epoch}/{index}" if epoch else index)
         if crop.source == "art":
             picture = self._object(int(crop.member), rng)
         elif crop.source == "stuff":
@@ -88,15 +98,18 @@ class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
             picture = _detail(self._photo(crop), rng)
         if rng.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        picture = _jitter(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), rng)
+        picture = picture.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        if self.jitter:
+            picture = _jitter(picture, rng)
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous(), index
 
     def _photo(self, crop: Crop) -> Image.Image:
         if crop.source == "coco":
             return Image.open(self.data / "coco_sample/images/train2017" / crop.member).convert("RGB")
         if crop.container not in self.tars:
-            self.tars[crop.container] = tarfile.open(self.data / crop.container)  # noqa: SIM115  open for the worker's life
-        stream = self.tars[crop.container].extractfile(crop.member)
+            tar = tarfile.open(self.data / crop.container)  # noqa: SIM115  open for the worker's life
+            self.tars[crop.container], self.members[crop.container] = tar, {member.name: member for member in tar}
+        stream = self.tars[crop.container].extractfile(self.members[crop.container][crop.member])
         assert stream is not None
         return Image.open(io.BytesIO(stream.read())).convert("RGB")
 

@@ -1,13 +1,16 @@
-"""Trains the blocks of the image tower on cached stem features."""
+"""Trains the blocks of the image tower on what the frozen stem says of crops, kept or cut anew in every epoch."""
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from crops import plan
+from crops import Crop, plan
+from fresh import FreshCrops, Seen
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from phrases import JOINT, caption_vectors, vectors_of
 from pool import captions_of
@@ -47,44 +50,98 @@ class Blocks(nn.Module):
         trunk = self.trunk
         tokens = trunk.patch_embed.proj(features).flatten(2).mT + trunk.pos_embed[:, 1:]
         if keep < 1.0:
-            chosen = torch.rand(tokens.shape[:2]).argsort(dim=1)[:, : round(keep * tokens.shape[1])]
+            chosen = torch.rand(tokens.shape[:2], device=tokens.device).argsort(dim=1)[
+                :, : round(keep * tokens.shape[1])
+            ]
             tokens = tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[2]))
         first = (trunk.cls_token + trunk.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         tokens = trunk.norm_pre(torch.cat([first, tokens], dim=1))
         return self.trunk.forward_head(trunk.norm(trunk.blocks(tokens)))  # type: ignore[no-any-return]
 
 
-class Targets:
-    """What every crop should be close to: a distribution over ImageNet's names, a label, captions, a vector."""
+class Crops(Protocol):
+    """Where crops come from."""
 
-    def __init__(self, data: Path, work: Path) -> None:
-        self.rows = plan(data)
-        self.labels = sorted({row.label for row in self.rows if row.label})
+    @property
+    def total(self) -> int:
+        """Crops that are learned from in an epoch."""
+
+    def steps(self, start: int, *, batch_size: int) -> Iterator[Seen]:
+        """Endless batches, beginning with a step."""
+
+    def held_out(self) -> Seen:
+        """Crops that are only measured."""
+
+
+class CachedCrops:
+    """What `cache.py` wrote: each crop once, whatever the number of epochs.
+
+    Args:
+        work: Folder with `cache/`.
+        held_out: Crops at the end of the plan that are only measured.
+    """
+
+    def __init__(self, work: Path, *, held_out: int) -> None:
+        self.features = np.load(work / "cache/features.npy", mmap_mode="r")
+        self.classes = np.load(work / "cache/classes.npy", mmap_mode="r")
+        self.held = held_out
+        self.total = int((work / "cache/done.txt").read_text()) - held_out
+
+    def steps(self, start: int, *, batch_size: int) -> Iterator[Seen]:
+        """Endless batches, beginning with a step."""
+        step = start
+        while True:
+            yield self._at(rows_of_step(step, batch_size=batch_size, total=self.total))
+            step += 1
+
+    def held_out(self) -> Seen:
+        """The last crops of the plan."""
+        return self._at(np.arange(self.total, self.total + self.held))
+
+    def _at(self, rows: np.ndarray) -> Seen:
+        features, classes = torch.from_numpy(self.features[rows]), torch.from_numpy(self.classes[rows])
+        return Seen(features.float(), classes.float(), torch.from_numpy(rows))
+
+
+class Targets:
+    """What every crop should be close to: a distribution over ImageNet's names, a label, captions, a vector.
+
+    Args:
+        data: Folder of the captions.
+        work: Folder with `phrases.pt`.
+        rows: The plan.
+        device: Where the tower learns.
+    """
+
+    def __init__(self, data: Path, work: Path, rows: Sequence[Crop], *, device: torch.device) -> None:
+        self.labels = sorted({row.label for row in rows if row.label})
         place = {label: index for index, label in enumerate(self.labels)}
-        self.label_of = torch.tensor([place.get(row.label, -1) for row in self.rows])
-        self.is_drawn = torch.tensor([row.source in ("art", "stuff") for row in self.rows])
-        self.imagenet_KD = vectors_of(IMAGENET_CLASSNAMES, work)
-        self.labels_KD = vectors_of(self.labels, work)
-        texts, self.captions_CD = caption_vectors(work)
+        self.label_of = torch.tensor([place.get(row.label, -1) for row in rows], device=device)
+        self.is_drawn = torch.tensor([row.source in ("art", "stuff") for row in rows], device=device)
+        self.imagenet_KD = vectors_of(IMAGENET_CLASSNAMES, work).to(device)
+        self.labels_KD = vectors_of(self.labels, work).to(device)
+        texts, captions_CD = caption_vectors(work)
+        self.captions_CD = captions_CD.to(device)
         number = {text: index for index, text in enumerate(texts)}
-        held = {member: [number[text] for text in said] for member, said in captions_of(data).items()}
-        self.captions_of = [held.get(row.member, []) if row.whole and not row.label else [] for row in self.rows]
+        said = {member: [number[text] for text in held] for member, held in captions_of(data).items()}
+        held = [said.get(row.member, []) if row.whole and not row.label else [] for row in rows]
+        most = max(1, max(map(len, held)))
+        self.captions_of = torch.tensor([numbers + [-1] * (most - len(numbers)) for numbers in held], device=device)
 
     def captions(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the crops that have any: their places in the batch, shares (n, C) of all captions, mean vectors (n, D)."""
-        places = [place for place, row in enumerate(index.tolist()) if self.captions_of[row]]
-        shares, means = [], []
-        for place in places:
-            own_D = self.captions_CD[self.captions_of[int(index[place])]]
-            shares.append((SHARPNESS * own_D @ self.captions_CD.T).softmax(-1).mean(0))
-            means.append(F.normalize(own_D.mean(0), dim=-1))
-        if not places:
-            return torch.zeros(0, dtype=torch.long), self.captions_CD.new_zeros(0, 1), self.captions_CD[:0]
-        return torch.tensor(places), torch.stack(shares), torch.stack(means)
+        """Of the crops that have any: which they are (B,), shares (n, C) of all captions, mean vectors (n, D)."""
+        numbers = self.captions_of[index]
+        told = numbers[:, 0] >= 0
+        numbers = numbers[told]
+        there = (numbers >= 0)[..., None]
+        own = self.captions_CD[numbers.clamp_min(0)]
+        count = there.sum(1).clamp_min(1)
+        shares = (SHARPNESS * own @ self.captions_CD.T).softmax(-1)
+        return told, (shares * there).sum(1) / count, F.normalize((own * there).sum(1) / count, dim=-1)
 
 
 def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, targets: Targets) -> Tensor:
-    """KL to the network's classes, cross-entropy to labels and captions, cosine to the target vector."""
+    """KL to the networks' classes, cross-entropy to labels and captions, cosine to the target vector."""
     unit, count = F.normalize(embeddings.float(), dim=-1), len(index)
     label, is_drawn = targets.label_of[index], targets.is_drawn[index]
     labelled = label >= 0
@@ -103,34 +160,43 @@ def loss_of(embeddings: Tensor, scale: Tensor, classes: Tensor, index: Tensor, t
         / count
     )
     loss = divergence + named + COSINE_WEIGHT * distance
-    if len(told):
-        loss = (
-            loss
-            + CAPTION_WEIGHT
-            * F.cross_entropy(scale * unit[told] @ targets.captions_CD.T, shares, reduction="sum")
-            / count
-        )
-    return loss
+    likely = (scale * unit[told] @ targets.captions_CD.T).log_softmax(-1)
+    return loss - CAPTION_WEIGHT * (shares * likely).sum() / count
 
 
 def train_image_tower(
-    data: Path, work: Path, *, steps: int, batch_size: int = 64, lr: float = 7e-4, held_out: int = 1024
+    data: Path,
+    work: Path,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 7e-4,
+    held_out: int = 1024,
+    fresh: bool = False,
+    device: str = "cpu",
+    workers: int = 2,
 ) -> Path:
     """Trains for a number of steps; continues from its last checkpoint.
 
     Args:
         data: Folder of the pictures' plan.
-        work: Folder with `cache/` and `phrases.pt`; receives `image.pt`.
+        work: Folder with `phrases.pt` and, unless `fresh`, `cache/`; receives `image.pt`.
         steps: Length of the schedule.
         batch_size: Crops a step.
         lr: Peak learning rate.
         held_out: Crops at the end of the plan that are only measured.
+        fresh: Whether crops are cut anew in every epoch and seen by several networks, and no patch is left out.
+        device: Where the tower learns.
+        workers: Processes that cut fresh crops.
     """
     torch.manual_seed(0)
-    targets, model = Targets(data, work), Blocks()
-    features = np.load(work / "cache/features.npy", mmap_mode="r")
-    classes = np.load(work / "cache/classes.npy", mmap_mode="r")
-    total = int((work / "cache/done.txt").read_text()) - held_out
+    place = torch.device(device)
+    crops: Crops = (
+        FreshCrops(data, device=place, workers=workers, held_out=held_out)
+        if fresh
+        else CachedCrops(work, held_out=held_out)
+    )
+    targets, model = Targets(data, work, plan(data), device=place), Blocks().to(place)
     learning = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if p.ndim >= 2], "weight_decay": 0.05},
@@ -140,7 +206,7 @@ def train_image_tower(
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     path, step = work / "image.pt", 0
     if path.exists():
-        held = torch.load(path, weights_only=True)
+        held = torch.load(path, weights_only=True, map_location=place)
         if held["optimizer"] is None:  # taken up from an earlier export
             model.load_state_dict(held["model"])
         else:
@@ -149,17 +215,19 @@ def train_image_tower(
             average.n_averaged.fill_(held["step"])
             optimizer.load_state_dict(held["optimizer"])
         step, lr = held["step"], held["lr"]
+    measured = crops.held_out()
+    batches = crops.steps(step, batch_size=batch_size)
     progress = tqdm(desc="image tower", unit="step", initial=step, total=steps)
     while step < steps:
         share = step / steps
         torch.manual_seed(step)  # of the patches left out: a continued run is the same run
-        index = rows_of_step(step, batch_size=batch_size, total=total)
+        seen = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
-        with make_precision("auto", torch.device("cpu")).autocast():
-            embeddings = model(torch.from_numpy(features[index]).float(), keep=KEEP if share < KEEP_UNTIL else 1.0)
+        with make_precision("auto", place).autocast():
+            embeddings = model(seen.features, keep=KEEP if share < KEEP_UNTIL and not fresh else 1.0)
         scale = model.logit_scale.exp().clamp(max=100)
-        loss = loss_of(embeddings, scale, torch.from_numpy(classes[index]), torch.from_numpy(index), targets)
+        loss = loss_of(embeddings, scale, seen.classes, seen.index, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 1.0)
@@ -170,7 +238,7 @@ def train_image_tower(
         if step % 20 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", scale=f"{scale.item():.1f}")
         if step % SAVE_EVERY == 0 or step == steps:
-            scores = measure(average.module, features, classes, targets, total, held_out)
+            scores = measure(average.module, measured, targets)
             _save(path, average.module, model, optimizer, step=step, lr=lr)
             with (work / "image.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, "loss": loss.item(), **scores}) + "\n")
@@ -185,16 +253,13 @@ def rows_of_step(step: int, *, batch_size: int, total: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure(
-    model: Blocks, features: np.ndarray, classes: np.ndarray, targets: Targets, start: int, count: int
-) -> dict[str, float]:
-    """Held-out crops: agreement with the network's first class, accuracy on labels of photographs and of drawings."""
+def measure(model: Blocks, seen: Seen, targets: Targets) -> dict[str, float]:
+    """Held-out crops: agreement with the networks' first class, accuracy on labels of photographs and of drawings."""
     model.eval()
-    index = np.arange(start, start + count)
-    unit = F.normalize(model(torch.from_numpy(features[index]).float()), dim=-1)
+    unit = F.normalize(model(seen.features), dim=-1)
     model.train()
-    agree = (unit @ targets.imagenet_KD.T).argmax(-1) == torch.from_numpy(classes[index]).argmax(-1)
-    label, is_drawn = targets.label_of[index], targets.is_drawn[index]
+    agree = (unit @ targets.imagenet_KD.T).argmax(-1) == seen.classes.argmax(-1)
+    label, is_drawn = targets.label_of[seen.index], targets.is_drawn[seen.index]
     right = (unit @ targets.labels_KD.T).argmax(-1) == label
     photo = (label >= 0) & ~is_drawn
     return {
@@ -220,5 +285,10 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
-    options = parser.parse_args()
-    train_image_tower(options.data, options.work, steps=options.steps)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=7e-4)
+    parser.add_argument("--fresh", action="store_true", help="cut crops anew in every epoch; for a GPU and many cores")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=2, help="processes that cut fresh crops")
+    options = vars(parser.parse_args())
+    train_image_tower(options.pop("data"), options.pop("work"), **options)

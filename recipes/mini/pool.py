@@ -43,6 +43,8 @@ SHARES = {
     "raccoon": Share(2, 2, 4),
     "kangaroo": Share(2, 2, 4),
 }
+COCO_BOX = 3
+"""Crops of each annotated box of COCO's train half."""
 NAMED_WHOLE = {"sun_scenes", "grocery_store", "clothing_small", "houses", "freiburg_groceries", "imagenette",
                "imagenet_mini_part"}  # fmt: skip
 """Sources whose label names the picture as a whole; elsewhere it says what is somewhere in it."""
@@ -84,6 +86,21 @@ def boxes_of(data: Path) -> dict[str, list[tuple[str, Box]]]:
             x, y, width, height = row["bbox"]
             found[files[row["image_id"]]].append((names[row["category_id"]], (x, y, width, height)))
     return dict(found)
+
+
+def coco_boxes(data: Path) -> list[Crop]:
+    """What the boxes of COCO's train half show, crowds left out; their names are not used."""
+    path = data / "coco_sample/annotations/instances_train2017.json"
+    if not path.exists():
+        return []
+    held = json.loads(path.read_text(encoding="utf-8"))
+    files = {row["id"]: row["file_name"] for row in held["images"]}
+    return [
+        Crop("coco", "", files[row["image_id"]], "", box=tuple(row["bbox"]))
+        for row in held["annotations"]
+        if not row.get("iscrowd")
+        for _ in range(COCO_BOX)
+    ]
 
 
 def pool_names(data: Path) -> set[str]:

@@ -75,16 +75,17 @@ class Phrases:
         return texts, torch.stack(targets).float()
 
 
-def train_text_tower(work: Path, *, steps: int, batch_size: int = 256, lr: float = 1e-3) -> Path:
+def train_text_tower(work: Path, *, steps: int, batch_size: int = 256, lr: float = 1e-3, device: str = "cpu") -> Path:
     """Trains for a number of steps; continues from its last checkpoint. Writes `text.pt`."""
     torch.manual_seed(0)
+    place = torch.device(device)
     tokenizer = make_tokenizer(write_merges(work / "merges.txt.gz"))
-    tower = _build_text_tower(JOINT, CLIPTextCfg(**TEXT_CFG))
+    tower: Any = _build_text_tower(JOINT, CLIPTextCfg(**TEXT_CFG)).to(place)
     phrases, path = Phrases(work), work / "text.pt"
     optimizer = torch.optim.AdamW(tower.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.02)
     step = 0
     if path.exists():
-        held = torch.load(path, weights_only=True)
+        held = torch.load(path, weights_only=True, map_location=place)
         tower.load_state_dict(held["model"])
         if held["optimizer"] is not None:  # None: taken up from an earlier export
             optimizer.load_state_dict(held["optimizer"])
@@ -94,7 +95,8 @@ def train_text_tower(work: Path, *, steps: int, batch_size: int = 256, lr: float
         rate = lr * min((step + 1) / 200, 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-3)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = loss_of(tower, *batch_of_step(phrases, tokenizer, step, batch_size=batch_size))
+        tokens, targets = batch_of_step(phrases, tokenizer, step, batch_size=batch_size)
+        loss = loss_of(tower, tokens.to(place), targets.to(place))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
@@ -124,7 +126,7 @@ def loss_of(tower: Any, tokens: Tensor, targets: Tensor) -> Tensor:
     whole = tower.attn_mask  # the stock tower wants its full context; short batches train many times faster
     tower.attn_mask = whole[:longest, :longest]
     try:
-        with make_precision("auto", torch.device("cpu")).autocast():
+        with make_precision("auto", tokens.device).autocast():
             embeddings = tower(tokens[:, :longest])
     finally:
         tower.attn_mask = whole
@@ -148,5 +150,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    train_text_tower(options.work, steps=options.steps)
+    train_text_tower(options.work, steps=options.steps, device=options.device)

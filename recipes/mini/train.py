@@ -32,17 +32,26 @@ def rebuild(
     start: Path | None = None,
     start_towers: Sequence[str] = TOWERS,
     limit: int | None = None,
+    fresh: bool = False,
+    batch_size: int = 64,
+    lr: float = 7e-4,
+    device: str = "cpu",
+    workers: int = 2,
 ) -> Path:
-    """Phrases, stem features, image tower, text tower, export."""
+    """Phrases, stem features unless crops are fresh in every step, image tower, text tower, export."""
     work.mkdir(parents=True, exist_ok=True)
     small = {} if limit is None else {"nouns": limit, "meanings": limit}
     build_phrases(data, work, **small)
     if start is not None:
         start_from(start, work, towers=start_towers)
-    build_cache(data, work / "cache", limit=limit)
+    if not fresh:
+        build_cache(data, work / "cache", limit=limit)
     held_out = 1024 if limit is None else max(1, limit // 8)
-    train_image_tower(data, work, steps=image_steps, held_out=held_out)
-    train_text_tower(work, steps=text_steps)
+    train_image_tower(
+        data, work, steps=image_steps, held_out=held_out, batch_size=batch_size, lr=lr, fresh=fresh, device=device,
+        workers=workers,
+    )  # fmt: skip
+    train_text_tower(work, steps=text_steps, device=device)
     return export(work, out)
 
 
@@ -56,6 +65,11 @@ if __name__ == "__main__":
     parser.add_argument("--start", type=Path, help="earlier export whose towers go on learning")
     parser.add_argument("--start-towers", nargs="+", choices=TOWERS, default=TOWERS, help="which of its towers")
     parser.add_argument("--limit", type=int, help="crops and phrases of a trial run")
+    parser.add_argument("--fresh", action="store_true", help="cut crops anew in every epoch; for a GPU and many cores")
+    parser.add_argument("--batch-size", type=int, default=64, help="crops in a step of the image tower")
+    parser.add_argument("--lr", type=float, default=7e-4, help="peak learning rate of the image tower")
+    parser.add_argument("--device", default="cpu", help="where the towers learn")
+    parser.add_argument("--workers", type=int, default=2, help="processes that cut fresh crops")
     options = parser.parse_args()
     print(
         rebuild(
@@ -67,5 +81,10 @@ if __name__ == "__main__":
             start=options.start,
             start_towers=options.start_towers,
             limit=options.limit,
+            fresh=options.fresh,
+            batch_size=options.batch_size,
+            lr=options.lr,
+            device=options.device,
+            workers=options.workers,
         )
     )
