@@ -22,6 +22,7 @@ from report import write_report
 
 from clipself import distill, load_clip
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.devices import pick_device
 from clipself.backbones.export import save_clip
 from clipself.backbones.model_folder import CARD_NAME
 from clipself.cards import read_card
@@ -70,9 +71,11 @@ RUNS: dict[str, Run] = {
 """Name of a run, which is its stage too -> the run. What worked on generated scenes: cells that hold whole things, a
 high rate, many small steps; then at the size of evaluation, with random boxes, of which as many are large as small."""
 SETTINGS: dict[str, Any] = {
-    "batch_size": 4, "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "workers": 0, "resume": "auto",
+    "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "resume": "auto",
 }  # fmt: skip
 """Of all runs, beside the recipe `modern`."""
+CHANGES: Final = ("batch_size", "workers", "device", "keep_image", "keep_crops")
+"""Of all runs, by the command line."""
 TOLD: Final = ("refined_by", "refined_from", "original_weights_hash", "settings", "steps", "loss", "alpha")
 """What the card of a shipped student keeps of the student's own."""
 
@@ -86,9 +89,8 @@ class Work:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.out, self.model = options, Path(options.out), str(options.model)
-        self.changes = {
-            name: getattr(options, name) for name in ("keep_image", "keep_crops") if getattr(options, name) is not None
-        }
+        self.changes = {name: getattr(options, name) for name in CHANGES if getattr(options, name) is not None}
+        self.device = pick_device(options.device)
 
     @cached_property
     def photographs(self) -> Photographs:
@@ -98,7 +100,7 @@ class Work:
     @cached_property
     def original(self) -> DenseCLIP:
         """The model as it was."""
-        return load_clip(self.model)
+        return load_clip(self.model, device=self.device)
 
     def folder(self, run: str) -> Path:
         """Of a run."""
@@ -134,12 +136,13 @@ def distil(work: Work, name: str) -> None:
     steps = max(1, round(run.steps * work.options.scale))
     if finished(out, steps):
         return
+    points = work.options.points or max(1, round(run.steps / run.every))
     curve = Curve(
-        out / "curve", every=max(1, round(run.every * work.options.scale)),
+        out / "curve", every=max(1, round(steps / points)),
         data=open_labelled(photographs.held_back, photographs.images("train2017")), original=work.original,
         image_size=run.image_size,
     )  # fmt: skip
-    curve.begin(load_clip(student) if student else work.original)
+    curve.begin(load_clip(student, device=work.device) if student else work.original)
     settings = {**SETTINGS, **run.settings, **work.changes, **boxes}
     distill(
         recipe="modern", data=photographs.pictures, out=out, model=work.model, student=student, max_steps=steps,
@@ -191,6 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--carry", choices=list(RUNS), help="run that is carried on and packaged; the best if not given"
     )
+    parser.add_argument("--points", type=int, help="of each curve; the run's own if not given")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=0, help="processes that read pictures")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--keep-image", type=float, help="as in clipself distill; the recipe's if not given")
     parser.add_argument("--keep-crops", type=float, help="likewise")
     work = Work(parser.parse_args(arguments))

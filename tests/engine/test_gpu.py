@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,27 @@ def there(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return world
 
 
+@pytest.fixture
+def in_order() -> Iterator[None]:
+    """Sums in a fixed order, as far as there are such: else two equal runs part after two steps."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    torch.use_deterministic_algorithms(False)
+
+
+def family_of(name: str) -> Family:
+    """A training, where its packages are there."""
+    if name.startswith("odise"):
+        pytest.importorskip("diffusers")
+    return FAMILIES[name]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.1), ("fp16", 0.05)])
 def test_every_training_agrees_with_the_cpu(name: str, precision: str, tolerance: float, there: Path) -> None:
-    family: Family = FAMILIES[name]
+    family = family_of(name)
     here, device = there / f"{name}-cpu", there / f"{name}-{precision}"
     if not here.exists():
         family.train(here)
@@ -49,9 +68,8 @@ def test_every_training_agrees_with_the_cpu(name: str, precision: str, tolerance
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_training_is_resumed(name: str, there: Path) -> None:
-    family, whole, broken = FAMILIES[name], there / f"{name}-whole", there / f"{name}-broken"
-    family.train(whole, device="cuda")
+def test_every_training_is_resumed(name: str, there: Path, in_order: None) -> None:
+    family, broken = family_of(name), there / f"{name}-broken"
     family.train(broken, device="cuda", max_steps=2, schedule="constant")
     family.train(there / f"{name}-four", device="cuda", schedule="constant")
     family.train(broken, device="cuda", resume=True, max_steps=4, schedule="constant")
@@ -71,13 +89,13 @@ def test_the_scaler_of_float16_skips_and_goes_on(tmp_path: Path) -> None:
 
         def losses(self, model: nn.Module, batch: ToyBatch, step: Step) -> dict[str, Tensor]:
             terms = super().losses(model, batch, step)
-            if step.number == 1:
+            if step.number == 30:  # by then the scale has come down to what the other gradients allow
                 terms["steep"] = next(model.parameters()).half().mul(6e4).sum().float() * 1e4
             return terms
 
-    train_toy(data="d", out=tmp_path / "run", task=Once, device="cuda", precision="fp16")
-    records = read_metrics(tmp_path / "run")
-    assert [record["grad_norm"] is None for record in records] == [False, True, False, False, False, False]
+    train_toy(data="d", out=tmp_path / "run", task=Once, device="cuda", precision="fp16", max_steps=36)
+    skipped = [record["grad_norm"] is None for record in read_metrics(tmp_path / "run")]
+    assert skipped[24:] == [False] * 6 + [True] + [False] * 5
     assert all(bool(value.isfinite().all()) for value in weights_of(tmp_path / "run").values())
 
 

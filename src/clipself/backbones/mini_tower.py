@@ -59,11 +59,15 @@ class EfficientStem(nn.Module):
         return super().train(False)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        """Stem features at stride 16; channels go last inside, which CPUs convolve up to twice as fast."""
+        """Stem features at stride 16; on CPUs channels go last inside, which they convolve up to twice as fast.
+
+        On CUDA they stay first: cuDNN plans such convolutions for every new number of images, which took 1.3 s instead
+        of 0.03 on an H200, for a pass of 5 ms.
+        """
         if torch.compiler.is_exporting():
             exported: Tensor = self._layers()(images_B3HW)
             return exported
-        images, layers = images_B3HW.contiguous(memory_format=torch.channels_last), self._layers()
+        images, layers = images_B3HW.contiguous(memory_format=_order(images_B3HW)), self._layers()
         if images.device.type == "cpu" and not torch.compiler.is_compiling():
             parts = torch.split(images, max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3])))
             return torch.cat([layers(part) for part in parts]).contiguous()
@@ -80,8 +84,13 @@ class EfficientStem(nn.Module):
             return plain
         key = tuple((tensor.data_ptr(), tensor._version) for tensor in plain.state_dict(keep_vars=True).values())
         if not self._folded or self._folded[0][0] != key:
-            self._folded = [(key, fold_norms(deepcopy(plain)).to(memory_format=torch.channels_last))]
+            folded = fold_norms(deepcopy(plain)).to(memory_format=_order(self.conv_stem.weight))
+            self._folded = [(key, folded)]
         return self._folded[0][1]
+
+
+def _order(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.device.type == "cpu" else torch.contiguous_format
 
 
 def fold_norms(module: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP
@@ -21,6 +22,8 @@ from clipself.structures import DistillBatch
 
 CROPS_AT_ONCE = 128
 """Teacher crops in one forward pass."""
+CROPS_EVEN = 16
+"""Of which a pass on CUDA takes a multiple; black ones fill it up."""
 
 
 class ClipSelf:
@@ -126,5 +129,10 @@ class ClipSelf:
         return self.cache.look_up(batch, self._embed)
 
     def _embed(self, crops_R3hw: Tensor) -> Tensor:
+        count = len(crops_R3hw)
+        if not count:
+            return crops_R3hw.new_zeros(0, self.teacher.embed_dim)
+        if crops_R3hw.device.type == "cuda":  # cuDNN plans every new number of pictures: let there be few
+            crops_R3hw = F.pad(crops_R3hw, (0, 0, 0, 0, 0, 0, 0, -count % CROPS_EVEN))
         pieces = [self.teacher.encode_image(piece) for piece in torch.split(crops_R3hw, CROPS_AT_ONCE)]
-        return torch.cat(pieces).float() if pieces else crops_R3hw.new_zeros(0, self.teacher.embed_dim)
+        return torch.cat(pieces)[:count].float()

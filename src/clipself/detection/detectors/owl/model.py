@@ -71,7 +71,7 @@ class Owl(OwlNetwork):
             channels=clip.embed_dim if dense else clip.trunk.width, embed_dim=clip.embed_dim, aligned=dense,
             merge="drop-ln" if dense else settings.merge, norm_eps=settings.norm_eps, normalize=settings.normalize,
             gelu=settings.gelu, box_bias=settings.box_bias, objectness=settings.objectness,
-        )  # fmt: skip
+        ).to(clip.device)  # fmt: skip
         super().__init__(clip, heads, readout=settings.readout if dense else None)
         self.settings: Any = settings
         self.vocabulary = vocabulary
