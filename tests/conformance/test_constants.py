@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipself.backbones.transformer import require_blocks
 from clipself.conformance.catseg import aggregator_settings, align_tied
-from clipself.conformance.check import tolerance_of
+from clipself.conformance.check import compare_told, tolerance_at, tolerance_of
 from clipself.conformance.dense_models import draw_inputs
 from clipself.conformance.distill_step import draw_batch
 from clipself.conformance.filling import fill_listed, fill_manifest, small_clip, told_scales
@@ -180,6 +180,10 @@ def test_what_is_stored_of_an_array_is_told_by_words() -> None:
     assert thin(row.expand(2, 9), (2, 3), "(stored [..., ::4])")[0].tolist() == [0, 4, 8]
     assert thin(row.T[None], (1, 3, 1), "stride-16 map, channels ::4")[0, :, 0].tolist() == [0, 4, 8]
     assert thin(torch.zeros(1, 9, 9), (1, 3, 3), "::4 in both directions, last layer").shape == (1, 3, 3)
+    assert thin(row, (1, 4), "stored [:, :4]").tolist() == [[0, 1, 2, 3]]
+    assert thin(row, (1, 2), "[:, 3:8:4]").tolist() == [[3, 7]]
+    assert thin(torch.zeros(2, 28, 28), (2, 10, 10), "of the first ten, every 3rd row and column").shape == (2, 10, 10)
+    assert torch.equal(thin(row, (1, 9), "every 4 channels"), row)  # stored whole
     outputs = {"layer_spatial": "after it, [:, ::8]", "layer_class": "same slicing", "sem_seg": "image 0, [::2]"}
     manifest = {"outputs": outputs}
     assert words_of(manifest, "layer3_class") == "after it, [:, ::8]"
@@ -193,6 +197,52 @@ def test_tolerances_in_words() -> None:
     assert tolerance_of({"tolerances": {"fp32_cpu": "atol 1e-5 (rtol 0) on dense"}}, default=1.0) == (1e-5, 0.0)
     assert tolerance_of({"tolerances": "atol 2e-6, rtol 1e-3"}, default=1.0) == (2e-6, 1e-3)
     assert tolerance_of({}, default=0.5) == (0.5, 0.0)
+
+
+def test_tolerances_of_single_quantities() -> None:
+    """The name itself, then patterns in their order, then what numbered arrays have in common."""
+    manifest = {
+        "tolerance": {"atol": 1e-4, "rtol": 1e-3, "logits": {"atol": 1e-2}, "panoptic": "exact but for ties"},
+        "tolerances": {
+            "*_grad": {"atol": 1e-7, "rtol": 0.0}, "big_grad": {"atol": 1.0}, "det_boxes": {"atol": 5e-3},
+            "masks": 1e-5, "norms": "atol 2e-6 + rtol 3e-5", "words": "as it comes", "size": "1e-6",
+        },
+    }  # fmt: skip
+    wanted = {
+        "other": (1e-4, 1e-3), "logits": (1e-2, 1e-3), "panoptic_1": (0.0, 0.0), "a_grad": (1e-7, 0.0),
+        "big_grad": (1.0, 1e-3), "det0_boxes": (5e-3, 1e-3), "masks_3": (1e-5, 0.0), "norms/conv": (2e-6, 3e-5),
+        "words": (1e-4, 1e-3), "size": (1e-6, 0.0),
+    }  # fmt: skip
+    assert {key: tolerance_at(manifest, key) for key in wanted} == wanted
+    default = {"tolerances": {"default": {"atol": 5e-5, "rtol": 1e-4}, "discrete": "exact"}}
+    assert tolerance_at(default, "memory") == (5e-5, 1e-4)
+    assert not compare_told(manifest, "a", [1], np.array([2]), default=10.0).passed  # whole numbers are equal
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "row"),
+    [
+        ("san_small", "attn_bias", {"tolerance": {"attn_bias": {"atol": 0.0, "rtol": 0.0}}}),
+        ("maskcls_losses", "loss_ce", {"tolerances": {"loss_ce": "exact"}}),
+        ("cora_losses", "grad_boxes_0", {"tolerances": {"gradients": {"atol": 0.0, "rtol": 0.0}}}),
+        ("ov_detr_deform_attn", "out_boxes", {"tolerance": {"out_boxes": 0.0}}),
+        ("fcclip_fusion", "sem_seg_0", {"tolerance": {"sem_seg": {"atol": 0.0, "rtol": 0.0}}}),
+        ("training_free_readouts", "sclip", {"tolerances": {"scl*": {"atol": 0.0, "rtol": 0.0}}}),
+    ],
+)
+def test_a_quantity_has_the_tolerance_that_is_told_of_it(
+    tmp_path: Path, name: str, key: str, row: dict[str, dict[str, Any]]
+) -> None:
+    """Nothing but the quantity is held to the number that is told of it alone."""
+    manifest = json.loads((GOLDEN / f"{name}.json").read_text())
+    for table, rows in row.items():
+        manifest[table] = {**manifest.get(table, {}), **rows}
+    (tmp_path / f"{name}.json").write_text(json.dumps(manifest))
+    (tmp_path / f"{name}.npz").write_bytes((GOLDEN / f"{name}.npz").read_bytes())
+    (report,) = parity([tmp_path / f"{name}.json"], quiet=True)
+    found = {check.key: check.tolerance for check in report.checks}
+    assert found[key] == 0.0
+    assert any(tolerance > 0.0 for tolerance in found.values())
 
 
 def test_a_step_may_have_several_images() -> None:

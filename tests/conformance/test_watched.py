@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from clipself.conformance import run
+from clipself.conformance.facts import unknown_constants
 from clipself.conformance.report import to_json
 from clipself.conformance.run import check_manifest, nearest_system
 from clipself.conformance.watched import Watched
@@ -31,10 +33,10 @@ def test_a_table_tells_what_was_not_looked_at() -> None:
     assert table["b"]["c"] == 2
     assert table["e"][0].get("f") == 4
     assert {**table.get("missing", {})} == {}
-    assert table.unseen() == ["b.d", "h", "i"]
+    assert table.unseen() == {"b.d": 3, "h": 5, "i": 6}
     assert "{h}".format_map(table) == "5"
     assert dict(**table)["i"] == 6
-    assert table.unseen() == ["b.d"]
+    assert table.unseen() == {"b.d": 3}
 
 
 def test_rows_of_data_stay_plain() -> None:
@@ -43,16 +45,48 @@ def test_rows_of_data_stay_plain() -> None:
     (case,) = table["cases"]
     assert type(case["truth"]) is dict
     assert type(case["truth"]["annotations"][0]) is dict
-    assert table.unseen() == ["cases.0.name"]
+    assert table.unseen() == {"cases.0.name": "a"}
 
 
-def test_a_constant_and_an_array_that_nobody_reads_are_told(tmp_path: Path) -> None:
-    path = written(tmp_path, "owl_losses", {"config": {"sharpness": 2.0}}, masks=np.zeros(3))
+def test_a_constant_and_an_array_that_nobody_reads_are_refused_by_name(tmp_path: Path) -> None:
+    path = written(tmp_path, "owl_losses", {"config": {"sharpness": 2.0, "seed": 5}}, masks=np.zeros(3))
     report = check_manifest(path)
+    assert [check.key for check in report.checks if not check.passed] == [
+        "config.sharpness is told and not known to this version",
+        "masks is not checked by this version",
+    ]
     assert {"config.sharpness", "masks"} <= set(report.unread)
     assert "config.cases.0.alpha" not in report.unread
     assert "told and not used: " in report.to_table()
     assert "config.sharpness" in json.loads(to_json([report]))[0]["unread"]
+
+
+def test_what_is_no_constant_may_be_told() -> None:
+    """Sizes that arrays have too, options that are off, seeds and names of files; other numbers may count."""
+    unread = {"config.seed": 3, "config.depth": 4, "config.box": [4, 7], "config.off": False, "a.none": None}
+    assert unknown_constants("SAN", unread, (4, 7)) == []
+    assert unknown_constants("SAN", unread, (4,)) == ["config.box"]
+    for name, value in {"config.on": True, "config.share": 0.5, "config.kind": "relu", "config.depth": 5}.items():
+        assert unknown_constants("SAN", {name: value}, (4, 7)) == [name]
+
+
+def test_arrays_that_are_listed_and_lost_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "owl_losses", {"arrays": {"lost_0": {"shape": [3]}}})
+    assert "lists arrays that owl_losses.npz lacks: ['lost_0']" in check_manifest(path).problem
+
+
+def test_arrays_of_other_kinds_of_numbers_are_read(tmp_path: Path) -> None:
+    """Halves, bfloat16 as numpy keeps it, narrow integers, and double precision beside weights, which are single."""
+    single = np.array([1.5, -2.0, 3.25], dtype=np.float32)
+    bfloat = (single.view(np.uint32) >> 16).astype(np.uint16).view("V2")
+    stored: dict[str, Any] = {"half": single.astype(np.float16), "brain": bfloat, "double": single.astype(np.float64)}
+    np.savez(tmp_path / "a.npz", **stored, narrow=np.array([3], dtype=np.int32), bytes=np.array([200], dtype=np.uint8))
+    for params in ([], [{"name": "a.weight", "shape": [3]}]):
+        read = run.read_arrays(tmp_path / "a.json", {"params": params})
+        assert all((read[name] == single).all() for name in stored)
+        assert read["double"].dtype == (np.float32 if params else np.float64)
+        assert {read["half"].dtype, read["brain"].dtype} == {np.dtype(np.float32)}
+        assert (read["narrow"].dtype, read["bytes"].dtype) == (np.int64, np.uint8)
 
 
 def test_a_manifest_that_cannot_be_run_says_why_and_the_next_one_is_run(tmp_path: Path) -> None:

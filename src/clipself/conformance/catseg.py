@@ -13,10 +13,10 @@ from torch import Tensor
 from clipself.backbones.readouts import ReadoutContext, find_readout, read_last_block
 from clipself.backbones.transformer import require_blocks
 from clipself.choices import pick
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_stored, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import number_in, thin, whole_patches, words_of
+from clipself.conformance.told import number_in, whole_patches, words_of
 from clipself.losses.class_maps import class_map_loss
 from clipself.segmentation.catseg.aggregator import CostAggregator
 from clipself.segmentation.catseg.inference import CatSegInference, score_picture
@@ -28,6 +28,9 @@ from clipself.segmentation.published_clip import clip_of_tensors
 LAST_BLOCKS: Final[Mapping[str, str]] = {"v1": "value", "v2": "catseg"}
 """Version in a manifest -> how its last block is read."""
 
+TOLERANCE: Final = 3e-4
+"""Of the whole model, where its manifest tells none."""
+
 TIE: Final = 1e-6
 """Cosines that are nearer than this are equally near."""
 
@@ -35,7 +38,7 @@ TIE: Final = 1e-6
 @torch.no_grad()
 def run_aggregator(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Cosines, each half of each layer, and the logits."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=2e-4)
+    config = manifest["config"]
     aggregator = CostAggregator(aggregator_settings(config))
     prefix = manifest["official_prefix"]
     state = fill_manifest(manifest, prefix=prefix)
@@ -52,13 +55,7 @@ def run_aggregator(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     checks = [compare("parameters", counted, manifest["n_params"], atol=0.0)]
     if cap:
         ours["logits"] = align_tied(ours["logits"], torch.from_numpy(arrays["logits"]), ours["corr"], cap=cap)
-    return checks + [
-        compare(key, thin(ours[key], theirs.shape, words_of(manifest, key)).numpy(), theirs, atol=atol, rtol=rtol)
-        if key in ours
-        else Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol)
-        for key, theirs in arrays.items()
-        if key not in drawn
-    ]
+    return checks + compare_stored(manifest, arrays, ours, default=2e-4, given=drawn)
 
 
 def align_tied(ours_BTyx: Tensor, theirs_BTyx: Tensor, cosine_BPTYX: Tensor, *, cap: int) -> Tensor:
@@ -126,7 +123,7 @@ def trace_layers(
 @torch.no_grad()
 def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Every token of the dense last block, two taps, and the ordinary embedding."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=1e-4)
+    config = manifest["config"]
     prefix = manifest["official_prefix"].removesuffix("visual.")
     filled = fill_manifest(manifest, prefix=prefix)
     clip = clip_of_tensors(fuse_attention(filled), name="small tower", source="filled by rule", heads=config["heads"])
@@ -142,11 +139,11 @@ def run_dense_tower(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     ours = {
         "image": draw_inputs(manifest)["image"],
         "dense": trunk.head(last),
-        "tap_a": tokens[_told_block(manifest["outputs"]["tap_a"], default=depth // 3 - 1)],
-        "tap_b": tokens[_told_block(manifest["outputs"]["tap_b"], default=2 * depth // 3 - 1)],
+        "tap_a": tokens[_told_block(words_of(manifest, "tap_a"), default=depth // 3 - 1)],
+        "tap_b": tokens[_told_block(words_of(manifest, "tap_b"), default=2 * depth // 3 - 1)],
         "pooled": clip.encode_image(images, normalize=False),
     }
-    return [compare(key, ours[key].numpy(), theirs, atol=atol, rtol=rtol) for key, theirs in arrays.items()]
+    return compare_stored(manifest, arrays, ours, default=1e-4)
 
 
 def _told_block(words: str, *, default: int) -> int:
@@ -156,7 +153,6 @@ def _told_block(words: str, *, default: int) -> int:
 
 def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Single pass, sliding window, one training step, and the list of CLIP weights that learn."""
-    atol, rtol = tolerance_of(manifest, default=3e-4)
     model = read_catseg(fill_manifest(manifest), source="filled by rule")
     vision = [p.numel() for n, p in model.named_parameters() if not n.startswith("clip.clip.") or ".visual." in n]
     checks = [compare("parameters", sum(vision), manifest["n_params"], atol=0.0)]
@@ -169,12 +165,8 @@ def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     }
     for key, how in published.items():
         scores = torch.cat(list(score_picture(model, pixels, texts, size=(height, width), how=how)))
-        checks.append(
-            compare(
-                key, thin(scores, arrays[key].shape, words_of(manifest, key)).numpy(), arrays[key], atol=atol, rtol=rtol
-            )
-        )
-    return checks + _check_training(model, manifest, arrays, texts, atol=atol, rtol=rtol)
+        checks += compare_stored(manifest, {key: arrays[key]}, {key: scores}, default=TOLERANCE)
+    return checks + _check_training(model, manifest, arrays, texts)
 
 
 def _told_pooling(manifest: Mapping[str, Any], key: str) -> int:
@@ -186,9 +178,7 @@ def _told_side(manifest: Mapping[str, Any]) -> int:
     return int(number_in(words_of(manifest, "prob_single"), r"resized to (\d+)x\d+"))
 
 
-def _check_training(
-    model: CatSeg, manifest: Mapping[str, Any], arrays: Arrays, texts: Tensor, *, atol: float, rtol: float
-) -> list[Check]:
+def _check_training(model: CatSeg, manifest: Mapping[str, Any], arrays: Arrays, texts: Tensor) -> list[Check]:
     choose_learning(model, "queries-values")
     side = model.image_size
     stored = {name.rpartition("_")[0]: torch.from_numpy(values) for name, values in arrays.items() if values.ndim >= 2}
@@ -204,11 +194,11 @@ def _check_training(
     expected = set(manifest["trainable_clip_visual"])
     norms = {official[name]: p.grad.norm().item() for name, p in model.named_parameters() if p.grad is not None}
     checks = [
-        compare("train_loss", loss.item(), arrays["train_loss"], atol=atol, rtol=rtol),
+        compare_told(manifest, "train_loss", loss.item(), arrays["train_loss"], default=TOLERANCE),
         Check(key="CLIP weights that learn", difference=float(len(learning ^ expected)), tolerance=0.0),
     ]
     return checks + [
-        compare(f"grad_norms/{name}", norms.get(name, 0.0), norm, atol=atol, rtol=rtol)
+        compare_told(manifest, f"grad_norms/{name}", norms.get(name, 0.0), norm, default=TOLERANCE)
         for name, norm in manifest["outputs"]["grad_norms"].items()
     ]
 

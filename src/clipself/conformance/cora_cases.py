@@ -9,9 +9,10 @@ from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import clip_from_config
-from clipself.conformance.check import Check, compare
+from clipself.conformance.check import Check, compare_told, tolerance_at
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
+from clipself.conformance.told import thin, words_of
 from clipself.detection.detectors.cora.published import clip_state
 
 
@@ -47,9 +48,8 @@ def by_image(arrays: Arrays, stem: str) -> list[Tensor]:
 
 def tolerance(manifest: Mapping[str, Any], key: str) -> dict[str, float]:
     """What a manifest allows at a key."""
-    table = manifest["tolerances"]
-    row = table[key] if key in table else table["default"]
-    return {name: float(row[name]) for name in ("atol", "rtol") if name in row}
+    atol, rtol = tolerance_at(manifest, key)
+    return {"atol": atol, "rtol": rtol}
 
 
 def told_compare(
@@ -65,5 +65,5 @@ def told_compare(
         kind: Key of the tolerance where it is another.
     """
     theirs = np.asarray(arrays[key])
-    allowed = {"atol": 0.0} if theirs.dtype.kind in "iub" else tolerance(manifest, kind or key)
-    return compare(key, ours.detach().numpy(), theirs, **allowed)
+    stored = thin(ours.detach(), theirs.shape, words_of(manifest, key)).numpy()
+    return compare_told(manifest, key, stored, theirs, default=1e-5, kind=kind or "")

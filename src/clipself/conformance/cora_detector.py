@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check
-from clipself.conformance.cora_cases import batch_of, clip_of, filled_state, told_compare
+from clipself.conformance.check import Check, compare_stored
+from clipself.conformance.cora_cases import batch_of, clip_of, filled_state
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.told import thin
 from clipself.detection.detectors.cora.anchors import box_scores, class_chances, select
 from clipself.detection.detectors.cora.localiser import Localiser, Predictions
 from clipself.detection.detectors.cora.published import localiser_state
@@ -76,18 +75,10 @@ def ordered(values_BQ: Tensor, order_BQ: Tensor) -> Tensor:
 @torch.no_grad()
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Follows one batch and compares every stored array."""
-    config, parts = manifest["config"], parts_of(manifest, arrays)
+    parts = parts_of(manifest, arrays)
     ours = _through(manifest, arrays, parts)
-    kinds = {f"det{image}_boxes": "det_boxes" for image in range(len(config["orig"]))}
     inputs = {"image_int8", "mask", "text", *manifest.get("stored_params", [])}
-    checks = []
-    for key in (key for key in arrays if key not in inputs):
-        if key not in ours:
-            checks.append(Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=0.0))
-            continue
-        kept = thin(ours[key].contiguous(), arrays[key].shape) if ours[key].ndim == arrays[key].ndim else ours[key]
-        checks.append(told_compare(manifest, arrays, key, kept, kind=kinds.get(key)))
-    return checks
+    return compare_stored(manifest, arrays, ours, default=1e-5, given=inputs)
 
 
 def _through(manifest: Mapping[str, Any], arrays: Arrays, parts: Parts) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clipself.conformance.check import Check, compare
-from clipself.conformance.cora_cases import by_image, told_compare
+from clipself.conformance.cora_cases import by_image, told_compare, tolerance
 from clipself.conformance.dense_models import Arrays
 from clipself.detection.detectors.cora.localiser import Predictions
 from clipself.detection.detectors.cora.matching import Objects, SetCriterion, count_pairs
@@ -47,7 +47,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 def criterion_of(config: Mapping[str, Any]) -> SetCriterion:
     """Weights and constants of a manifest; what it does not tell is as released."""
     weights, groups = config["loss_weights"], config.get("class_group")
-    usual = SetCriterion()
+    usual, stage_cost = SetCriterion(), config.get("rpn_cls_cost")
     return SetCriterion(
         costs=SetWeights(
             classes=config.get("cost_class", usual.costs.classes),
@@ -55,7 +55,7 @@ def criterion_of(config: Mapping[str, Any]) -> SetCriterion:
             overlap=config.get("cost_giou", usual.costs.overlap),
         ),
         weights=SetWeights(classes=weights["loss_ce"], box=weights["loss_bbox"], overlap=weights["loss_giou"]),
-        first_stage_class=config.get("rpn_cls_cost") or usual.first_stage_class,
+        first_stage_class=usual.first_stage_class if stage_cost is None else stage_cost,
         focal=Focal(
             alpha=config.get("focal_alpha", usual.focal.alpha), gamma=config.get("focal_gamma", usual.focal.gamma)
         ),
@@ -112,7 +112,7 @@ def check_pairs(manifest: Mapping[str, Any], arrays: Arrays, pairs: Mapping[str,
 
 def check_losses(manifest: Mapping[str, Any], losses: Mapping[str, Tensor], total: Tensor) -> list[Check]:
     """Every term that counts, and the total; what is only logged is left, but for the share of matched objects."""
-    told, allowed = manifest["losses"], manifest["tolerances"]["losses"]
+    told, allowed = manifest["losses"], tolerance(manifest, "losses")
     checks = [compare(name, loss.item(), told[name], **allowed) for name, loss in losses.items() if name in told]
     missing = [name for name in manifest["config"]["loss_weights"] if name not in losses]
     checks += [Check(key=f"{name} is not computed", difference=float("inf"), tolerance=0.0) for name in missing]

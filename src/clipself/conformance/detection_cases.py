@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.told import number_in
 from clipself.detection.detectors.two_stage.fusion import cosine_logits, fuse_scores
@@ -211,13 +211,13 @@ NOT_CASES: Final = ("format", "tolerance", "conventions", "verified", "note", "a
 
 def run_fvit(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """The released F-ViT box head's classification: logits, loss, gradient, fused scores."""
-    atol, rtol = tolerance_of(manifest, default=2e-6)
     texts, regions = torch.from_numpy(arrays["embeddings"]), torch.from_numpy(arrays["region"])
     clip_regions = torch.from_numpy(arrays["vlm"])
     columns = len(texts)
     base_K = torch.zeros(columns, dtype=torch.bool)
     base_K[torch.from_numpy(arrays["base"].astype(np.int64))] = True
     base_K[-1] = True
+    both = int(base_K[torch.from_numpy(arrays["novel"].astype(np.int64))].sum()) if "novel" in arrays else 0
     first = next(iter(manifest["cases"].values()))
     logits = torch.from_numpy(arrays["det_logits"]).clone().requires_grad_(True)
     weights = arrays["loss_class_weight"]
@@ -241,4 +241,7 @@ def run_fvit(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
             base_K=base_K, alpha=alpha, beta=case.get("beta", alpha),
         )  # fmt: skip
         ours[f"{name}/scores"] = scores.numpy()
-    return [compare(key, value, arrays[key], atol=atol, rtol=rtol) for key, value in ours.items()]
+    return [
+        compare("classes that are base and novel", both, 0, atol=0.0),
+        *(compare_told(manifest, key, value, arrays[key], default=2e-6) for key, value in ours.items()),
+    ]

@@ -39,7 +39,13 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     loss.backward()  # type: ignore[no-untyped-call]
     official = official_names(student)
     gradients = {official[name]: parameter.grad for name, parameter in student.clip.named_parameters()}
-    checks = _check_features(manifest, arrays, loss, student_RD, teacher_RD, boxes)
+    heads = {"image_head": images, "crop_head": crops}  # the first numbers, by which a wrong generator is noticed
+    checks = [
+        compare(name, drawn.flatten()[: len(arrays[name])].numpy(), arrays[name], atol=0.0)
+        for name, drawn in heads.items()
+        if name in arrays
+    ]
+    checks += _check_features(manifest, arrays, loss, student_RD, teacher_RD, boxes)
     checks += _check_gradients(manifest, arrays, gradients)
     return [*checks, _check_frozen(manifest, learning, gradients)]
 
@@ -112,6 +118,8 @@ def _check_features(
         "boxes": F.pad(boxes, (0, 1), value=1),
     }
     checks = [compare("loss", loss.item(), manifest["loss"], atol=loss_atol)]
+    if "loss" in arrays:
+        checks.append(compare("loss, stored", loss.item(), arrays["loss"].item(), atol=loss_atol))
     for name, value in ours.items():
         # Crop embeddings are not unit vectors; a relative term keeps the allowance of the loss on their scale.
         theirs = arrays[name].reshape(-1, *arrays[name].shape[2:]) if arrays[name].ndim > value.ndim else arrays[name]

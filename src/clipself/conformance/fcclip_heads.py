@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_stored
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import thin, words_of
 from clipself.panoptic.generators.fcclip import FcClipHeads
 from clipself.structures import TextRows
 
@@ -35,21 +34,12 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     }
     for place, one in enumerate(predictions[:-1]):
         ours |= {f"aux{place}_logits": one.logits_BQK, f"aux{place}_masks": one.masks_BQYX}
-    atol, rtol = tolerance_of(manifest, default=1e-3)
     parts = {"pixel_decoder": heads.pixel_decoder, "predictor": heads.predictor}
     counted = [
         compare(f"n_params/{name}", sum(parameter.numel() for parameter in parts[name].parameters()), count, atol=0.0)
         for name, count in manifest.get("n_params", {}).items()
     ]
-    outputs = [key for key in arrays if key not in drawn]
-    unknown = [key for key in outputs if key not in ours]
-    checks = []
-    for key in (key for key in outputs if key in ours):
-        stored = thin(ours[key], arrays[key].shape, words_of(manifest, key))
-        checks.append(compare(key, stored.numpy(), arrays[key], atol=atol, rtol=rtol))
-    missing = [Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=0.0)
-               for key in unknown]  # fmt: skip
-    return checks + counted + missing
+    return compare_stored(manifest, arrays, ours, default=1e-3, given=drawn) + counted
 
 
 def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> FcClipHeads:

@@ -1,7 +1,7 @@
 """`fcclip_fusion*`: prompts, overlap rule, fused scores and post-processing of FC-CLIP."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipself.backbones.text import average_templates
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_stored, compare_told, tolerance_at
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.told import number_in, thin, words_of
+from clipself.conformance.told import number_in
 from clipself.ops.pooling import pool_mask_logits
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
 from clipself.panoptic.text import class_logits
@@ -21,12 +21,14 @@ from clipself.structures import TextRows
 from clipself.text.synonyms import fill_plainly, split_synonyms
 from clipself.text.templates import load_templates
 
+TOLERANCE: Final = 2e-4
+"""Where a manifest tells none."""
+
 
 @torch.no_grad()
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Follows one batch from text and logits to maps and compares every stored array."""
     config = manifest["config"]
-    atol, rtol = tolerance_of(manifest, default=2e-4)
     names = [split_synonyms(name) for name in config["test_names"]]
     seen = overlapping(names, [split_synonyms(name) for name in config["train_names"]])
     prompts = fill_plainly([name for some in names for name in some], load_templates("vild"))
@@ -39,7 +41,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     ]
     text = TextRows(rows_SD=average_templates(torch.from_numpy(arrays["text_raw"]), names=sum(counts)), counts=counts)
     classifier = text.rows_SD.numpy()
-    checks.append(compare("text_classifier", classifier, arrays["text_classifier"], atol=atol, rtol=rtol))
+    checks.append(compare_told(manifest, "text_classifier", classifier, arrays["text_classifier"], default=TOLERANCE))
     scores = _fuse(config, arrays, text, seen)
     padded = padded_size(config)
     for index in range(len(scores)):
@@ -49,10 +51,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
             kept=tuple(config["image_sizes"][index]),
             original=tuple(config["original_sizes"][index]),
         )
-        checks += check_image(
-            config, arrays, index, scores[index], masks,
-            atol=atol, rtol=rtol, words=words_of(manifest, "sem_seg"), tie=told_tie(manifest),
-        )  # fmt: skip
+        checks += check_image(manifest, arrays, index, scores[index], masks, default=TOLERANCE)
     return checks
 
 
@@ -86,37 +85,23 @@ def padded_size(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def check_image(
-    config: Mapping[str, Any],
-    arrays: Arrays,
-    index: int,
-    scores: Tensor,
-    masks: Tensor,
-    *,
-    atol: float,
-    rtol: float,
-    words: str,
-    tie: float,
+    manifest: Mapping[str, Any], arrays: Arrays, index: int, scores: Tensor, masks: Tensor, *, default: float
 ) -> list[Check]:
     """Post-processes one image and compares what is stored of it.
 
     Args:
-        config: Of the manifest.
+        manifest: Its constants, tolerances and words.
         arrays: Of the manifest.
         index: The image.
         scores: Log-scores (Q, K + 1).
         masks: Mask logits (Q, H, W) at the picture's size.
-        atol: Absolute tolerance.
-        rtol: Relative tolerance.
-        words: What the manifest says of the semantic map.
-        tie: Of `told_tie`.
+        default: Absolute tolerance where the manifest tells none.
     """
+    config, tie = manifest["config"], told_tie(manifest)
     things = set(config["thing_ids"])
     is_thing = [label in things for label in range(scores.shape[1] - 1)]
-    semantic, stored = semantic_map(scores, masks), arrays[f"sem_seg_{index}"]
-    checks = [
-        compare(f"mask_cls_{index}", scores.numpy(), arrays[f"mask_cls_{index}"], atol=atol, rtol=rtol),
-        compare(f"sem_seg_{index}", thin(semantic, stored.shape, words).numpy(), stored, atol=atol, rtol=rtol),
-    ]
+    ours = {f"mask_cls_{index}": scores, f"sem_seg_{index}": semantic_map(scores, masks)}
+    checks = compare_stored(manifest, {key: arrays[key] for key in ours}, ours, default=default)
     found = panoptic_map(
         scores,
         masks,
@@ -128,7 +113,8 @@ def check_image(
     checks.append(compare(f"segments_{index}", rows, arrays[f"segments_{index}"].reshape(-1, 3), atol=0.0))
     wrong = (found.ids_HW.numpy() != arrays[f"panoptic_{index}"]) & ~near_tie(scores, masks, config, tie)
     checks.append(_count(f"panoptic_{index} pixels that differ", int(wrong.sum())))
-    return checks + _check_instances(config, arrays, index, scores, masks, is_thing, atol=atol, rtol=rtol, tie=tie)
+    allowed = tolerance_at(manifest, f"inst_scores_{index}", default=default)
+    return checks + _check_instances(config, arrays, index, scores, masks, is_thing, allowed=allowed, tie=tie)
 
 
 def near_tie(scores: Tensor, masks: Tensor, config: Mapping[str, Any], tie: float) -> NDArray[np.bool_]:
@@ -147,10 +133,10 @@ def near_tie(scores: Tensor, masks: Tensor, config: Mapping[str, Any], tie: floa
 
 def _check_instances(
     config: Mapping[str, Any], arrays: Arrays, index: int, scores: Tensor, masks: Tensor, is_thing: list[bool],
-    *, atol: float, rtol: float, tie: float,
+    *, allowed: tuple[float, float], tie: float,
 ) -> list[Check]:  # fmt: skip
     """Instances as sets: the release leaves the order of equal scores open, and which of them are among the best."""
-    top = config["topk"]
+    top, (atol, rtol) = config["topk"], allowed
     ranked = scores.softmax(-1)[:, :-1].flatten().sort(descending=True).values
     cut = ranked[min(top, len(ranked)) - 1]
     sure, possible = (int((ranked > cut + tie).sum()), int((ranked > cut - tie).sum()))

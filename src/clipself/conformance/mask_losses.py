@@ -1,12 +1,13 @@
 """`maskcls_losses`: Hungarian costs, matches and the three losses of the Mask2Former family."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.losses.mask_classification import (
     MaskClassificationLoss,
@@ -41,7 +42,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     ]
     match_points = torch.from_numpy(arrays["matcher_points"])
     loss_points = torch.from_numpy(arrays["loss_points"])
-    atol, rtol = tolerance_of(manifest, default=1e-4)
+    told = partial(compare_told, manifest, default=1e-4)
     checks = []
     for place, (name, prefix, suffix) in enumerate(one for one in SETS if f"{one[1]}_logits" in arrays):
         predictions = MaskPredictions(
@@ -60,10 +61,10 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
             # Another matching is as right where it costs the same: masks that are equal may change places.
             spent = [float(cost[pair[0], pair[1]].sum()) for pair in (ours, np.asarray(theirs, dtype=np.int64))]
             checks.append(compare(f"match_{name}_{index}", ours.shape, theirs.shape, atol=0.0))
-            checks.append(compare(f"match_{name}_{index} costs", spent[0], spent[1], atol=atol, rtol=rtol))
+            checks.append(told(f"match_{name}_{index} costs", spent[0], spent[1], kind=f"cost_{index}"))
             if name == "final":
-                checks.append(compare(f"cost_{index}", cost.numpy(), arrays[f"cost_{index}"], atol=atol, rtol=rtol))
+                checks.append(told(f"cost_{index}", cost.numpy(), arrays[f"cost_{index}"]))
         for term, published in TERMS.items():
             value = manifest["unweighted_losses"][f"{published}{suffix}"]
-            checks.append(compare(f"{published}{suffix}", terms[term].item(), value, atol=atol, rtol=rtol))
+            checks.append(told(f"{published}{suffix}", terms[term].item(), value))
     return checks

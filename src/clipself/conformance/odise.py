@@ -1,29 +1,30 @@
 """`odise_fusion`: mask tokens in a small CLIP, open-vocabulary logits, fused scores and post-processing of ODISE."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipself.backbones.mask_tokens import embed_mask_tokens
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare_stored
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest, small_clip
-from clipself.conformance.mask_fusion import check_image, padded_size, told_tie
-from clipself.conformance.told import words_of
+from clipself.conformance.mask_fusion import check_image, padded_size
 from clipself.panoptic.mixture import log_mixture, overlapping, with_void
 from clipself.panoptic.text import class_logits
 from clipself.panoptic.to_maps import resize_to_original
 from clipself.structures import TextRows
+
+TOLERANCE: Final = 5e-4
+"""Where a manifest tells none."""
 
 
 @torch.no_grad()
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Follows one batch from pixels to maps and compares every stored array."""
     config = manifest["config"]
-    atol, rtol = tolerance_of(manifest, default=5e-4)
     held = {
         name: torch.from_numpy(arrays[name])
         for name in ("image", "pred_masks", "text", "mask_embed", "category_text", "null_embed")
@@ -49,26 +50,16 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     ours = {
         "maskclip_embed": embeddings, "maskclip_logits": outside, "in_vocab_logits": inside, "fused": fused,
     }  # fmt: skip
-    checks = [compare(key, value.numpy(), arrays[key], atol=atol, rtol=rtol) for key, value in ours.items()]
+    checks = compare_stored(manifest, {key: arrays[key] for key in ours}, ours, default=TOLERANCE)
     size = (images.shape[-2], images.shape[-1])
     padded = padded_size({**config, "image_sizes": [size]})
-    told: dict[str, Any] = {"words": words_of(manifest, "sem_seg"), "tie": told_tie(manifest)}
     for index, scores_QK1 in enumerate(scores):
         original = tuple(arrays[f"panoptic_{index}"].shape)
         masks = resize_to_original(
             held["pred_masks"][index], padded=padded, kept=size,
             original=(original[0], original[1]),
         )  # fmt: skip
-        checks += check_image(
-            config,
-            arrays,
-            index,
-            scores_QK1,
-            masks,
-            atol=atol,
-            rtol=rtol,
-            **told,
-        )
+        checks += check_image(manifest, arrays, index, scores_QK1, masks, default=TOLERANCE)
     return checks
 
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from clipself.backbones.strict import check_fit
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_stored
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest, small_clip
-from clipself.conformance.told import thin
 from clipself.panoptic.generators.diffusion import LatentDiffusion, Taps
 from clipself.panoptic.generators.odise.backbone import DiffusionPyramid
 from clipself.panoptic.generators.odise.captioner import embed_pixels
@@ -32,21 +31,13 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         ours |= {
             f"s{stride.bit_length() - 1}_{place}": one for stride, one in zip(pyramid.strides, levels, strict=True)
         }
-    atol, rtol = tolerance_of(manifest, default=1e-3)
     config = manifest["config"]
     widths, strides = config["feature_channels"], config["feature_strides"]
     checks = [
         compare("feature_channels", [tap.width for tap in parts.taps], widths, atol=0.0),
         compare("feature_strides", [tap.stride for tap in parts.taps], strides, atol=0.0),
     ]
-    for key, stored in arrays.items():
-        if key in given:
-            continue
-        if key in ours:
-            checks.append(compare(key, thin(ours[key], stored.shape).numpy(), stored, atol=atol, rtol=rtol))
-        else:
-            checks.append(Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=0.0))
-    return checks
+    return checks + compare_stored(manifest, arrays, ours, default=1e-3, given=given)
 
 
 def _read(pyramid: DiffusionPyramid, diffusion: LatentDiffusion, images: Tensor) -> dict[str, Tensor]:

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare_stored
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import thin, words_of
 from clipself.layers.masked_decoder import QueryState
 from clipself.layers.pixel_decoder import PixelFeatures
 from clipself.panoptic.generators.odise.heads import OdiseHeads, stand_in_logits
@@ -37,14 +36,8 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     }
     for place, state in enumerate(states[:-1]):
         ours |= _predicted(heads, features, state, text, prefix=f"aux{place}_", masks=f"aux{place}_masks")
-    atol, rtol = tolerance_of(manifest, default=1e-3)
-    return [
-        compare(key, thin(ours[key], stored.shape, words_of(manifest, key)).numpy(), stored, atol=atol, rtol=rtol)
-        if key in ours
-        else Check(key=f"{key} is not computed by this version", difference=float("inf"), tolerance=0.0)
-        for key, stored in arrays.items()
-        if key != "text" and not LEVELS.match(key)
-    ]
+    given = {"text", *(name for name in arrays if LEVELS.match(name))}
+    return compare_stored(manifest, arrays, ours, default=1e-3, given=given)
 
 
 def _predicted(

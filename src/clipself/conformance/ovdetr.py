@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_stored, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import thin, words_of
 from clipself.detection.detectors.deformable.network import BoxSet, Encoded
 from clipself.detection.detectors.deformable.postprocess import select_boxes
 from clipself.detection.detectors.ovdetr.network import OvDetr
@@ -21,7 +20,7 @@ from clipself.layers.sine_positions import padded_sine_positions
 
 def run_attention(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """One deformable attention around points and around boxes: values and gradients."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=2e-4)
+    config = manifest["config"]
     attention = DeformableAttention(
         channels=config["d"], heads=config["heads"], levels=config["levels"], points=config["points"]
     )
@@ -31,7 +30,9 @@ def run_attention(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     for kind in ("points", "boxes"):
         if f"out_{kind}" in arrays:
             ours = _attend(attention, kind, config["spatial_shapes"], arrays)
-            checks += [compare(key, value.numpy(), arrays[key], atol=atol, rtol=rtol) for key, value in ours.items()]
+            checks += [
+                compare_told(manifest, key, value.numpy(), arrays[key], default=2e-4) for key, value in ours.items()
+            ]
     return checks
 
 
@@ -50,7 +51,7 @@ def _attend(attention: DeformableAttention, kind: str, shapes: Any, arrays: Arra
 @torch.no_grad()
 def run_network(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """From given maps of the trunk to boxes of all classes, chunk by chunk."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=2e-4)
+    config = manifest["config"]
     network = network_of(config, fill_manifest(manifest), widths=config["backbone_channels"])
     maps = [torch.from_numpy(arrays[f"feat{index}"]) for index in range(len(config["backbone_channels"]))]
     mask, text = torch.from_numpy(arrays["mask"]), torch.from_numpy(arrays["text"])
@@ -69,13 +70,13 @@ def run_network(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         )  # fmt: skip
         ours |= {f"det_scores_{index}": found.scores, f"det_labels_{index}": found.labels}
         ours |= {f"det_boxes_{index}": found.boxes}
-    return checks_of(ours, manifest, arrays, atol=atol, rtol=rtol)
+    return checks_of(ours, manifest, arrays, default=2e-4)
 
 
 @torch.no_grad()
 def run_published_size(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """From pixels to boxes, with the published ResNet-50 and every tensor of a published checkpoint."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=1e-3)
+    config = manifest["config"]
     state = fill_manifest(manifest)
     trunk = ResNet50()
     network = network_of(config, state, widths=trunk.widths, trunk=trunk).eval()
@@ -88,7 +89,7 @@ def run_published_size(manifest: Mapping[str, Any], arrays: Arrays) -> list[Chec
     ours = {**predictions_of(layers), **_encoded(network, maps, encoded)}
     ours |= {f"res{place + 3}": one for place, one in enumerate(maps)}
     counted = sum(value.numel() for part in (trunk, network) for value in part.parameters())
-    checks = checks_of(ours, manifest, arrays, atol=atol, rtol=rtol)
+    checks = checks_of(ours, manifest, arrays, default=1e-3)
     return [*checks, compare("n_params", counted, manifest.get("n_params", counted), atol=0.0)]
 
 
@@ -113,20 +114,11 @@ def network_of(
 
 
 def checks_of(
-    ours: Mapping[str, Tensor], manifest: Mapping[str, Any], arrays: Arrays, *, atol: float, rtol: float
+    ours: Mapping[str, Tensor], manifest: Mapping[str, Any], arrays: Arrays, *, default: float
 ) -> list[Check]:
     """Every stored array that is no input; one that this version does not compute fails."""
     inputs = {row["name"] for row in manifest["inputs"]["order"]}
-    checks = []
-    for key, theirs in arrays.items():
-        if key in inputs or key == "loss_names":
-            continue
-        if key not in ours:
-            checks.append(Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol))
-            continue
-        mine = thin(ours[key], theirs.shape, words_of(manifest, key))
-        checks.append(compare(key, mine.numpy(), theirs, atol=atol, rtol=rtol))
-    return checks
+    return compare_stored(manifest, arrays, ours, default=default, given={*inputs, "loss_names"})
 
 
 def _same_for_all(conditions_RC: Tensor, mask_BHW: Tensor) -> Tensor:

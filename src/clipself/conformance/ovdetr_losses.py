@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
 from clipself.conformance.ovdetr import checks_of, network_of, predictions_of
@@ -23,8 +23,8 @@ TERMS: Final[Mapping[str, str]] = {
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Losses of given predictions, their gradients, matches and what is found."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=1e-4)
-    held = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fib"}
+    config = manifest["config"]
+    held = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fiub"}
     loss, asked = loss_of(config), asked_of(held, held["clip_query"])
     earlier = sum(name.startswith("aux") and name.endswith("_pred_boxes") for name in held)
     sets = [*(f"aux{index}" for index in range(earlier)), "final"]
@@ -37,14 +37,14 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         ours |= _gradients(name, one, ours["total"])
     ours |= _found(config, given["final"], held)
     ours |= _costs(loss, config["queries"], given["final"], asked)
-    checks = checks_of(_detached(ours), manifest, arrays, atol=atol, rtol=rtol)
+    checks = checks_of(_detached(ours), manifest, arrays, default=1e-4)
     return [*checks, compare("num_boxes", count_asked(asked), config.get("num_boxes", count_asked(asked)), atol=0.0)]
 
 
 def run_step(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """One step from the trunk's maps to the gradient of every parameter."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=5e-4)
-    held = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fib"}
+    config = manifest["config"]
+    held = {name: torch.from_numpy(value) for name, value in arrays.items() if value.dtype.kind in "fiub"}
     channels = config["backbone_channels"]
     network = network_of(config, fill_manifest(manifest), widths=channels).train()
     text_rows = held["text"][held["select_id"]]
@@ -63,13 +63,12 @@ def run_step(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     ours |= {f"grad:{name}": value for name, value in gradients.items()}
     ours["grad_norm"] = torch.stack([value.norm() for value in gradients.values()]).norm()
     norms = [
-        compare(
-            f"norm of the gradient of {name}", gradients[name].norm() if name in gradients else 0.0, norm,
-            atol=atol, rtol=rtol,
+        compare_told(
+            manifest, f"grad_norms/{name}", gradients[name].norm() if name in gradients else 0.0, norm, default=5e-4
         )
         for name, norm in manifest.get("grad_norms", {}).items()
-    ]  # fmt: skip
-    return [*checks_of(_detached(ours), manifest, arrays, atol=atol, rtol=rtol), *norms]
+    ]
+    return [*checks_of(_detached(ours), manifest, arrays, default=5e-4), *norms]
 
 
 def loss_of(config: Mapping[str, Any]) -> OvDetrLoss:

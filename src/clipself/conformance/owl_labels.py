@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.data.mosaic import join_negatives, lay_tiles, move_to_tile
 from clipself.detection.detectors.owl.queries import make_queries, merge_instances
@@ -53,7 +53,6 @@ def _query_sets(section: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any
 
 def _mosaic(section: Mapping[str, Any], manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Boxes are y0 x0 y1 x1 there, in shares; instances of padding are -1."""
-    atol, rtol = tolerance_of(manifest, default=1e-6)
     tiles, count = torch.from_numpy(arrays["tiles"]), len(arrays["tiles"])
     boxes: list[Tensor] = []
     ids: list[int] = []
@@ -65,8 +64,8 @@ def _mosaic(section: Mapping[str, Any], manifest: Mapping[str, Any], arrays: Arr
     negatives = join_negatives(section["negative_text_in"], section["instance_text"])
     laid = lay_tiles([tile.permute(2, 0, 1) for tile in tiles]).permute(1, 2, 0)
     return [
-        compare("mosaic", laid.numpy(), arrays["mosaic"], atol=atol, rtol=rtol),
-        compare("mosaic_boxes", torch.cat(boxes).numpy(), arrays["mosaic_boxes"], atol=atol, rtol=rtol),
+        compare_told(manifest, "mosaic", laid.numpy(), arrays["mosaic"], default=1e-6),
+        compare_told(manifest, "mosaic_boxes", torch.cat(boxes).numpy(), arrays["mosaic_boxes"], default=1e-6),
         compare("mosaic_ids", np.asarray(ids), arrays["mosaic_ids"], atol=0.0),
         _same("mosaic_negatives", negatives, section["negative_text"]),
     ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.choices import pick
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare_told, unchecked
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_listed
 from clipself.conformance.owl import PUBLISHED, constants_of, targets_of
@@ -173,11 +173,4 @@ def _bias_case(network: OwlNetwork, cells: int, *, words: str) -> Tensor:
 
 def _check(manifest: Mapping[str, Any], key: str, ours: Any, theirs: Any) -> Check:
     """With the tolerance of its kind where the manifest states one: gradients are far smaller than outputs."""
-    atol, rtol = tolerance_of({"tolerance": manifest["tolerance"]}, default=1e-4)
-    kinds = {"grad:": "grad:*", "grad_norms/": "grad_norms"}
-    kind = next((stated for start, stated in kinds.items() if key.startswith(start)), key)
-    stated = manifest.get("tolerances", {}).get(kind, {})
-    atol, rtol = float(stated.get("atol", atol)), float(stated.get("rtol", rtol))
-    if ours is None:
-        return Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol)
-    return compare(key, ours.detach().numpy(), theirs, atol=atol, rtol=rtol)
+    return unchecked(key) if ours is None else compare_told(manifest, key, ours.detach().numpy(), theirs, default=1e-4)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_at
+from clipself.conformance.check import Check, compare_told, unchecked
 from clipself.conformance.dense_models import Arrays
 from clipself.losses.contrast import focal_both, focal_contrast, softmax_pairs
 from clipself.losses.masked_features import masked_features
@@ -42,15 +42,10 @@ def run_cfm(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 def check_all(manifest: Mapping[str, Any], arrays: Arrays, ours: Mapping[str, Tensor]) -> list[Check]:
     """Every quantity of ours that is stored, each at its own tolerance; an output that is told and not ours fails."""
     told = {name for names in manifest.get("outputs", {}) for name in re.split(r", |/", names)}
-    return [
-        Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=0.0)
-        for key in arrays
-        if key in told and key not in ours
-    ] + [
-        compare(key, value.detach().numpy(), arrays[key], atol=atol, rtol=rtol)
+    return [unchecked(key) for key in arrays if key in told and key not in ours] + [
+        compare_told(manifest, key, value.detach().numpy(), arrays[key], default=1e-5)
         for key, value in ours.items()
         if key in arrays
-        for atol, rtol in (tolerance_at(manifest, key),)
     ]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipself.backbones.mask_tokens import blocked_pairs, patches_of_boxes
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare_stored
 from clipself.conformance.dense_models import Arrays
 from clipself.detection.detectors.promptovd.regions import most_likely
 from clipself.layers.deformable_transformer import attend
@@ -17,7 +17,7 @@ from clipself.layers.deformable_transformer import attend
 @torch.no_grad()
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Patches of boxes, attention of RoI tokens, pruning, and queries that look at prompts."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=1e-10)
+    config = manifest["config"]
     held = {name: torch.from_numpy(value) for name, value in arrays.items()}
     rows, cols = config["grid"]
     inside_RP = patches_of_boxes(held["boxes"][None], grid=(rows, cols), patch=config["patch"])[0]
@@ -32,7 +32,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
             _identity(held["queries"]), held["queries"][None], prompts_BPC=held["prompts"][None]
         )[0],
     }  # fmt: skip
-    return [compare(name, value.numpy(), arrays[name], atol=atol, rtol=rtol) for name, value in ours.items()]
+    return compare_stored(manifest, {name: arrays[name] for name in ours}, ours, default=1e-10)
 
 
 def _identity(queries_QC: Tensor) -> nn.MultiheadAttention:

@@ -8,7 +8,7 @@ import torch
 from clipself.backbones.readouts import Readout, ReadoutContext, find_readout, read_last_block
 from clipself.backbones.transformer import require_blocks
 from clipself.choices import pick
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare_told
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest, small_clip
 from clipself.conformance.told import number_in, whole_patches
@@ -43,13 +43,12 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     entered = trunk.forward_blocks(trunk.embed(images), list(trunk.blocks)[:-1])
     guide = torch.from_numpy(arrays["vfm_feats"]) if "vfm_feats" in arrays else entered.to_map()
     context = ReadoutContext(trunk=trunk, entered=(entered,), images_B3HW=images, guide_BCyx=guide)
-    atol, rtol = tolerance_of(manifest, default=2e-4)
     checks = []
     for key in (key for key in arrays if key not in INPUTS):
         readout = readout_of(key, config)
         tokens = trunk.head(read_last_block(context, readout).tokens)
         patches = tokens[:, entered.prefix :] if readout.guided else tokens  # on the guide's grid, patches alone
-        checks.append(compare(key, patches.numpy(), arrays[key], atol=atol, rtol=rtol))
+        checks.append(compare_told(manifest, key, patches.numpy(), arrays[key], default=2e-4))
     return checks
 
 

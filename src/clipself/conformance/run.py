@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipself.conformance import (
     catseg,
@@ -47,8 +48,9 @@ from clipself.conformance import (
     san,
     segmentation_metrics,
 )
-from clipself.conformance.check import Check
+from clipself.conformance.check import Check, unchecked
 from clipself.conformance.dense_models import Arrays
+from clipself.conformance.facts import axis_lengths, unknown_constants
 from clipself.conformance.report import ParityReport, said
 from clipself.conformance.watched import Watched
 from clipself.data.sources import read_json
@@ -127,9 +129,9 @@ WITHOUT_ARRAYS: Final = (
 
 NO_CONSTANTS: Final = frozenset((
     "system", "format", "file", "sha256", "about", "source", "note", "params", "parameters", "published_names",
-    "models", "aliases", "derived", "trainable", "inputs", "outputs", "arrays", "keys", "npz_keys", "tolerance",
-    "tolerances", "fill_rule", "versions", "torch", "timm", "open_clip", "conventions", "verified", "n_params",
-    "losses", "pairs", "facts_of_the_run", "largest_difference_to_float64", "mask_counts",
+    "models", "aliases", "derived", "trainable", "buffers", "inputs", "outputs", "arrays", "keys", "npz_keys",
+    "tolerance", "tolerances", "fill_rule", "versions", "torch", "timm", "open_clip", "conventions", "verified",
+    "n_params", "n_parameters", "losses", "pairs", "facts_of_the_run", "largest_difference_to_float64", "mask_counts",
 ))  # fmt: skip
 """Parts of a manifest in which no constant of a method stands: lists of tensors, results, words, where it is from."""
 
@@ -172,6 +174,7 @@ def check_manifest(path: Path) -> ParityReport:
             raise ValueError(f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}")
         arrays = arrays if system in WITHOUT_ARRAYS else Watched(read_arrays(path, manifest))
         checks = tuple(SYSTEMS[system](watched.beside(manifest), arrays))
+        checks += tuple(passed_over(system, manifest, watched, arrays))
     except Exception as error:
         if os.environ.get("CLIPSELF_DEBUG"):
             raise
@@ -182,17 +185,46 @@ def check_manifest(path: Path) -> ParityReport:
     )  # fmt: skip
 
 
+def passed_over(system: str, manifest: Mapping[str, Any], watched: Watched, arrays: Watched) -> list[Check]:
+    """A failure for each constant that may count and each array that nobody looked at."""
+    stored = {name: value for name, value in dict.items(arrays) if isinstance(value, np.ndarray)}
+    unknown = unknown_constants(stem_of(system), watched.unseen(), axis_lengths(manifest, stored))
+    return [
+        *(Check(key=f"{name} is told and not known to this version", difference=float("inf"), tolerance=0.0)
+          for name in unknown),
+        *map(unchecked, arrays.unseen()),
+    ]  # fmt: skip
+
+
 def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays that lie beside a manifest.
+    """The arrays that lie beside a manifest, in the kinds of numbers that torch calculates with.
+
+    Halves become single precision, narrow integers whole ones; what meets weights, which are single, is single too.
 
     Raises:
         FileNotFoundError: They are missing.
+        ValueError: The manifest lists an array that is not among them.
     """
     arrays_path = path.with_name(manifest.get("file", path.with_suffix(".npz").name))
     if not arrays_path.is_file():
         raise FileNotFoundError(f"{path} needs its arrays in {arrays_path}; copy both files")
     with np.load(arrays_path, allow_pickle=False) as held:
-        return {name: held[name] for name in held.files}
+        found = {name: held[name] for name in held.files}
+    listed = manifest.get("arrays")
+    missing = sorted(listed.keys() - found.keys()) if isinstance(listed, Mapping) else []
+    if missing:
+        raise ValueError(f"{path} lists arrays that {arrays_path.name} lacks: {missing[:5]}; copy both files anew")
+    single = bool(manifest.get("params"))
+    return {name: _calculable(value, single=single) for name, value in found.items()}
+
+
+def _calculable(value: NDArray[Any], *, single: bool) -> NDArray[Any]:
+    kind = value.dtype
+    if kind.kind == "V" and kind.itemsize == 2:  # how numpy stores bfloat16, the upper half of single precision
+        return (value.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if kind == np.float16 or (single and kind == np.float64):
+        return value.astype(np.float32)
+    return value.astype(np.int64) if kind.kind in "iu" and kind.itemsize > 1 else value
 
 
 def system_of(manifest: Mapping[str, Any]) -> str:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare, tolerance_of
+from clipself.conformance.check import Check, compare, compare_stored
 from clipself.conformance.dense_models import Arrays
 from clipself.conformance.filling import fill_manifest
-from clipself.conformance.told import thin, words_of
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.segmentation.san.model import San, format_bias, pool_bias, semantic_scores
 from clipself.segmentation.san.published import read_san
@@ -20,16 +19,11 @@ from clipself.segmentation.san.settings import SanSettings, SideSettings
 @torch.no_grad()
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Compares every stored array and the counts of parameters."""
-    config, (atol, rtol) = manifest["config"], tolerance_of(manifest, default=5e-4)
+    config = manifest["config"]
     settings, heads = san_settings_of(config), int(config["clip"]["heads"])
     model = read_san(fill_manifest(manifest), settings, source="filled by rule", heads=heads)
     ours = _compute(model, manifest, arrays)
-    checks = [
-        compare(key, thin(ours[key], theirs.shape, words_of(manifest, key)).numpy(), theirs, atol=atol, rtol=rtol)
-        if key in ours
-        else Check(key=f"{key} is not checked by this version", difference=float("inf"), tolerance=atol)
-        for key, theirs in arrays.items()
-    ]
+    checks = compare_stored(manifest, arrays, ours, default=5e-4)
     counted = sum(parameter.numel() for parameter in model.side.parameters())
     return [*checks, compare("parameters of the side network", counted, manifest["n_params"]["side"], atol=0.0)]
 

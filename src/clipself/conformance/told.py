@@ -46,26 +46,35 @@ def thin(ours: Tensor, shape: tuple[int, ...], words: str = "") -> Tensor:
         ours: The whole.
         shape: What is stored.
         words: What the manifest says of it: "[:, ::8, :, ::3, ::3]" or "[..., ::3, ::3]"; "every 4 channels",
-            "every 4th channel" or "channels ::4", on the axis whose length differs; "::2 in both directions", on the
-            last two axes; where it says nothing, every n-th element, n told by both lengths.
+            "every 4th channel" or "channels ::4", on the axis whose length differs; "::2 in both directions" or "every
+            2nd row and column", on the last two axes; where it says nothing, every n-th element, n told by both.
     """
     sliced = re.search(r"\[(\s*(?::|\.{3})[:.,\d\s]*)\]", words)
     channels = re.search(r"every (\d+)(?:st|nd|rd|th)? channel|channels ::(\d+)", words)
-    both = re.search(r"::(\d+) in both directions", words)
+    both = re.search(r"::(\d+) in both directions|every (\d+)(?:st|nd|rd|th)? row and column", words)
+    if tuple(ours.shape) == tuple(shape):
+        return ours.contiguous()
     if sliced is not None:
-        parts = [part.strip() for part in sliced.group(1).split(",")]
-        if "..." in parts:
-            place = parts.index("...")
-            parts[place : place + 1] = [":"] * (ours.ndim - len(parts) + 1)
-        steps = [int(part.lstrip(":") or 1) for part in parts]
-    elif channels is not None:
+        return ours[_slices(sliced.group(1), ours.ndim)].contiguous()
+    if channels is not None:
         axis = next((place for place, pair in enumerate(zip(ours.shape, shape, strict=False)) if pair[0] != pair[1]), 1)
         steps = [1] * axis + [int(channels.group(1) or channels.group(2))]
     elif both is not None:
-        steps = [1] * (ours.ndim - 2) + [int(both.group(1))] * 2
+        steps = [1] * (ours.ndim - 2) + [int(both.group(1) or both.group(2))] * 2
+    elif ours.ndim != len(shape):
+        return ours.contiguous()  # the comparison tells both shapes
     else:
         steps = [-(-length // stored) if stored else 1 for length, stored in zip(ours.shape, shape, strict=True)]
     return ours[tuple(slice(None, None, step) for step in steps)].contiguous()
+
+
+def _slices(words: str, axes: int) -> tuple[slice, ...]:
+    """Of "..., :8, ::3"; "..." stands for the axes that are not told."""
+    parts = [part.strip() for part in words.split(",")]
+    if "..." in parts:
+        place = parts.index("...")
+        parts[place : place + 1] = [":"] * (axes - len(parts) + 1)
+    return tuple(slice(*(int(one) if one.strip() else None for one in part.split(":"))) for part in parts)
 
 
 def whole_patches(images_B3HW: Tensor, patch: int) -> Tensor:

@@ -44,18 +44,18 @@ class Watched(dict[str, Any]):
             self.seen.add(name)
         return self
 
-    def unseen(self, prefix: str = "") -> list[str]:
-        """Names of the values that nobody looked at, dotted; sentences are no constants."""
-        names = []
+    def unseen(self, prefix: str = "") -> dict[str, Any]:
+        """What nobody looked at, by dotted names; sentences are no constants."""
+        found: dict[str, Any] = {}
         for name, value in dict.items(self):
             if name not in self.seen:
-                names += [] if isinstance(value, str) and " " in value else [f"{prefix}{name}"]
+                found |= {} if isinstance(value, str) and " " in value else {f"{prefix}{name}": value}
             elif isinstance(value, Watched):
-                names += value.unseen(f"{prefix}{name}.")
+                found |= value.unseen(f"{prefix}{name}.")
             elif isinstance(value, list):
                 for place, one in enumerate(value):
-                    names += one.unseen(f"{prefix}{name}.{place}.") if isinstance(one, Watched) else []
-        return names
+                    found |= one.unseen(f"{prefix}{name}.{place}.") if isinstance(one, Watched) else {}
+        return found
 
 
 def _watch(value: Any) -> Any:
