@@ -63,6 +63,14 @@ RUNS: dict[str, Run] = {
         after="patches-320",
         settings={"lr": 5e-4, "max_split": 8, "max_regions": 8},
     ),
+    "fine-boxes-480": Run(
+        image_size=480,
+        steps=1500,
+        every=250,
+        regions="random-boxes",
+        after="patches-320",
+        settings={"lr": 5e-4, "max_split": 16, "max_regions": 12},
+    ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
         image_size=480, steps=750, every=125, regions="proposals", after="proposals-320", settings={"lr": 5e-4}
