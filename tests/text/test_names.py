@@ -79,3 +79,61 @@ def test_listed_names_are_names_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("kite\n")
     assert listed(None) is None
     assert listed((str(tmp_path / "novel.txt"), "cat, dog")) == ["kite", "cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        pytest.param("classes.csv", "the name of a file", id="a table"),
+        pytest.param(["cat", "labels.JSON"], "the name of a file", id="JSON"),
+        pytest.param(["cat", "photo.jpg"], "the name of a file", id="a picture behind the names"),
+        pytest.param('["cat", "dog"]', "a list in JSON or Python", id="a list"),
+        pytest.param("('cat', 'dog')", "a list in JSON or Python", id="a tuple"),
+        pytest.param("{0: 'cat'}", "a list in JSON or Python", id="a dictionary"),
+        pytest.param("'cat', 'dog'", "in quotes", id="quotes"),
+        pytest.param(['"cat"'], "in quotes", id="quotes of a shell"),
+        pytest.param("cat . dog .", "dots between names", id="dots"),
+        pytest.param("a cat. a remote control.", "dots between names", id="sentences"),
+        pytest.param("0: cat, 1: dog", "numbered", id="numbers"),
+        pytest.param("1. cat\n2. dog", "numbered", id="numbered lines"),
+        pytest.param("COCO-80", "the packaged vocabulary is 'coco_80'", id="a vocabulary spelt otherwise"),
+        pytest.param({"cat", "dog"}, "which has no order", id="a set"),
+        pytest.param(frozenset(["cat"]), "which has no order", id="a frozen set"),
+    ],
+)
+def test_words_that_can_mean_no_names(typed: Names, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_names(typed)
+
+
+def test_a_word_that_is_a_file_here_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("labelmap", "cat", "list.of.things"):
+        (tmp_path / name).write_text("dog\n")
+    assert parse_names("cat").names == ("cat",)
+    for word in ("./labelmap", "list.of.things", str(tmp_path / "cat")):
+        with pytest.raises(ValueError, match="is a file; names come from words"):
+            parse_names(word)
+    (tmp_path / "coco.names").write_text("cat\nfire hydrant\n")
+    (tmp_path / "UPPER.TXT").write_text("cat\nfire hydrant\n")
+    assert parse_names("coco.names").names == parse_names("UPPER.TXT").names == ("cat", "fire hydrant")
+
+
+def test_lines_of_a_word_separate_classes_as_lines_of_a_file_do() -> None:
+    assert parse_names("cat\ndog\n").names == ("cat", "dog")
+    assert parse_names("cat, kitten\r\ndog").names == ("cat, kitten", "dog")
+
+
+@pytest.mark.parametrize(
+    "typed", ["St. Bernard", "u.s. flag", "a 7 up can", "cat/dog", "no. 5", "mp3 player", "dr. j."]
+)
+def test_signs_that_are_part_of_names(typed: str) -> None:
+    assert parse_names(typed).names == (typed,)
+
+
+def test_the_name_of_a_data_set_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse_names("coco").names == ("coco",)
+    assert "the packaged vocabularies are coco_80" in caplog.text
+    caplog.clear()
+    assert parse_names("cocoa").names == ("cocoa",)
+    assert not caplog.text

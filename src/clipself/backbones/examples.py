@@ -15,6 +15,7 @@ from clipself.data.images import Example, Examples, list_examples, read_image
 from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_boxes, pool_masks
 from clipself.ops.run_lengths import fill_runs, read_run_lengths
+from clipself.text.names import in_order
 
 PICTURES_AT_ONCE: Final = 64
 """Pictures in one pass of the image tower."""
@@ -51,11 +52,12 @@ def typed_and_shown(names: Sequence[str], shown: Collection[str]) -> tuple[str, 
     """Names that are typed, then those that are only shown.
 
     Raises:
-        ValueError: The names are one string.
+        ValueError: The names are one string, or a set.
     """
     if isinstance(names, str):
         raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
-    return (*names, *(name for name in shown if name not in names))
+    typed = in_order(names)
+    return (*typed, *(name for name in shown if name not in typed))
 
 
 @torch.no_grad()

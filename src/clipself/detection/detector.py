@@ -22,6 +22,7 @@ from clipself.detection.checkpoint import load_detector
 from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
 from clipself.engine.fields import kinds_of
 from clipself.structures import Detections
+from clipself.text.names import in_order
 
 MASK_THRESHOLD: Final = 0.5
 
@@ -77,7 +78,8 @@ class Detector:
             ValueError: There are no names, an empty one, or one twice, or a picture cannot be read.
         """
         held = self.model.vocabulary
-        if not examples and not held.pictured and tuple(names) == held.names and not isinstance(names, str):
+        names = names if isinstance(names, str) else in_order(names)
+        if not examples and not held.pictured and tuple(names) == held.names:
             return
         clip, spoken = self.model.clip, self.model.settings.spoken
         rows = embed_examples(clip, examples or {})

@@ -29,6 +29,9 @@ VOCABULARIES: Final = {
 }
 """Vocabularies that ship with the package -> their files; another one is a file and a line."""
 
+LISTS: Final = (".txt", ".names")
+"""Suffixes of lists of one name a line."""
+
 BLANK: Final = " \t\r\n\x00\u00a0\u200b\u2060\ufeff"
 """What stands around a name and is not seen."""
 
@@ -132,7 +135,7 @@ def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
         FileNotFoundError: There is no such file.
     """
     path = Path(vocabulary)
-    if path.suffix == ".txt" or path.is_file():
+    if path.suffix.lower() in LISTS or path.is_file():
         if not path.is_file():
             raise FileNotFoundError(f"no list of names at {path}; check the path")
         lines = (line.split("#")[0].strip(BLANK) for line in read_text(path).splitlines())
@@ -150,7 +153,7 @@ def load_vocabulary(vocabulary: str | Path) -> Vocabulary:
     )
 
 
-def _count_up(lines: Sequence[str]) -> bool:
+def count_up(lines: Sequence[str]) -> bool:
     """Whether all lines begin with numbers that count up, from 0 or 1."""
     coins = len(lines) <= FEW and not lines[0].startswith("0") if lines else False  # "1 euro" and "2 euro"
     after = r"[:,.)=|\t]\s*" if coins else r"[:,.)=|\s]\s*"
@@ -178,7 +181,7 @@ def _check_form(lines: Sequence[str], path: Path) -> None:
     """
     pairs = ((number, form) for number, line in enumerate(lines) for sign, form in FORMS.items()
              if re.fullmatch(sign, line))  # fmt: skip
-    counted = next((place for place in (0, 1) if _count_up(lines[place:])), None)  # below a title too
+    counted = next((place for place in (0, 1) if count_up(lines[place:])), None)  # below a title too
     table = next((place for place, line in enumerate(lines) if "\t" in line), None)
     whole = [
         (counted, "numbered"),

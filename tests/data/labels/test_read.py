@@ -154,6 +154,8 @@ def test_a_line_of_yolo_that_cannot_be_meant_is_named(tmp_path: Path, label: str
     ("held", "source", "message"),
     [
         ({"data.yaml": "train: images\nnames: [cat]\nnc: 3"}, "data.yaml", r'"nc" is 3, but there are 1 names'),
+        ({"data.yaml": "train: images\nnames: [cat, no]"}, "data.yaml", r"one of the .names. as False, no text; put"),
+        ({"data.yaml": "train: images\nnames: [null]"}, "data.yaml", r"reads one of the .names. as None, no text; put"),
         ({"data.yaml": "train: images\nnames: {1: cat}"}, "data.yaml", r"numbered \[1\] ..., expected 0 to 0"),
         ({"data.yaml": "names: [a\n"}, "data.yaml", "is not YAML"),
         ({"data.yaml": "a: 1"}, "data.yaml", 'holds no "names"'),

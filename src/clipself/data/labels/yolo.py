@@ -250,7 +250,11 @@ def _names(given: Any, path: Path) -> list[str]:
     rows = dict(enumerate(given)) if isinstance(given, list) else given
     if sorted(map(str, rows)) != sorted(map(str, range(len(rows)))):
         raise ValueError(f'{path}: "names" are numbered {sorted(rows)[:5]} ..., expected 0 to {len(rows) - 1}')
-    return [str(rows[key]) for key in sorted(rows, key=int)]
+    names = [rows[key] for key in sorted(rows, key=int)]
+    wrong = next((name for name in names if not isinstance(name, str | int) or isinstance(name, bool)), "")
+    if wrong != "":
+        raise ValueError(f'{path}: YAML reads one of the "names" as {wrong!r}, no text; put it in quotes')
+    return [str(name) for name in names]
 
 
 def _resolve(root: Path, entry: str) -> Path:
