@@ -12,7 +12,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clipself.files import AT_ONCE, Together, _umask, allocate, clear_parts, locked, write_atomically, write_text
+from clipself.files import (
+    AT_ONCE,
+    Together,
+    _umask,
+    allocate,
+    clear_parts,
+    locked,
+    read_json,
+    write_atomically,
+    write_text,
+)
 
 WRITERS = {
     "bytes": "write_bytes(path, bytes(4_000_000))",
@@ -180,3 +190,18 @@ def test_a_lock_is_free_again_after_it(tmp_path: Path) -> None:
     for _ in range(2):
         with locked(tmp_path / "deep" / ".lock", busy="busy"):
             assert (tmp_path / "deep" / ".lock").exists()
+
+
+def test_a_key_that_says_two_things_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"rows": [{"id": 1, "id": 1, "name": "cat"}]}')
+    assert read_json(path) == {"rows": [{"id": 1, "name": "cat"}]}
+    seen: list[dict[str, int]] = []
+    path.write_text('{"rows": [{"a": 1}], "b": {"a": 2}}')
+    read_json(path, hook=seen.append)
+    assert seen[:2] == [{"a": 1}, {"a": 2}]
+    for text in ('{"annotations": [1], "annotations": []}', '[{"id": 1}, {"id": 2, "x": {}, "id": 3}]'):
+        path.write_text(text)
+        for hook in (None, dict):
+            with pytest.raises(ValueError, match=r"a\.json: in one of its objects '(annotations|id)' is set twice"):
+                read_json(path, hook=hook)

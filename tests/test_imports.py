@@ -21,6 +21,7 @@ LAYERS = (
     ("ops",),
     ("cards",),
     ("files", "choices", "renamed", "threads"),
+    ("keys",),
 )
 """From the top down; rooms of one row never import each other."""
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from clipself.keys import KeyTwice, parse_json
+
 FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """No space, a limit of the file's size, a quota."""
 
@@ -305,7 +307,7 @@ def read_json(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not JSON, or in another encoding.
+        ValueError: The file is not JSON, in another encoding, or says two things under one key.
     """
     if not Path(path).is_file():
         advice = "it is a folder, pass a file" if Path(path).is_dir() else "check the path"
@@ -313,7 +315,9 @@ def read_json(
     text = read_text(path)
     try:
         with without_collection():
-            return json.loads(text, object_hook=hook)
+            return parse_json(text, hook)
+    except KeyTwice as error:
+        raise ValueError(f"{path}: in one of its objects {error}, or only the last would count") from None
     except (ValueError, RecursionError) as error:
         fault = no_file(path) or f"{path} is not valid JSON ({error}); was it cut short while copying, or edited?"
         raise ValueError(fault) from error
@@ -343,5 +347,4 @@ def _umask() -> int:
 
 def default_cache_dir() -> Path:
     """`$CLIPSELF_CACHE`, else `~/.cache/clipself`."""
-    named = os.environ.get("CLIPSELF_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "clipself"
+    return Path(os.environ.get("CLIPSELF_CACHE") or Path.home() / ".cache" / "clipself")

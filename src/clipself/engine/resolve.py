@@ -1,9 +1,7 @@
 """From what a caller gives to one checked config: the same for Python and the command line."""
 
-import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +9,7 @@ from typing import Any, TypeVar
 from clipself.choices import pick
 from clipself.engine.fields import UNSET, build, check_names, fit, kinds_of
 from clipself.files import read_text
+from clipself.keys import once, parse_json
 from clipself.renamed import FIELDS, warn_renamed
 
 C = TypeVar("C")
@@ -153,20 +152,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no config file at {path}")
     text = read_text(path)
     try:
-        held = _parse_yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text, object_pairs_hook=_once)
+        held = _parse_yaml(text) if path.suffix in (".yaml", ".yml") else parse_json(text)
     except Exception as error:
         raise ValueError(f"{path} cannot be read as settings: {error}") from error
     if not isinstance(held, dict):
         raise ValueError(f"{path} holds no table of settings, but {type(held).__name__}")
     return held
-
-
-def _once(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A table whose settings are each there once: of two the last would count without a word."""
-    twice = [key for key, count in Counter(str(key) for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is set twice; keep one of them")
-    return dict(pairs)
 
 
 def _parse_yaml(text: str) -> Any:
@@ -175,7 +166,7 @@ def _parse_yaml(text: str) -> Any:
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            _once([(self.construct_object(key, deep=True), None) for key, _ in node.value])
+            once([(str(self.construct_object(key, deep=True)), place) for place, (key, _) in enumerate(node.value)])
             table: dict[Any, Any] = super().construct_mapping(node, deep)
             return table
 
