@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.support.pictures import draw_pictures
@@ -63,6 +64,22 @@ def clip() -> Any:
         (lambda: clip().dense_map("photos/0.png"), "images must be a tensor .*clip.preprocess"),
         (lambda: clip().preprocess("photos/0.png", size="96"), "size='96' is no size; pass"),
         (lambda: clip().preprocess("photos/0.png", size=(96,)), r"size=\(96,\) is no size"),
+        (lambda: clip().preprocess("photos/0.png", size=96.5), r"size=96.5 is no size"),
+        (lambda: clip().preprocess("photos/0.png", size=True), r"size=True is no size"),
+        (lambda: clip().preprocess("photos/0.png", size=10**6), r"size=1000000 is no size; .*up to 16384"),
+        (lambda: front.load_clip("./clip", device="mps:0"), "this PyTorch sees no MPS device"),
+        (lambda: front.load_clip("./clip", device=7), "'cuda:7' was asked for, but"),
+        (lambda: clip().encode_text({"cat", "dog"}), "names are a set, which has no order; pass a list"),
+        (lambda: clip().encode_text(3), r"texts must be a list of strings, got \[3\]"),
+        (lambda: clip().encode_text(name for name in ("cat", 3)), r"texts must be a list of strings, got \['cat', 3\]"),
+        (lambda: front.TrainingFree(clip(), {"cat", "dog"}), "names are a set"),
+        (lambda: front.Detector.from_checkpoint().use({"cat", "dog"}), "names are a set"),
+        (lambda: front.PanopticSegmenter.from_checkpoint().use({"cat", "dog"}), "names are a set"),
+        # images that are none to a tower
+        (lambda: clip().dense_map(torch.full((1, 3, 32, 32), 200.0)), "pixels of 200 to 200, expected normalised ones"),
+        (lambda: clip().encode_image(torch.full((1, 3, 32, 32), -99.0)), "pixels of -99 to -99"),
+        (lambda: clip().embed_boxes(torch.rand(1, 3, 32, 32) * 255, [[[0, 0, 9, 9]]]), r"clip\.preprocess\(picture\)"),
+        (lambda: clip().taps(torch.full((1, 3, 32, 32), float("nan")), [0]), "pixels of nan to nan"),
         # one for several, and the other way round
         (lambda: clip().encode_text("cat"), "wrap it in a list"),
         (lambda: front.TrainingFree(clip(), "cat"), "wrap it in a list"),
@@ -89,6 +106,53 @@ def test_what_fits_is_taken_in_any_form(tmp_path: Path) -> None:
     assert len(front.blend("clip", out=tmp_path / "b", original="./clip", alphas=[0, 1])) == 2
     drawn = front.show_query(Path("photos/0.png"), "cat", model="./clip", out=tmp_path / "q.png", image_size=32.0)
     assert drawn.is_file()
+
+
+def test_rows_of_texts_are_tensors_or_arrays_of_the_models_width() -> None:
+    model = clip()
+    model.set_image("photos/0.png")
+    rows = model.encode_text(["a cat", "a dog"])
+    assert torch.equal(model.query(rows), model.query(["a cat", "a dog"]))
+    assert torch.equal(model.query(rows.numpy()), model.query(np.array(["a cat", "a dog"])))
+    for wrong in (rows[:, 1:], rows[0], rows.numpy()[None]):
+        with pytest.raises(ValueError, match=rf"expected \(K, {model.embed_dim}\) of this model"):
+            model.query(wrong)
+
+
+def test_texts_and_sizes_come_in_any_form() -> None:
+    model = clip()
+    wanted = model.encode_text(["a cat", "a dog"])
+    assert torch.equal(model.encode_text(f"a {name}" for name in ("cat", "dog")), wanted)
+    sizes = (np.int64(32), [32, np.int32(32)], torch.Size([32, 32]))
+    assert all(model.preprocess("photos/0.png", size=size).shape == (3, 32, 32) for size in sizes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_are_brought_to_the_weights(dtype: torch.dtype) -> None:
+    """A model that a caller has cast reads what its own `preprocess` gives; the numbers are the model's."""
+    model, images = clip(), clip().preprocess("photos/0.png", size=32)[None]
+    assert torch.equal(model.dense_map(images.to(dtype)), model.dense_map(images.to(dtype).float()))
+    cast = clip().to(dtype)
+    assert cast.dense_map(images).dtype == dtype
+    torch.testing.assert_close(cast.encode_image(images).float(), model.encode_image(images), atol=0.02, rtol=0.02)
+    cast.set_image("photos/0.png")
+    assert cast.query(["a cat"]).dtype == dtype
+
+
+def test_the_callers_default_dtype_changes_nothing(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": "photos", "max_steps": 1, "batch_size": 2, "workers": 0, "image_size": 64,
+                                "crop_size": 64, "device": "cpu", "precision": "fp32"}  # fmt: skip
+    images = clip().preprocess("photos/0.png", size=32)[None]
+    wanted = clip().dense_map(images), front.distill(out=tmp_path / "a", **settings).last_loss
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = clip()
+        assert torch.equal(model.dense_map(model.preprocess("photos/0.png", size=32)[None]), wanted[0])
+        assert front.distill(out=tmp_path / "b", **settings).last_loss == wanted[1]
+        assert front.Detector.from_checkpoint().model.clip.weights_hash() == front.load_clip().weights_hash()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Failed to download"), ConnectionError("no route"), KeyError("x")])

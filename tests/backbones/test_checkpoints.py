@@ -55,6 +55,11 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
     "a step that is a tensor": lambda s: {"step": torch.tensor(3), "model": prefixed(s, "module.")},
     "shadow": lambda s: {"ema": {"shadow": s, "decay": 0.9}},
     "one block compiled": compiled_blocks,
+    "blocks checkpointed": lambda s: {
+        name.replace("blocks.0.", "blocks.0._fsdp_wrapped_module._checkpoint_wrapped_module."): tensor
+        for name, tensor in s.items()
+    },
+    "frozen beside": lambda s: prefixed(averaged(s), "frozen_clip.") | prefixed(s, "clip."),
     "deep": lambda s: prefixed(s, "net.module.model.clip_model._orig_mod."),
 }
 
@@ -130,6 +135,14 @@ def test_tensors_that_are_shapes_alone_are_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2), "v": torch.ones(2, device="meta")}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"a\.pt: v has a shape but no numbers .* where its weights are gathered"):
         read_state_dict(tmp_path / "a.pt")
+
+
+def test_weights_that_are_all_nought_are_refused() -> None:
+    clip = tiny_openai_clip()
+    before = clip.weights_hash()
+    with pytest.raises(ValueError, match=r"f\.pt: all numbers of its \d+ tensors are 0; save the model where"):
+        load_strictly(clip.clip, averaged(clip.clip.state_dict()), source="f.pt")
+    assert clip.weights_hash() == before
 
 
 def test_plain_data_beside_the_weights_is_passed_over(tmp_path: Path) -> None:

@@ -64,3 +64,19 @@ def test_workers_end_with_their_batches_whoever_holds_the_error(error: Exception
     except ValueError as caught:
         held.append(caught)  # and by its traceback the frames that hold the workers
     assert set(multiprocessing.active_children()) <= before
+
+
+def _read_in_a_daemon(out: Any) -> None:
+    try:
+        list(plain_errors(DataLoader(Broken(ValueError("x")), num_workers=1)))
+    except ValueError as error:
+        out.put(str(error))
+
+
+def test_a_process_that_may_have_no_workers_says_so() -> None:
+    forked = multiprocessing.get_context("fork")
+    out = forked.Queue()
+    daemon = forked.Process(target=_read_in_a_daemon, args=(out,), daemon=True)
+    daemon.start()
+    assert "may start none itself; pass workers=0" in out.get(timeout=60)
+    daemon.join()

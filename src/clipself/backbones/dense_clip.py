@@ -4,25 +4,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipself.backbones.guides import Guide
 from clipself.backbones.memory import ReadMemory
-from clipself.backbones.pixels import fit_size, normalise
+from clipself.backbones.pixels import as_shown, fit_size, normalise
 from clipself.backbones.reading import read_images
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.strict import digest_tensors
-from clipself.backbones.tokens import cut_sentences
+from clipself.backbones.tokens import cut_sentences, ready_rows
 from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.backbones.trunks import view_trunk
 from clipself.data.images import Picture, read_image
 from clipself.ops.boxes import check_boxes, normalize_boxes
 from clipself.ops.pooling import pool_boxes
 from clipself.renamed import old_names, warn_renamed
+from clipself.text.names import in_order
 
 __getattr__ = old_names(__name__)
 
@@ -137,7 +139,7 @@ class DenseCLIP(nn.Module):
         whose last one is the last block as the readout runs it, ahead of the final norm.
 
         Args:
-            images_B3HW: Normalised images, sides multiples of the patch.
+            images_B3HW: Normalised images, sides multiples of the patch; brought to the dtype of the weights.
             taps: 0-based indices of `trunk.stages`, ascending; -1 is what enters the first block of a transformer.
             dense: Whether to embed every patch in the joint space.
             pooled: Whether to embed whole images, as the stock model does, at any size.
@@ -149,8 +151,8 @@ class DenseCLIP(nn.Module):
             normalize: Whether dense map and image embeddings are unit vectors.
 
         Raises:
-            ValueError: A side is not a multiple of the patch, the readout is unknown or not one of this tower, or a tap
-                is outside the trunk.
+            ValueError: A side is not a multiple of the patch, a pixel is far from a normalised one or not finite, the
+                readout is unknown or not one of this tower, or a tap is outside the trunk.
         """
         trunk, wanted = self.trunk, tuple(taps)
         last = len(trunk.stages) - 1
@@ -158,6 +160,7 @@ class DenseCLIP(nn.Module):
             raise ValueError(f"taps {list(wanted)} must ascend within 0..{last}, the stages of this trunk")
         if not (wanted or dense or pooled):
             raise ValueError("nothing was asked for; pass taps=, dense=True or pooled=True")
+        images_B3HW = as_shown(images_B3HW, trunk)
         read = read_images(
             self, images_B3HW, taps=wanted, dense=dense, pooled=pooled, readout=find_readout(readout), guide=guide,
             regions_BHW=regions,
@@ -230,11 +233,11 @@ class DenseCLIP(nn.Module):
         self._set = ReadMemory(self), self.preprocess(image, size=size)[None]
 
     @torch.no_grad()
-    def query(self, texts: Sequence[str] | Tensor, *, readout: str | Readout = "value") -> Tensor:
+    def query(self, texts: Sequence[str] | Tensor | NDArray[Any], *, readout: str | Readout = "value") -> Tensor:
         """How near each patch of the picture that was set is to each text.
 
         Args:
-            texts: Phrases, or unit rows (K, D) of them, such as `embed_names(...).rows_SD`.
+            texts: Phrases, or unit rows (K, D) of them, such as `embed_names(...).rows_SD` or an array.
             readout: See `read`; each is read once.
 
         Returns:
@@ -246,7 +249,8 @@ class DenseCLIP(nn.Module):
         if self._set is None:
             raise ValueError("there is no picture to look at; call set_image first, or dense_map")
         memory, image_13HW = self._set
-        rows_KD = texts if isinstance(texts, Tensor) else self.encode_text(texts)
+        ready = ready_rows(texts, width=self.embed_dim)
+        rows_KD = self.encode_text(cast(Sequence[str], texts)) if ready is None else ready
         with memory:
             dense_1DYX = self.dense_map(image_13HW, readout=readout)
         return torch.einsum("dyx,kd->kyx", dense_1DYX[0], rows_KD.to(dense_1DYX))
@@ -277,6 +281,7 @@ class DenseCLIP(nn.Module):
         """
         if isinstance(texts, str):
             raise ValueError(f"texts must be a list of strings, got the single string {texts!r}; wrap it in a list")
+        texts = in_order(texts) if isinstance(texts, Iterable) else [texts]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"texts must be a list of strings, got {texts!r:.60}")
         if self.identity.text is None:
@@ -284,7 +289,7 @@ class DenseCLIP(nn.Module):
                 f"the checkpoint {self.identity.image!r} held no text tower, so texts cannot be embedded; load it with "
                 "text_from=... naming the release whose text tower it was trained beside"
             )
-        tokens = self.tokenizer(list(texts)).to(self.device)
+        tokens = self.tokenizer(texts).to(self.device)
         if longest is not None:
             tokens = cut_sentences(tokens, longest)
         embeddings: Tensor = self.clip.encode_text(tokens, normalize=False)  # type: ignore[operator]

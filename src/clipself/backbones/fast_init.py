@@ -1,4 +1,4 @@
-"""Models made without drawing the random numbers that a checkpoint would replace."""
+"""Models made alike everywhere, without drawing the random numbers that a checkpoint would replace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,4 +35,22 @@ def unfilled() -> Iterator[None]:
     (norms, temperatures, masks, rotary tables) are set as ever; the global random state is left alone.
     """
     with _OneRowDrawn():
+        yield
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """New tensors hold float32 inside, whatever a caller has made PyTorch's default."""
+    kind = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(kind)
+
+
+@contextmanager
+def plain_numbers() -> Iterator[None]:
+    """Modules made inside are float32 on the CPU, whatever a caller has made PyTorch's defaults."""
+    with in_float32(), torch.device("cpu"):
         yield

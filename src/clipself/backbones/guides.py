@@ -166,7 +166,7 @@ def find_guide(guide: str | Guide, *, clip: GuidingClip | None = None, device: s
                 "the guide 'clip' is the CLIP itself, and none was passed here; pass clip= or another guide"
             )
         return clip_guide(clip)
-    where = pick_device(device) if isinstance(device, str) else device
+    where = pick_device(device)
     return _kept(kind, name, str(where))
 
 

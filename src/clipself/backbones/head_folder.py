@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clipself.backbones.clip_reference import CLIP_KEYS, find_clip, name_clip
 from clipself.backbones.dense_clip import DenseCLIP
+from clipself.backbones.fast_init import plain_numbers
 from clipself.backbones.packaged_heads import PACKAGED_HEADS, heads_folder
 from clipself.backbones.strict import check_finite, check_fit, within_budget
 from clipself.backbones.weights import first_line, read_state_dict
@@ -190,7 +191,7 @@ class Heads:
             ValueError: The settings make no model, or one that is far larger than the weights.
         """
         try:
-            with within_budget(self.tensors, known=self.clip.parameters()):
+            with plain_numbers(), within_budget(self.tensors, known=self.clip.parameters()):
                 return make()
         except WRONG_SETTINGS as error:
             raise ValueError(f"{self.card_path}: its settings make no {self.kind.name} for these weights and this CLIP "

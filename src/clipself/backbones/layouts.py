@@ -190,7 +190,7 @@ BARE_TOWERS: Final[Mapping[str, str]] = {
 }
 """A name that only an image tower on its own has at the top -> where that tower belongs."""
 
-OTHER_MODEL: Final = ("teacher", "ema", "momentum", "target")
+OTHER_MODEL: Final = ("teacher", "ema", "momentum", "target", "frozen", "reference", "model_t.")
 """Words in a prefix that tell the second model of a trainer; the one that was trained is taken."""
 
 

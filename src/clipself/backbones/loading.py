@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from clipself.backbones.activation import decide_quick_gelu
 from clipself.backbones.dense_clip import DenseCLIP, TowerIdentity
 from clipself.backbones.devices import pick_device
-from clipself.backbones.fast_init import unfilled
+from clipself.backbones.fast_init import plain_numbers, unfilled
 from clipself.backbones.gates import read_gates, set_gates
 from clipself.backbones.hub_text import buildable_text
 from clipself.backbones.layouts import without_wrappers
@@ -104,7 +104,7 @@ def load_clip(
         clip = _load_named(name, pretrained, ignore=ignore, quick_gelu=quick_gelu, seed=seed)
     if text_from is not None:
         _take_text(clip, text_from)
-    return clip.to(pick_device(device) if isinstance(device, str) else device).eval()
+    return clip.to(pick_device(device)).eval()
 
 
 def clip_from_state_dict(
@@ -199,7 +199,7 @@ def build_clip(
         family: type[nn.Module] = TipsClip
     else:
         family = CoCa if "multimodal_cfg" in arguments else CustomTextCLIP if custom_text else CLIP
-    with nullcontext() if random else unfilled():
+    with plain_numbers(), nullcontext() if random else unfilled():
         stock: nn.Module = family(**arguments)
     return DenseCLIP(
         stock,

@@ -112,6 +112,11 @@ def check_fit(
                 f"{str(own[name].dtype).removeprefix('torch.')}; whole numbers would cut its weights off"
             )
     check_finite(state, source=source)
+    if state and not any(bool(tensor.any()) for tensor in state.values()):
+        raise ValueError(
+            f"{source}: all numbers of its {len(state)} tensors are 0; save the model where its weights are gathered, "
+            "not while they are sharded or offloaded"
+        )
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """Tokens on their way through a trunk, and the shapes that attention gives them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -60,3 +63,17 @@ def cut_sentences(tokens_KL: Tensor, longest: int) -> Tensor:
     cut_rows = tokens_KL[:, longest:].any(1)
     cut_KL[cut_rows, longest - 1] = tokens_KL[cut_rows].amax(1)
     return cut_KL
+
+
+def ready_rows(given: Any, *, width: int) -> Tensor | None:
+    """Rows of the joint space that stand where texts may, as a tensor; None where they are texts.
+
+    Raises:
+        ValueError: They are not (K, width).
+    """
+    if not isinstance(given, Tensor) and not (isinstance(given, np.ndarray) and given.dtype.kind in "fiu"):
+        return None
+    rows_KD = torch.as_tensor(given)
+    if rows_KD.ndim != 2 or rows_KD.shape[1] != width:
+        raise ValueError(f"rows of texts are {tuple(rows_KD.shape)}, expected (K, {width}) of this model")
+    return rows_KD

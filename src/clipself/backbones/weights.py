@@ -37,8 +37,8 @@ FILES: Final = (
 )  # fmt: skip
 """Names of weights in a model's folder, ours and those of the hub."""
 
-WRAPPER: Final = re.compile(r"(?<![^.])(?:_orig_mod|_forward_module|_fsdp_wrapped_module)\.")
-"""What compilers and sharding put into names, wherever they wrapped a part; "module." is only cut where all have it."""
+WRAPPER: Final = re.compile(r"(?<![^.])(?:_orig_mod|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What compilers, sharding and checkpointing put into names; "module." is only cut where all have it."""
 
 READABLE: Final = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """Number formats of weights."""

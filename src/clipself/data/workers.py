@@ -1,5 +1,6 @@
 """Worker processes: their errors are the sentences that they were, and who asks a run to stop asks not them."""
 
+import multiprocessing
 import signal
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -15,8 +16,11 @@ def plain_errors(loader: Iterable[Any]) -> Generator[Any, None, None]:
         loader: A `DataLoader` with any number of workers.
 
     Raises:
+        ValueError: This process may have no workers.
         Exception: What the worker raised, of the same kind.
     """
+    if getattr(loader, "num_workers", 0) and multiprocessing.current_process().daemon:
+        raise ValueError("this process is one of a pool or server and may start none itself; pass workers=0")
     reading: Any = iter(loader)
     try:
         yield from reading
@@ -26,6 +30,16 @@ def plain_errors(loader: Iterable[Any]) -> Generator[Any, None, None]:
             raise
         last = said.strip().rsplit(f"{type(error).__name__}: ", 1)[-1]
         raise type(error)(last) from None
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error) or multiprocessing.get_start_method(allow_none=True) in (
+            None,
+            "fork",
+        ):
+            raise
+        raise RuntimeError(
+            f"{error}; workers that are not forked run the calling script again: what calls this must stand below "
+            "`if __name__ == '__main__':`, or pass workers=0"
+        ) from error
     finally:
         if hasattr(reading, "_shutdown_workers"):
             reading._shutdown_workers()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from clipself.backbones.devices import pick_device
+from clipself.backbones.fast_init import in_float32
 from clipself.choices import pick
 from clipself.engine.average import MovingAverage
 from clipself.engine.callbacks import Callback, Callbacks
@@ -66,7 +67,8 @@ def train(
         join_world(pick_device(config.device)) as world,
         open_folder(config, writes, world) as folder,
     ):
-        with own_chance(config.seed, world), torch.inference_mode(False), torch.enable_grad():  # whatever the caller's
+        # Whatever the caller's chance, dtype and mode are.
+        with own_chance(config.seed, world), in_float32(), torch.inference_mode(False), torch.enable_grad():
             task = task_type(config, world)
             result = _run(task, config, folder, world, stop, callbacks)
         world.wait()
