@@ -96,7 +96,7 @@ def stems_of(key: str) -> tuple[str, str]:
 def _read(told: object, general: tuple[float, float]) -> tuple[float, float] | None:
     """A row: a table, a number, or words; None where words tell no tolerance."""
     if isinstance(told, Mapping):
-        return float(told.get("atol", general[0])), float(told.get("rtol", general[1]))
+        return float(told.get("atol", general[0])), float(told.get("rtol", 0.0))
     if isinstance(told, (int, float)):
         return float(told), 0.0
     words = str(told)

@@ -1,12 +1,12 @@
 """`cora_losses`, `cora_losses_plus`: class-aware matching, losses of all layers, their gradients."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipself.conformance.check import Check, compare
+from clipself.conformance.check import Check, compare, unchecked
 from clipself.conformance.cora_cases import by_image, told_compare, tolerance
 from clipself.conformance.dense_models import Arrays
 from clipself.detection.detectors.cora.localiser import Predictions
@@ -39,7 +39,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
         *(
             told_compare(manifest, arrays, f"grad_{name}", one.reshape(arrays[f"grad_{name}"].shape), kind="gradients")
             for name, one in gradients.items()
-            if one is not None
+            if one is not None and f"grad_{name}" in arrays
         ),
     ]
 
@@ -90,8 +90,23 @@ def all_losses(
         losses |= {f"{theirs}{end}": terms[ours] / count for theirs, ours in TERMS.items()}
     objects_there = sum(len(one.labels_N) for one in objects)
     losses["matched_gt"] = torch.tensor(count_pairs(pairs[""]) / max(1, objects_there))
+    losses |= _logged(sets, objects_there / max(1, len(objects)), matched=count_pairs(pairs[""]))
     names = {end: "match_last" if not end else f"match{end if end == '_rpn' else f'_aux{end}'}" for end in pairs}
     return {names[end]: found for end, found in pairs.items()}, losses
+
+
+def _logged(ends: Iterable[str], objects: float, *, matched: int) -> dict[str, Tensor]:
+    """What the release logs besides, in which its one logit stands for a class and, as the last, for none.
+
+    So a matched anchor is always right, and no anchor is ever counted as an object.
+
+    Args:
+        ends: Names of the sets.
+        objects: Of a picture, on average.
+        matched: Anchors of the last layer that have an object.
+    """
+    error = torch.tensor(0.0 if matched else 100.0)
+    return {"class_error": error, **{f"cardinality_error{end}": torch.tensor(objects) for end in ends}}
 
 
 def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -111,9 +126,10 @@ def check_pairs(manifest: Mapping[str, Any], arrays: Arrays, pairs: Mapping[str,
 
 
 def check_losses(manifest: Mapping[str, Any], losses: Mapping[str, Tensor], total: Tensor) -> list[Check]:
-    """Every term that counts, and the total; what is only logged is left, but for the share of matched objects."""
+    """Every term that counts, the total, and what is only logged."""
     told, allowed = manifest["losses"], tolerance(manifest, "losses")
     checks = [compare(name, loss.item(), told[name], **allowed) for name, loss in losses.items() if name in told]
+    checks += [unchecked(name) for name in told if name not in losses]
     missing = [name for name in manifest["config"]["loss_weights"] if name not in losses]
     checks += [Check(key=f"{name} is not computed", difference=float("inf"), tolerance=0.0) for name in missing]
     return [*checks, compare("total", total.item(), manifest["total"], **allowed)]

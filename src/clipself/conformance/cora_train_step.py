@@ -18,6 +18,7 @@ from clipself.conformance.cora_losses import (
     weighted_total,
 )
 from clipself.conformance.dense_models import Arrays
+from clipself.conformance.told import number_in
 from clipself.detection.detectors.cora.anchors import class_chances, halves_of
 from clipself.detection.detectors.cora.localiser import Predictions
 from clipself.losses.set_prediction import corners
@@ -94,7 +95,8 @@ def _check_step(manifest: Mapping[str, Any], arrays: Arrays, learning: Mapping[s
     )  # fmt: skip
     norm = float(nn.utils.clip_grad_norm_(learning.values(), config["clip_max_norm"]))
     optimizer.step()
-    facts, least = manifest["facts_of_the_run"], 1e-2
+    facts = manifest["facts_of_the_run"]
+    least = number_in(manifest["tolerances"].get("after", ""), r"above ([0-9.e-]+)", default=1e-2)
     checks.append(compare("norm of all gradients", norm, facts["clip_norm"], **tolerance(manifest, "gradient_norms")))
     checks.append(compare("tensors that learn", len(learning), facts["n_trainable"], atol=0.0))
     for key in (key for key in arrays if key.startswith("after:")):

@@ -220,11 +220,8 @@ def run_fvit(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     both = int(base_K[torch.from_numpy(arrays["novel"].astype(np.int64))].sum()) if "novel" in arrays else 0
     first = next(iter(manifest["cases"].values()))
     logits = torch.from_numpy(arrays["det_logits"]).clone().requires_grad_(True)
-    weights = arrays["loss_class_weight"]
-    loss_R = masked_cross_entropy(
-        logits, torch.from_numpy(arrays["loss_labels"].astype(np.int64)), seen_K=torch.from_numpy(weights > 0),
-        background_weight=float(weights[-1]),
-    )  # fmt: skip
+    weights_K, labels = torch.from_numpy(arrays["loss_class_weight"]), torch.from_numpy(arrays["loss_labels"])
+    loss_R = masked_cross_entropy(logits, labels, seen_K=weights_K > 0, background_weight=1.0) * weights_K[labels]
     loss = loss_R.sum() / (len(loss_R) + torch.finfo(torch.float32).eps)
     (gradient,) = torch.autograd.grad(loss, logits)
     ours: dict[str, Any] = {

@@ -52,10 +52,9 @@ def run_classifier(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
 def _classifier(config: Mapping[str, Any], words: str, state: Mapping[str, Tensor], text: Tensor) -> ZeroShotClassifier:
     """As the words beside an output say: "{'use_bias': -4.6, 'norm_weight': True, 'norm_temperature': 50.0}"."""
     told = dict(re.findall(r"'(\w+)':\s*([\w.+-]+)", words))
-    bias, temperature = (
-        float(told.get("use_bias", 0.0)),
-        float(told.get("norm_temperature", config["norm_temperature"])),
-    )
+    offset = told.get("use_bias", "None")
+    bias = 0.0 if offset == "None" else float(offset)
+    temperature = float(told.get("norm_temperature", config["norm_temperature"]))
     model = ZeroShotClassifier(
         state["linear.weight"].shape[1], text, temperature=temperature, bias=bias,
         normalise=told.get("norm_weight", "True") == "True",

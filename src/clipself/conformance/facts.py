@@ -18,7 +18,7 @@ ANYWHERE: Final = (
 FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "CAT-Seg aggregator": ("version", "config.feature_resolution"),
     "CAT-Seg dense CLIP visual": ("config.input_resolution", "config.test_resolution"),
-    "CFM-ViT pretraining": ("config.mask_ratio", "config.position_drop_probability"),
+    "CFM-ViT pretraining": ("config.mask_ratio", "config.position_drop_probability", "config.variants.*"),
     "CORA": ("config.geometry", "config.box_head_layers"),
     "CORA class-aware matching and localiser losses": (
         "config.ignored_score_threshold", "config.split_class", "config.targets_per_image",
@@ -27,7 +27,14 @@ FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "CORA localiser": ("config.geometry", "config.split"),
     "CORA region prompting": ("config.geometry", "config.templates", "config.roi_size"),
     "detection cases": ("box_deltas.*.expected_boxes_clamp_above_only", "lvis_ap.*.novel_ids"),
-    "Detic box-head losses": ("config.fed_loss_num_cat",),
+    "Detic box-head losses": (
+        "config.fed_loss_*", "config.norm_temperature", "config.neg_cap_weight", "config.caption_weight",
+        "config.smooth_l1_beta", "config.reg_weights", "config.image_loss_weight",
+    ),
+    "Detic data and schedule numbers": ("config.dataset_ratio", "config.repeat_threshold"),
+    "Detic OV-COCO": (
+        "config.neg_cap_weight", "config.weak_proposals", "config.image_box_size", "config.image_loss_weight",
+    ),
     "dense model": ("patch",),
     "Detic OV-LVIS": ("config.fed_loss_num_cat",),
     "Detic zero-shot classifier": ("config.in", "config.use_bias"),
@@ -41,8 +48,10 @@ FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "RO-ViT / DITO scores and losses": ("config.anchor_side_over_stride",),
     "SAN": ("config.clip.*",),
     "segmentation metrics": ("miou.absent_in_gt",),
+    "training-free dense CLIP readouts": ("config.gaussian_std", "config.proxy_*"),
 }  # fmt: skip
-"""First words of a system -> what its manifests tell that the arrays show too, or that led to what is stored."""
+"""First words of a system -> what its manifests tell that the arrays show too, that led to what is stored, or that
+some arrays alone depend on."""
 
 
 def unknown_constants(stem: str, unread: Mapping[str, Any], sizes: Iterable[int]) -> list[str]:
