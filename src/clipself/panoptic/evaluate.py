@@ -45,7 +45,8 @@ def evaluate_panoptic(
     device = pick_device(config.device)
     data = PanopticFile(config.annotations, config.images, segments=config.segments)
     generator = generator_of(config.checkpoint, config.masks, device=device)
-    tell_files(generator, list(map(str, data.paths[: config.limit])))
+    ids = [row.image.id for row in data.rows[: config.limit]]
+    tell_files(generator, list(map(str, data.paths[: config.limit])), ids)
     judges = {
         model: open_judge(
             model,

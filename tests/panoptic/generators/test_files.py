@@ -1,6 +1,8 @@
 import json
+import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,3 +170,48 @@ def test_masks_of_two_sizes_and_scores_that_are_none_are_named(tmp_path: Path) -
         (tmp_path / "b.json").write_text(json.dumps([row]))
         with pytest.raises(ValueError, match=r'row 0: its "score" is .*, expected a number in \[0, 1\]'):
             ask(FileMasks(tmp_path / "b.json"), "a.jpg")
+
+
+def test_masks_that_hold_ids_alone_go_by_the_ids_of_the_pictures(tmp_path: Path) -> None:
+    """Ids count from 1 and names from 0, so that each name is the id of the picture before."""
+    rows = [{"image_id": place + 1, "segmentation": one_mask(place)} for place in range(3)]
+    (tmp_path / "masks.json").write_text(json.dumps(rows))
+    masks, files = FileMasks(tmp_path / "masks.json"), ["0.png", "1.png", "2.png", "3.png"]
+    assert masks.expect(files, [1, 2, 3, 4]) == 3
+    assert [ask(masks, file) for file in files] == [[0], [1], [2], []]
+    strangers = FileMasks(tmp_path / "masks.json")  # of other ids: by the numbers in their names, as without ids
+    assert strangers.expect(files, ["a", "b", "c", "d"]) == 3
+    assert [ask(strangers, file) for file in files] == [[], [0], [1], [2]]
+    named = [{**row, "file_name": f"{place}.png"} for place, row in enumerate(rows)]
+    (tmp_path / "named.json").write_text(json.dumps(named))
+    by_name = FileMasks(tmp_path / "named.json")
+    assert by_name.expect(files, [4, 3, 2, 1]) == 3
+    assert ask(by_name, "2.png") == [2]
+
+
+def test_masks_that_are_none_or_there_twice_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    empty = encode_mask(np.zeros((2, 3), dtype=bool))
+    square = [[0, 0, 2, 0, 2, 2, 0, 2]]
+    rows = [{"file_name": "a.jpg", "segmentation": one} for one in (one_mask(0), one_mask(0), empty, square, square)]
+    (tmp_path / "a.json").write_text(json.dumps([*rows, {**rows[0], "file_name": "b.jpg"}]))
+    with caplog.at_level(logging.INFO, "clipself"):
+        FileMasks(tmp_path / "a.json")
+    assert "1 masks without a pixel (row 2)" in caplog.text
+    assert "2 masks repeat an earlier one of their picture (row 1, row 4)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"segmentation": [[0, 1, 1, 0, 0, 0]] * 4},
+            "row 0: its segmentation is rows of 0 and 1, a picture; encode it",
+        ),
+        ({"segmentation": one_mask(0), "score": 90}, r'row 0: its "score" is 90, expected a number in \[0, 1\]'),
+        ({"segmentation": one_mask(0), "score": -3.5}, r'row 0: its "score" is -3.5, expected'),
+    ],
+)
+def test_masks_and_scores_in_another_form_are_refused(row: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"file_name": "a.jpg", **row}]))
+    with pytest.raises(ValueError, match=said):
+        FileMasks(tmp_path / "a.json")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from clipself.data.coco.rows import (
 from clipself.data.coco.segments import Segments, SegmentsBuilder, drop, pack
 from clipself.ops.box_forms import are_shares, like_corners, repeated
 from clipself.ops.run_lengths import shorten
+
+FARTHEST_SCORE: Final = 1.5
+"""SAM's guesses of an IoU lie a little beyond 1; per cents far beyond."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +165,7 @@ class MaskRows:
         scores: For each row its score, 1 where it does not say.
         segments: The masks.
         rows: Place of each in the file's own list.
+        by_id: Whether pictures are named by ids alone, those of a COCO file that is not at hand.
         report: What was read of what is listed.
     """
 
@@ -170,6 +174,7 @@ class MaskRows:
     scores: tuple[float, ...]
     segments: Segments
     rows: tuple[int, ...]
+    by_id: bool
     report: ReadReport
 
     def place(self, row: int) -> str:
@@ -216,14 +221,30 @@ def read_masks(source: str | Path | Opened) -> MaskRows:
         rows.append(number)
     if len(value) and not rows:
         raise ValueError(f"{opened.source}: none of its {len(value)} rows has a mask of three points or more")
+    segments = builder.build()
+    _tell_masks(segments, keys, rows, notes)
     report = ReadReport(
         source=opened.source, kind="masks", listed={"pictures": len(set(keys)), "rows": len(value)},
         read={"pictures": len(set(keys)), "rows": len(rows)}, remarks=notes.remarks(),
     )  # fmt: skip
     return MaskRows(
-        source=opened.source, keys=tuple(keys), scores=tuple(scores), segments=builder.build(), rows=tuple(rows),
-        report=report,
+        source=opened.source, keys=tuple(keys), scores=tuple(scores), segments=segments, rows=tuple(rows),
+        by_id=not files and any(keys) and not any("file_name" in row for row in value), report=report,
     )  # fmt: skip
+
+
+def _tell_masks(segments: Segments, keys: Sequence[str | None], rows: Sequence[int], notes: Notes) -> None:
+    """Remarks masks that cover nothing, and those that are there twice."""
+    earlier = set[tuple[str | None, bytes]]()
+    for index, (key, row) in enumerate(zip(keys, rows, strict=True)):
+        runs = segments.runs.get(index)
+        if runs is not None and segments.bounds(index) is None:
+            notes.add("masks without a pixel", f"row {row}")
+            continue
+        shape = np.concatenate(segments.polygons(index)) if runs is None else runs[0]
+        if (key, shape.tobytes()) in earlier:
+            notes.add("masks repeat an earlier one of their picture", f"row {row}")
+        earlier.add((key, shape.tobytes()))
 
 
 def _add(builder: SegmentsBuilder, notes: Notes, source: str, number: int, row: Mapping[str, Any]) -> bool:
@@ -271,6 +292,6 @@ def _key_of(source: str, number: int, row: Mapping[str, Any], files: Mapping[Any
 def _score_of(source: str, number: int, row: Mapping[str, Any]) -> float:
     given = row.get("score", row.get("predicted_iou", 1.0))
     score = clean_number(given)
-    if score is None:
+    if score is None or not 1 - FARTHEST_SCORE <= score <= FARTHEST_SCORE:
         refuse(source, "row", number, row, f'its "score" is {shorten(given)}, expected a number in [0, 1]')
     return score

@@ -143,19 +143,24 @@ class SegmentsBuilder:
             kept = [part for part in parts if len(part) >= 6 and not len(part) % 2]
             remark = "polygons of fewer than three points or an odd count of numbers left out"
             remark = remark if len(kept) < len(parts) or not kept else None
+        highest = 0.0
         for part in kept:
-            self._check(part, size)
+            highest = max(highest, self._check(part, size))
             self.numbers.extend(part)
             self.ends.append(len(self.numbers))
+        if highest <= 1 and len(kept) > 2 and len({len(part) for part in kept}) == 1:
+            raise ValueError("its segmentation is rows of 0 and 1, a picture; encode it as run lengths (pycocotools)")
         return (POLYGONS if kept else UNUSABLE), remark
 
     @staticmethod
-    def _check(part: Any, size: tuple[int, int] | None) -> None:
+    def _check(part: Any, size: tuple[int, int] | None) -> float:
+        """The largest number of a polygon that may be meant."""
         low, high = min(part), max(part)
         limit = FARTHEST if size is None else REACH * float(max(size))
         if not (-limit <= low and high <= limit and sum(part) == sum(part)):
             reach = f"{shorten(low)} to {shorten(high)}"
             raise ValueError(f"its polygon reaches from {reach}, which is far outside or not finite")
+        return float(high)
 
     def build(self) -> "Segments":
         """The columns."""

@@ -45,7 +45,8 @@ class _Stored:
 class FileMasks:
     """Masks made elsewhere: panoptic labels, SAM, any tool that writes run lengths.
 
-    A row belongs to the picture whose path ends as its name does, see `ByPicture`.
+    A row belongs to the picture whose path ends as its name does, see `ByPicture`; rows that hold ids alone go by the
+    ids of the COCO file that lists the pictures, where there is one (`expect`).
 
     Args:
         source: A COCO panoptic JSON (its PNGs in the folder beside it); a JSON list of
@@ -63,6 +64,8 @@ class FileMasks:
         self.source, self.trained_names = Path(source), tuple[str, ...]()
         self._stored = ByPicture[_Stored](str(source))
         self._lists = ByPicture[Path](str(source))
+        self._by_id: dict[str, _Stored] = {}
+        self._of_file: dict[str, _Stored] = {}
         self._only: _Stored | None = None
         self._only_for = ""
         if self.source.is_dir():
@@ -92,7 +95,10 @@ class FileMasks:
             )
         for row, key in enumerate(held.keys):
             if key is not None:
-                self._stored.slot(key, _Stored(held=held)).rows.append(row)
+                stored = self._stored.slot(key, _Stored(held=held))
+                stored.rows.append(row)
+                if held.by_id:
+                    self._by_id[key] = stored
         self._only = _Stored(held=held, rows=nameless) if nameless else None
 
     def __call__(self, picture: Image.Image, *, file: str, names: Sequence[str]) -> MaskSet:
@@ -107,12 +113,22 @@ class FileMasks:
             masks_QYX=SURE * (2 * masks.half() - 1), void_Q=1 - torch.tensor(scores, dtype=torch.float32).clamp(0, 1)
         )
 
-    def expect(self, files: Sequence[str]) -> int:
+    def expect(self, files: Sequence[str], ids: Sequence[int | str] = ()) -> int:
         """For how many of these pictures there are masks.
+
+        Args:
+            files: Their files.
+            ids: Their ids in the COCO file that lists them, by which rows go that hold an id alone.
 
         Raises:
             ValueError: It is not clear whose masks some are.
         """
+        known = {
+            os.path.abspath(file): self._by_id.get(str(one), _Stored()) for file, one in zip(files, ids, strict=False)
+        }
+        self._of_file = known if any(stored.rows for stored in known.values()) else {}
+        if self._of_file:
+            return sum(bool(stored.rows) for stored in known.values())
         if self._only is not None:
             return sum(self._only_one(self._only, file) is self._only for file in files)
         found = self._lists if self.source.is_dir() else self._stored
@@ -127,7 +143,10 @@ class FileMasks:
                 )
             held = read_masks(path)
             return _Stored(held=held, rows=list(range(len(held.rows))))
-        return self._stored.find(file) or _Stored() if self._only is None else self._only_one(self._only, file)
+        if self._only is not None:
+            return self._only_one(self._only, file)
+        stored = self._of_file.get(os.path.abspath(file))
+        return stored or self._stored.find(file) or _Stored()
 
     def _only_one(self, only: _Stored, file: str) -> _Stored:
         """SAM's own list names no picture: it is that of the first one that asks."""

@@ -57,11 +57,12 @@ class MaskGenerator(Protocol):
 class StoredMasks(Protocol):
     """A generator that knows ahead which pictures it has masks for."""
 
-    def expect(self, files: Sequence[str]) -> int:
+    def expect(self, files: Sequence[str], ids: Sequence[int | str] = ()) -> int:
         """Looks for the masks of all pictures that will be asked for.
 
         Args:
             files: Their files.
+            ids: Their ids in the COCO file that lists them, where one does.
 
         Returns:
             For how many there are some.

@@ -88,15 +88,15 @@ def _is_named(source: str) -> bool:
     return source.partition(":")[0] in GENERATORS and ":" in source
 
 
-def tell_files(generator: MaskGenerator, files: Sequence[str]) -> None:
-    """Lets stored masks look for all pictures ahead of the work; tells how many have none.
+def tell_files(generator: MaskGenerator, files: Sequence[str], ids: Sequence[int | str] = ()) -> None:
+    """Lets stored masks look for all pictures ahead of the work; tells how many have none. See `StoredMasks.expect`.
 
     Raises:
         ValueError: It is not clear whose masks some are, or no picture has any.
     """
     if not isinstance(generator, StoredMasks):
         return
-    found = generator.expect(files)
+    found = generator.expect(files, ids)
     if not found:
         raise ValueError(f"no picture has masks, of {len(files)} such as {files[0]}; were they made for others?")
     if found < len(files):
