@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from clipself.data import shards
+from clipself.data.images import find_pictures, read_image
 from clipself.data.shards import CaptionShards, ShardNames, find_shards, index_of
 
 
@@ -119,3 +120,11 @@ def test_damaged_shards_are_named(tmp_path: Path) -> None:
         CaptionShards([bad]).read(1)
     with pytest.raises(FileNotFoundError, match=r"no \.tar shards at"):
         find_shards(tmp_path / "none.tar")
+
+
+def test_absolute_names_lie_in_their_shard(tmp_path: Path) -> None:
+    """As unpacking has it, which strips the slash: no file of this machine is meant."""
+    write(tmp_path / "0.tar", {"/etc/a.png": picture(7), "b.png": picture(9)})
+    found = list(find_pictures(tmp_path / "0.tar"))
+    assert [one.file for one in found] == ["0.tar/b.png", "0.tar/etc/a.png"]
+    assert [np.asarray(read_image(one.path))[0, 0, 0] for one in found] == [9, 7]

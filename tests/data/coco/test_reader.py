@@ -238,6 +238,17 @@ def test_parts_of_a_row_that_contradict_each_other_are_told(change: Any, said: s
     assert "masks do not lie" not in read_instances(write(tmp_path, value), masks=True).report.to_line()
 
 
+def test_rows_marked_to_be_ignored_are_told_and_a_reading_without_classes_counts_none(tmp_path: Path) -> None:
+    value = held()
+    value["annotations"][0]["ignore"] = 1
+    value["annotations"][1] |= {"ignore": 1, "iscrowd": 1}
+    path = write(tmp_path, value)
+    report = read_instances(path).report
+    assert '1 rows marked "ignore" count as any other, as COCO\'s tool has it (annotations[0])' in report.to_line()
+    assert (report.read["rows"], report.read["classes"]) == (3, 2)
+    assert "classes" not in read_instances(path, classes=False).report.listed
+
+
 def test_rows_that_repeat_an_earlier_one_are_told(tmp_path: Path) -> None:
     report = read_instances(write(tmp_path, held())).report
     assert "1 rows repeat an earlier one (same picture, class and box)" in report.to_line()

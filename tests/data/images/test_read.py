@@ -133,6 +133,9 @@ def test_grey_arrays_booleans_and_half_floats() -> None:
     ("given", "said"),
     [
         pytest.param(np.zeros((3, 40, 56), dtype=np.uint8), r"array of shape \(3, 40, 56\) is no picture", id="CHW"),
+        pytest.param(
+            np.eye(9, dtype=np.uint16) * 200, "uint16 runs from 0 to 200, nearly black; are these bytes", id="16"
+        ),
         pytest.param(np.zeros((2, 4, 5, 3)), r"shape \(2, 4, 5, 3\).*pass one picture", id="batch"),
         pytest.param(torch.zeros(40, 56, 3), r"tensor of shape \(40, 56, 3\).*\(3, H, W\)", id="HWC-tensor"),
         pytest.param(np.zeros((0, 5, 3), dtype=np.uint8), "is no picture", id="empty"),

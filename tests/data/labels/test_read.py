@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from clipself.data.coco.check import check_file
 from clipself.data.coco.instances import Instances, read_instances
@@ -211,7 +211,8 @@ def test_labelme_in_every_kind_of_shape(tmp_path: Path) -> None:
         assert joined == ("cat", [10, 20, 70, 60])
         assert circle[1] == pytest.approx([40, 40, 60, 60], abs=0.1)
         assert mask == ("cat", [10, 20, 12, 22])
-        assert remarks(table)[:2] == ["lines and points left out", 'JSON files without "shapes" left out']
+        assert remarks(table)[:3] == ["lines and points left out", "shapes of one group and label are one object",
+                                      'JSON files without "shapes" left out']  # fmt: skip
         assert (table.report.listed["rows"], table.report.read["rows"]) == (7, 5)
         assert table.segments is not None
         assert int(table.segments.decode(3, (200, 100)).sum()) == 3
@@ -219,6 +220,33 @@ def test_labelme_in_every_kind_of_shape(tmp_path: Path) -> None:
     files(tmp_path, {"img/labels.txt": "__ignore__\n_background_\ndog\ncat\n"})
     assert [one.name for one in read_instances(tmp_path / "img").categories] == ["dog", "cat"]
     assert boxes(read_instances(tmp_path / "img/a.json", images=tmp_path / "img"))["a.png"][0] == dog
+
+
+def test_labelme_s_groups_of_boxes_are_one_object_and_its_own_labels_are_none(tmp_path: Path) -> None:
+    """As labelme's own labelme2coco has it: an instance is a label and a group, whatever its shapes are."""
+    shapes = (
+        shape("rectangle", [[10, 20], [30, 40]], group_id=1),
+        shape("rectangle", [[60, 90], [50, 70]], group_id=1),
+        shape("rectangle", [[10, 20], [30, 40]], group_id=1, label="dog"),
+        shape("rectangle", [[0, 0], [4, 2]], group_id=2),
+        shape("polygon", [[10, 10], [20, 10], [20, 20]], group_id=2),
+        shape("polygon", [[10, 10], [20, 10], [20, 20]], label="_background_"),
+        shape("rectangle", [[10, 10], [20, 20]], label="__ignore__"),
+    )
+    pictures(tmp_path, "a.png")
+    files(tmp_path, {"a.json": labelme(*shapes)})
+    table = read_instances(tmp_path, masks=True, images=tmp_path)
+    both, dog, mixed = boxes(table)["a.png"]
+    assert both == ("cat", [10, 20, 60, 90])
+    assert dog == ("dog", [10, 20, 30, 40])
+    assert mixed == ("cat", [0, 0, 20, 20])
+    assert [one.name for one in table.categories] == ["cat", "dog"]
+    assert table.segments is not None
+    drawn = Image.new("L", (100, 200))
+    ImageDraw.Draw(drawn).rectangle([0, 0, 3, 1], fill=1)
+    assert bool(table.segments.decode(2, (200, 100))[:2, :4].all())
+    assert int(table.segments.decode(2, (200, 100))[:9].sum()) == int(np.asarray(drawn).sum())
+    assert remarks(table)[0] == "shapes that are no object by their label (__ignore__, _background_) left out"
 
 
 @pytest.mark.parametrize(

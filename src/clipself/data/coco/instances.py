@@ -157,6 +157,8 @@ class _Reader:
         crowd, area = clean_flag(row.get("iscrowd")), row.get("area")
         if crowd is None:
             self._refuse(number, row, f'its "iscrowd" is {shorten(row["iscrowd"])}, expected 0 or 1')
+        if row.get("ignore") and not crowd:
+            self.notes.add('rows marked "ignore" count as any other, as COCO\'s tool has it', f"annotations[{number}]")
         clean = float("nan") if area is None else clean_number(area)
         if clean is None or clean < 0:
             self._refuse(number, row, f'its "area" is {shorten(area)}, expected pixels')
@@ -249,8 +251,9 @@ class _Reader:
         report = ReadReport(
             source=self.source,
             kind=f"instances, {form}" if form else "instances",
-            listed={"pictures": len(self.images), "rows": listed, "classes": classes},
-            read={"pictures": len(np.unique(image_N)), "rows": int(fit_N.sum()), "classes": len(np.unique(category_N))},
+            listed={"pictures": len(self.images), "rows": listed} | ({"classes": classes} if self.classes else {}),
+            read={"pictures": len(np.unique(image_N)), "rows": int(fit_N.sum())}
+            | ({"classes": len(np.unique(category_N))} if self.classes else {}),
             remarks=self.notes.remarks(),
         )  # fmt: skip
         return Instances(

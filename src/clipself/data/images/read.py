@@ -261,9 +261,13 @@ def _array_to_bytes(values: NDArray[Any], kind: str) -> NDArray[np.uint8]:
         return values.astype(np.uint8, copy=False)
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype == np.uint16:
-        return _halve(values)
     low, high = float(values.min()), float(values.max())
+    if values.dtype == np.uint16 and (high > 255 or high == low):
+        return _halve(values)
+    if values.dtype == np.uint16:
+        raise ValueError(
+            f"the {kind} of uint16 runs from {low:g} to {high:g}, nearly black; are these bytes? pass uint8"
+        )
     if np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= 255:
         return values.astype(np.uint8)
     if np.issubdtype(values.dtype, np.floating) and low >= -1e-3 and high <= 1 + 1e-3:

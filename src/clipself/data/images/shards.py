@@ -51,8 +51,8 @@ def _pictures_of(shard: Path) -> NDArray[Any]:
 
 
 def _key(name: str) -> bytes:
-    """A name whose bytes sort as paths do, part by part."""
-    return name_bytes("/".join(PurePosixPath(name).parts)).replace(b"/", b"\x01")
+    """A name whose bytes sort as paths do, part by part; absolute ones lie in the shard too, as in unpacking."""
+    return name_bytes("/".join(PurePosixPath(name.lstrip("/")).parts)).replace(b"/", b"\x01")
 
 
 class ShardPictures(MadePictures):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ VERSION: Final = "5.5.0"
 """Of labelme, whose form the files have."""
 AREAS: Final = ("rectangle", "polygon", "rotation", "circle", "mask")
 """Kinds of shapes that have an area; lines and points have none."""
+NO_CLASSES: Final = ("__ignore__", "_background_")
+"""labelme's own labels of what is no object."""
 
 
 def write_labelme(export: Export, out: Path) -> Path:
@@ -114,11 +117,10 @@ def _classes(root: Path, held: Mapping[Path, Any]) -> list[str]:
     listed = root / "labels.txt"
     if listed.is_file():
         names = [line.strip() for line in read_text(listed).splitlines()]
-        return [name for name in names if name and name not in ("__ignore__", "_background_")]
+        return [name for name in names if name and name not in NO_CLASSES]
     rows = [one["shapes"] for one in held.values() if isinstance(one, Mapping) and isinstance(one.get("shapes"), list)]
-    return sorted(
-        {str(row["label"]) for shapes in rows for row in shapes if isinstance(row, Mapping) and "label" in row}
-    )
+    said = {str(row["label"]) for shapes in rows for row in shapes if isinstance(row, Mapping) and "label" in row}
+    return sorted(said - {*NO_CLASSES})
 
 
 def _picture(path: Path, held: Mapping[str, Any], root: Path, images: Path | None) -> str:
@@ -133,13 +135,26 @@ def _picture(path: Path, held: Mapping[str, Any], root: Path, images: Path | Non
     return find_below(base, from_here, str(beside), PurePosixPath(named).name)
 
 
+@dataclass(kw_only=True)
+class _Group:
+    """Shapes that are one object: `rings` are polygons, or two corners of a rectangle."""
+
+    label: str
+    where: str
+    rings: list[list[float]] = field(default_factory=list)
+    boxes_alone: bool = True
+
+
 def _read_shapes(path: Path, shapes: list[Any], size: tuple[int, int] | None, collector: Collector) -> None:
-    groups: dict[Any, tuple[str, str, list[list[float]]]] = {}
+    groups: dict[tuple[str, str], _Group] = {}
     for place, shape in enumerate(shapes):
         where = f"{path}: shapes[{place}]"
         collector.listed += 1
         if not isinstance(shape, Mapping) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
             raise ValueError(f'{where} has no "label"; every shape needs the name of its class')
+        if shape["label"] in NO_CLASSES:
+            collector.notes.add(f"shapes that are no object by their label ({', '.join(NO_CLASSES)}) left out", where)
+            continue
         kind = shape.get("shape_type") or "polygon"
         if kind not in AREAS:
             collector.notes.add("lines and points left out", where)
@@ -149,16 +164,35 @@ def _read_shapes(path: Path, shapes: list[Any], size: tuple[int, int] | None, co
             continue
         points = list(_points(shape.get("points"), where))
         ring = _ring(kind, points, where)
-        if kind == "rectangle":
-            xs, ys = ring[0::2], ring[1::2]
-            collector.add(shape["label"], where, box=(min(xs), min(ys), max(xs), max(ys)))
-        elif shape.get("group_id") is None:
-            collector.add(shape["label"], where, polygons=[ring])
-        else:
-            groups.setdefault((shape["label"], shape["group_id"]), (shape["label"], where, []))[2].append(ring)
-    for label, where, rings in groups.values():
-        collector.listed -= len(rings) - 1
-        collector.add(label, where, polygons=rings)
+        group, named = _Group(label=shape["label"], where=where), shape.get("group_id")
+        if named is not None:
+            group = groups.setdefault((shape["label"], str(named)), group)
+        group.rings.append(ring)
+        group.boxes_alone &= kind == "rectangle"
+        if named is None:
+            _add(group, collector)
+    for group in groups.values():
+        _add(group, collector)
+
+
+def _add(group: _Group, collector: Collector) -> None:
+    """The box around rectangles, the polygons of other shapes."""
+    collector.listed -= len(group.rings) - 1
+    if len(group.rings) > 1:
+        collector.notes.add("shapes of one group and label are one object", group.where)
+    if group.boxes_alone:
+        xs, ys = ([value for ring in group.rings for value in ring[axis::2]] for axis in (0, 1))
+        collector.add(group.label, group.where, box=(min(xs), min(ys), max(xs), max(ys)))
+    else:
+        collector.add(group.label, group.where, polygons=[_four_corners(ring) for ring in group.rings])
+
+
+def _four_corners(ring: list[float]) -> list[float]:
+    """A rectangle by two of its corners as a polygon; others as they are."""
+    if len(ring) != 4:
+        return ring
+    left, top, right, bottom = ring
+    return [left, top, right, top, right, bottom, left, bottom]
 
 
 def _points(given: Any, where: str) -> Iterator[tuple[float, float]]:
