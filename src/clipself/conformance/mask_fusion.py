@@ -101,7 +101,7 @@ def check_image(
     things = set(config["thing_ids"])
     is_thing = [label in things for label in range(scores.shape[1] - 1)]
     ours = {f"mask_cls_{index}": scores, f"sem_seg_{index}": semantic_map(scores, masks)}
-    checks = compare_stored(manifest, {key: arrays[key] for key in ours}, ours, default=default)
+    checks = compare_stored(manifest, {key: arrays[key] for key in ours if key in arrays}, ours, default=default)
     found = panoptic_map(
         scores,
         masks,
