@@ -88,6 +88,12 @@ def test_deformable_attention(tmp_path: Path, kind: str, heads: int, points: int
 # --- CAT-Seg's aggregator
 
 
+def parted(x: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:
+    """One axis as several; -1 is what is left."""
+    axis %= x.ndim
+    return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
+
+
 class Published:
     """The aggregator's steps on tensors of published names, without a class of ours."""
 
@@ -121,7 +127,7 @@ class Published:
                 apart = region[here[1:]].flatten()
                 mask = torch.where(apart[:, None] == apart[None], 0.0, -100.0)
                 pieces = [
-                    part.unflatten(-1, (heads, -1)).transpose(1, 2)
+                    parted(part, -1, (heads, -1)).transpose(1, 2)
                     for part in (
                         self.linear(f"{name}.attn.q", qk), self.linear(f"{name}.attn.k", qk),
                         self.linear(f"{name}.attn.v", v),
@@ -129,7 +135,7 @@ class Published:
                 ]  # fmt: skip
                 scores = pieces[0] @ pieces[1].mT / math.sqrt(pieces[0].shape[-1]) + mask
                 mixed = (scores.softmax(-1) @ pieces[2]).transpose(1, 2).flatten(2)
-                out[here] = self.linear(f"{name}.attn.proj", mixed).unflatten(1, (side, -1))
+                out[here] = parted(self.linear(f"{name}.attn.proj", mixed), 1, (side, -1))
         x = x + out.roll((shift, shift), dims=(1, 2))
         hidden = F.gelu(self.linear(f"{name}.mlp.fc1", self.norm(f"{name}.norm2", x)))
         return x + self.linear(f"{name}.mlp.fc2", hidden)
@@ -146,8 +152,8 @@ class Published:
             guide = torch.cat([texts, state[f"{name}.padding_guidance"][0].expand(spare, -1)])
         normed, heads = self.norm(f"{name}.norm1", padded), self.config["nheads"]
         both = torch.cat([normed, guide.expand(len(normed), -1, -1)], dim=-1)
-        q, k = (self.linear(f"{name}.attention.{part}", both).unflatten(-1, (heads, -1)) for part in "qk")
-        v = self.linear(f"{name}.attention.v", normed).unflatten(-1, (heads, -1))
+        q, k = (parted(self.linear(f"{name}.attention.{part}", both), -1, (heads, -1)) for part in "qk")
+        v = parted(self.linear(f"{name}.attention.v", normed), -1, (heads, -1))
         q, k, count = F.elu(q) + 1, F.elu(k) + 1, v.shape[1]
         memory = torch.einsum("nshd,nshv->nhdv", k, v / count)
         scale = 1 / (torch.einsum("nlhd,nhd->nlh", q, k.sum(1)) + 1e-6)
@@ -155,7 +161,7 @@ class Published:
         padded = padded + mixed
         hidden = F.relu(self.linear(f"{name}.MLP.0", self.norm(f"{name}.norm2", padded)))
         padded = padded + self.linear(f"{name}.MLP.2", hidden)
-        maps = padded[:, : len(texts)].unflatten(0, pooled.shape[:2]).permute(2, 3, 0, 1)
+        maps = parted(padded[:, : len(texts)], 0, tuple(pooled.shape[:2])).permute(2, 3, 0, 1)
         if pooling > 1:
             maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
         return x + maps.permute(0, 2, 3, 1)

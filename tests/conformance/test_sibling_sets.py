@@ -12,7 +12,7 @@ from tests.support.siblings import Array, boxes, check, corners, golden, overlap
 
 def focal(logit: float, wanted: float, alpha: float, gamma: float) -> float:
     p = 1 / (1 + math.exp(-logit))
-    return -alpha * (1 - p) ** gamma * math.log(p) if wanted else -(1 - alpha) * p**gamma * math.log(1 - p)
+    return float(-alpha * (1 - p) ** gamma * math.log(p) if wanted else -(1 - alpha) * p**gamma * math.log(1 - p))
 
 
 # --- OV-DETR
