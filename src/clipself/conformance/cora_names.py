@@ -17,12 +17,12 @@ from clipself.detection.region_prompt.regions import ResNetRegions
 
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
-    """Reads a state dict of zeros for every released file; a tensor that does not fit is told by its name."""
+    """Reads a state dict of ones for every released file; a tensor that does not fit is told by its name."""
     del arrays
     checks, tables = [], {}
     for name, shapes in manifest["published_names"].items():
         kind, _, model = name.partition("_")
-        state = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
+        state = {key: torch.ones(1).expand(shape) for key, shape in shapes.items()}
         if kind == "prompt":
             tables[model] = tuple(state[PROMPT].shape) if set(state) == {PROMPT} else ()
             continue
