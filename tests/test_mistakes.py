@@ -45,6 +45,10 @@ def clip() -> Any:
         # another type
         (lambda: front.load_clip(3), "model=3 is of type int, expected a name or a path"),
         (lambda: front.load_clip("ViT-B-16", 3), "pretrained=3 is of type int"),
+        (lambda: front.load_clip("openai/clip-vit-base-patch16"), "unknown model 'openai/clip.* is downloaded first"),
+        (lambda: front.load_clip("hf-hub:a/b"), "unknown model .hf-hub:a/b.: .* downloaded first"),
+        (lambda: front.load_clip("./gone"), r"unknown model '\./gone': no model folder is there"),
+        (lambda: front.load_clip("vit-b-61", "random"), r"the nearest names are \['ViT-B-16'"),
         (lambda: front.load_clip("./clip", device="gpu"), "unknown device 'gpu'; use auto, cpu, cuda"),
         (lambda: front.Detector.from_checkpoint(3), "checkpoint=3 is of type int"),
         (lambda: front.load_segmenter(None), "checkpoint=None is of type NoneType"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tests.backbones.test_weights import official_eva_state
 from tests.support.tiny import tiny_eva_clip, tiny_openai_clip, tiny_resnet_clip
@@ -259,7 +260,8 @@ def edit(path: Path, **values: Any) -> None:
         ({"vision_config": {"hidden_act": "relu"}}, "hidden_act is .*relu.*; quick_gelu or gelu in both towers"),
         ({"vision_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps is 1e-06"),
         ({"vision_config": {"num_attention_heads": "x"}}, "num_attention_heads is 'x'"),
-        ({"vision_config": {"num_attention_heads": 7}}, "describes no CLIP that can be built|does not fit"),
+        ({"vision_config": {"num_attention_heads": 7}}, "64 channels of vision_config do not divide among 7 heads"),
+        ({"vision_config": {}}, "64 channels of vision_config do not divide among 12 heads; state its num_attention"),
     ],
 )
 def test_other_folders_of_the_hub_are_refused(values: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -267,6 +269,68 @@ def test_other_folders_of_the_hub_are_refused(values: dict[str, Any], said: str,
     edit(tmp_path / "hub" / "config.json", **values)
     with pytest.raises(ValueError, match=said):
         load_clip(tmp_path / "hub")
+
+
+@torch.no_grad()
+def test_a_side_that_states_no_heads_has_those_of_transformers(tmp_path: Path) -> None:
+    """12 and 8 whatever the width, where releases have one of each 64 channels."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPConfig(
+        text_config={"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1, "vocab_size": 49408},
+        vision_config={"hidden_size": 48, "intermediate_size": 192, "num_hidden_layers": 1, "image_size": 32,
+                       "patch_size": 16}, projection_dim=32,
+    )  # fmt: skip
+    model = transformers.CLIPModel(config).eval()
+    model.save_pretrained(tmp_path)
+    held = json.loads((tmp_path / "config.json").read_text())
+    for side in ("text_config", "vision_config"):
+        del held[side]["num_attention_heads"]
+    (tmp_path / "config.json").write_text(json.dumps(held))
+    clip, images = load_clip(tmp_path), torch.randn(2, 3, 32, 32)
+    seen, said = embeddings_of(model, images, clip.tokenizer(["a cat"]))
+    torch.testing.assert_close(clip.encode_image(images), seen, atol=2e-5, rtol=0)
+    torch.testing.assert_close(clip.encode_text(["a cat"]), said, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        pytest.param({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}, id="mean"),
+        pytest.param({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 2 / 255}, id="of-two"),
+        pytest.param({"do_normalize": False}, id="plain"),
+    ],
+)
+@pytest.mark.parametrize("joint", [False, True], ids=["preprocessor", "processor"])
+def test_pixels_are_normalised_as_transformers_does(stated: dict[str, Any], joint: bool, tmp_path: Path) -> None:
+    """transformers 5 writes the preprocessing of a whole processor into another file."""
+    transformers = pytest.importorskip("transformers")
+    tiny_hub_model(tmp_path)
+    processor = transformers.CLIPImageProcessor(do_resize=False, do_center_crop=False, **stated)
+    name, held = ("processor_config.json", {"image_processor": processor.to_dict()}) if joint else ("", {})
+    if joint:
+        (tmp_path / name).write_text(json.dumps(held))
+    else:
+        processor.save_pretrained(tmp_path)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    wanted = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(load_clip(tmp_path).preprocess(picture), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("file", "held", "said"),
+    [
+        ("adapter_config.json", "{}", "holds an adapter .* save the model after merge_and_unload"),
+        ("tokenizer_config.json", '{"tokenizer_class": "BertTokenizer"}', "its tokenizer is a 'BertTokenizer', CLIP's"),
+        ("merges.txt", "#version: 0.2\na b\nc d\n", r"merges\.txt is of another tokenizer than CLIP's own byte pairs"),
+        ("preprocessor_config.json", '{"rescale_factor": 0}', "rescale_factor is 0, expected a number above 0"),
+        ("processor_config.json", '{"image_processor": 3}', "image_processor is 3, expected a table"),
+    ],
+)
+def test_what_lies_beside_a_model_of_the_hub_and_changes_it(file: str, held: str, said: str, tmp_path: Path) -> None:
+    tiny_hub_model(tmp_path)
+    (tmp_path / file).write_text(held)
+    with pytest.raises(ValueError, match=said):
+        load_clip(tmp_path)
 
 
 def test_siglip_of_any_aspect_and_broken_indices_are_refused(tmp_path: Path) -> None:

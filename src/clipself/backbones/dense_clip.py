@@ -160,7 +160,7 @@ class DenseCLIP(nn.Module):
             raise ValueError(f"taps {list(wanted)} must ascend within 0..{last}, the stages of this trunk")
         if not (wanted or dense or pooled):
             raise ValueError("nothing was asked for; pass taps=, dense=True or pooled=True")
-        images_B3HW = as_shown(images_B3HW, trunk)
+        images_B3HW = as_shown(images_B3HW, trunk, std=self.image_std)
         read = read_images(
             self, images_B3HW, taps=wanted, dense=dense, pooled=pooled, readout=find_readout(readout), guide=guide,
             regions_BHW=regions,

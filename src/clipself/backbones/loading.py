@@ -30,6 +30,7 @@ from clipself.backbones.model_config import (
     named_config,
     named_normalisation,
     open_clip_name,
+    typed_name,
 )
 from clipself.backbones.model_folder import CONFIG_NAME, HUB_CONFIG, is_model_folder, read_model_folder
 from clipself.backbones.strict import load_strictly, within_budget
@@ -100,7 +101,7 @@ def load_clip(
             log.warning("%s holds its own weights; %s is not used: it is for a name of open_clip", model, pretrained)
         clip = _load_folder(folder, name=str(model), ignore=ignore, quick_gelu=quick_gelu)
     else:
-        name = open_clip_name(str(model))
+        name = typed_name(str(model))
         clip = _load_named(name, pretrained, ignore=ignore, quick_gelu=quick_gelu, seed=seed)
     if text_from is not None:
         _take_text(clip, text_from)

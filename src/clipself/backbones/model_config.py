@@ -41,6 +41,21 @@ def open_clip_name(name: str) -> str:
     return ALIASES.get(name, name.replace("/", "-"))
 
 
+def typed_name(model: str) -> str:
+    """open_clip's spelling of what was typed as the name of a model.
+
+    Raises:
+        ValueError: It is a path that leads to none, or the name of another library's hub.
+    """
+    if model.startswith("hf-hub:") or ("/" in model and not is_known_name(model)):
+        raise ValueError(
+            f"unknown model {model!r}: no model folder is there, and it is no name of open_clip's; one of the hub is "
+            "downloaded first (hf download NAME --local-dir FOLDER) and passed as its folder, or named as open_clip "
+            "does (ViT-B-16 with the weights 'openai')"
+        )
+    return open_clip_name(model)
+
+
 def named_config(name: str) -> dict[str, Any]:
     """open_clip's configuration of a model name.
 
@@ -49,8 +64,8 @@ def named_config(name: str) -> dict[str, Any]:
     """
     config = open_clip.get_model_config(name)
     if config is None:
-        names = [*PACKAGED, *ALIASES, *open_clip.list_models()]
-        near = get_close_matches(name, names, n=4, cutoff=0.3)
+        names = {known.lower(): known for known in (*PACKAGED, *ALIASES, *open_clip.list_models())}
+        near = [names[one] for one in get_close_matches(name.lower(), names, n=4, cutoff=0.3)]
         raise ValueError(f"unknown model {name!r}; the nearest names are {near}, and there is no such model folder")
     return dict(deepcopy(config))
 

@@ -14,12 +14,13 @@ from torch import Tensor
 from clipself.backbones.activation import hub_activation
 from clipself.backbones.dense_clip import TowerIdentity
 from clipself.backbones.layouts import LAYOUTS, layout_of, without_wrappers
-from clipself.backbones.model_config import named_normalisation
+from clipself.backbones.model_config import build_tokenizer, named_normalisation
 from clipself.backbones.siglip_names import named_siglip
 from clipself.backbones.sizes import config_of_tensors
 from clipself.backbones.tips_names import temperature_of, tips_config
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.cards import read_card
+from clipself.files import read_text
 
 CONFIG_NAME: Final = "open_clip_config.json"
 WEIGHTS_NAME: Final = "open_clip_model.safetensors"
@@ -34,6 +35,10 @@ COUNTS: Final = frozenset(
     {"embed_dim", "image_size", "patch_size", "layers", "width", "heads", "head_width", "vocab_size", "context_length"}
 )
 """What a configuration counts; ResNets and images that are not square have lists of such numbers."""
+TOKENIZERS: Final = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+"""transformers' names of what may hold CLIP's byte pairs."""
+ROUNDED: Final = 1e-3
+"""How far 255 times a factor may lie from 1 where 1 / 255 is meant."""
 LARGEST: Final = 10**6
 LONGEST_TEXT: Final = 4096
 """Bounds of what a configuration may say; far beyond any model."""
@@ -198,16 +203,59 @@ def read_hub_folder(folder: Path, *, name: str) -> ModelFolder:
     else:
         named, config = Path(name).name, _clip_config(held, state, path=path, weights=weights)
         usual = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-    preprocess = folder / "preprocessor_config.json"
-    stated = read_card(preprocess) if preprocess.is_file() else {}
-    pixels = {"image_mean": usual[0], "image_std": usual[1], **{key: stated[key] for key in stated if stated[key]}}
-    if stated.get("do_normalize") is False:
-        pixels = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    mean, std = normalisation(pixels, preprocess, keys=("image_mean", "image_std"))
+    mean, std = _hub_normalisation(folder, usual)
     return ModelFolder(
         config_path=path, weights_path=weights, name=named, model_cfg=config, state=state,
         identity=TowerIdentity(image=release, text=release), mean=mean, std=std,
     )  # fmt: skip
+
+
+def _hub_normalisation(folder: Path, usual: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Mean and deviation for pixels in [0, 1], of whatever range transformers' preprocessing brings them to first.
+
+    Raises:
+        ValueError: What is stated is none.
+    """
+    path = folder / "preprocessor_config.json"
+    joint = folder / "processor_config.json"  # where transformers 5 writes the preprocessing of a whole processor
+    stated: Any = read_card(path) if path.is_file() else {}
+    if not path.is_file() and joint.is_file():
+        path, stated = joint, read_card(joint).get("image_processor") or {}
+    if not isinstance(stated, Mapping):
+        raise ValueError(f"{path}: image_processor is {stated!r:.60}, expected a table; was it edited?")
+    pixels = {"image_mean": usual[0], "image_std": usual[1], **{key: stated[key] for key in stated if stated[key]}}
+    if stated.get("do_normalize") is False:
+        pixels = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    mean, std = normalisation(pixels, path, keys=("image_mean", "image_std"))
+    # One that rescales nothing was handed pixels in [0, 1].
+    factor: Any = 1 / 255 if stated.get("do_rescale") is False else stated.get("rescale_factor", 1 / 255)
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < LARGEST:
+        raise ValueError(f"{path}: rescale_factor is {factor!r:.60}, expected a number above 0")
+    brightest = 1.0 if abs(255 * factor - 1) < ROUNDED else 255 * factor
+    return tuple(value / brightest for value in mean), tuple(value / brightest for value in std)
+
+
+def _check_beside(folder: Path) -> None:
+    """Refuses what changes a model of transformers' and is not read here.
+
+    Raises:
+        ValueError: An adapter lies beside its weights, or the tokenizer of another model.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f"{folder} holds an adapter (adapter_config.json), which is not applied here; save the model after "
+            "merge_and_unload() into a folder of its own"
+        )
+    path = folder / "tokenizer_config.json"
+    kind = read_card(path).get("tokenizer_class") if path.is_file() else None
+    if kind is not None and kind not in TOKENIZERS:
+        raise ValueError(f"{path}: its tokenizer is a {kind!r:.60}, CLIP's own byte pairs are read; another is not")
+    merges = folder / "merges.txt"
+    if merges.is_file():
+        own = [tuple(line.split()) for line in read_text(merges).splitlines() if line and line[0] != "#"]
+        known = build_tokenizer({}, folder=None).bpe_ranks
+        if own[:1000] != list(known)[:1000]:
+            raise ValueError(f"{merges} is of another tokenizer than CLIP's own byte pairs; it is not read")
 
 
 def _clip_config(held: Mapping[str, Any], state: Mapping[str, Tensor], *, path: Path, weights: Path) -> dict[str, Any]:
@@ -217,13 +265,21 @@ def _clip_config(held: Mapping[str, Any], state: Mapping[str, Tensor], *, path: 
     for side in sides.values():
         if side.get("layer_norm_eps", 1e-5) != 1e-5:
             raise ValueError(f"{path}: layer_norm_eps is {side['layer_norm_eps']!r:.40}, open_clip's towers have 1e-5")
+    _check_beside(path.parent)
     config = config_of_tensors(
         state,
         source=str(weights),
         quick_gelu=hub_activation(held, path, default="quick_gelu") == "quick_gelu",
-        heads=_heads(sides["vision_config"], path),
-        text_heads=_heads(sides["text_config"], path),
+        heads=_heads(sides["vision_config"], path, usual=12),
+        text_heads=_heads(sides["text_config"], path, usual=8),
     )
+    for side, width in (("vision_config", "visual.class_embedding"), ("text_config", "ln_final.weight")):
+        heads = _heads(sides[side], path, usual=12 if side == "vision_config" else 8)
+        if width in state and len(state[width]) % heads:
+            raise ValueError(
+                f"{path}: the {len(state[width])} channels of {side} do not divide among {heads} heads; state its "
+                "num_attention_heads"
+            )
     if config["text_cfg"]["vocab_size"] != VOCABULARY:
         raise ValueError(
             f"{weights} embeds {config['text_cfg']['vocab_size']} tokens, CLIP's own byte pairs are {VOCABULARY}; "
@@ -232,8 +288,9 @@ def _clip_config(held: Mapping[str, Any], state: Mapping[str, Tensor], *, path: 
     return config
 
 
-def _heads(side: Mapping[str, Any], path: Path) -> int | None:
-    heads = side.get("num_attention_heads")
+def _heads(side: Mapping[str, Any], path: Path, *, usual: int) -> int:
+    """Attention heads of a side; transformers has its own number for one that states none, whatever its width."""
+    heads: Any = side.get("num_attention_heads")
     if heads is not None and heads not in range(1, 1025):
         raise ValueError(f"{path}: num_attention_heads is {repr(heads)[:40]}, expected a number of heads")
-    return heads
+    return usual if heads is None else int(heads)

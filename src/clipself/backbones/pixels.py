@@ -17,6 +17,9 @@ LONGEST_SIDE: Final = 2**14
 BRIGHTEST: Final = 24.0
 """Well beyond any pixel that is normalised as a release asks for, which lie within 3; bytes as floats are not."""
 
+RANGES: Final = 6.0
+"""How many times the range of a normalised pixel is beyond any, for models of another range."""
+
 
 def fit_size(own: tuple[int, int], asked: tuple[int, int] | int | None, *, patch: int) -> tuple[int, int]:
     """Height and width that were asked for.
@@ -41,10 +44,15 @@ def fit_size(own: tuple[int, int], asked: tuple[int, int] | int | None, *, patch
     return int(whole[0]), int(whole[1])
 
 
-def as_shown(images_B3HW: Tensor, trunk: Trunk) -> Tensor:
+def as_shown(images_B3HW: Tensor, trunk: Trunk, *, std: Sequence[float]) -> Tensor:
     """Images in the dtype of a tower's weights, checked: embeddings of what is none look like any others.
 
     On a GPU no pixel is looked at where gradients are asked for: a look would make every step wait.
+
+    Args:
+        images_B3HW: Images.
+        trunk: That will see them.
+        std: By which its pixels in [0, 1] are divided.
 
     Raises:
         ValueError: They do not fit the patches, a pixel is not finite, or is too bright to be normalised.
@@ -56,7 +64,7 @@ def as_shown(images_B3HW: Tensor, trunk: Trunk) -> Tensor:
     waits = images_B3HW.device.type != "cpu" and torch.is_grad_enabled()
     if not (traced or waits) and images_B3HW.numel():
         low, high = (float(value) for value in torch.aminmax(images_B3HW.detach()))
-        if not max(-low, high) <= BRIGHTEST:
+        if not max(-low, high) <= max(BRIGHTEST, RANGES / min(std)):
             raise ValueError(
                 f"images hold pixels of {low:g} to {high:g}, expected normalised ones, about -3 to 3; "
                 "clip.preprocess(picture)[None] makes them"
