@@ -1,6 +1,7 @@
 """What would make a score wrong without a word is refused by its row, or told."""
 
 import copy
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from clipself.metrics import coco_ap, lvis_ap
+from clipself.metrics import coco_ap, lvis_ap, own_ids, scored_rows
 
 SIZE = (48, 64)
 BOXES = [(1, 1, [5, 5, 40, 40]), (1, 2, [30, 10, 20, 30]), (2, 1, [4, 4, 30, 30]), (3, 2, [10, 8, 24, 24])]
@@ -205,6 +206,32 @@ def test_what_may_not_be_meant_is_told(change: Any, said: str, caplog: pytest.Lo
     assert not caplog.records
     coco_ap(truth, change(truth, found))
     assert said in caplog.text
+
+
+@pytest.mark.parametrize("score", [coco_ap, lvis_ap])
+def test_what_was_told_where_the_file_was_read_is_not_told_again(score: Any, caplog: pytest.LogCaptureFixture) -> None:
+    truth = make_truth(neg_category_ids=[])
+    truth["annotations"] += [{**row, "area": 0} for row in copy.deepcopy(truth["annotations"])]
+    found = perfect(make_truth())
+    told = score(truth, found, told=True)
+    assert not caplog.records
+    aloud = score(truth, found)
+    assert told.summary == pytest.approx(aloud.summary, nan_ok=True)
+    assert [record.getMessage()[:36] for record in caplog.records] == ["4 of 8 annotations repeat an earlier"]
+    score(truth, found + found, told=True)  # results are new each time
+    assert "4 of 8 results repeat an earlier one" in caplog.text
+
+
+def test_rows_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where LVIS's rules come first."""
+    seen: list[str] = []
+    for module in (sys.modules[lvis_ap.__module__], own_ids):
+        for name in ("check_truth", "check_results"):
+            looks = getattr(scored_rows, name)
+            monkeypatch.setattr(module, name, lambda *rows, looks=looks: seen.append(looks.__name__) or looks(*rows))
+    truth = make_truth(neg_category_ids=[])
+    assert lvis_ap(truth, perfect(truth)).summary["AP"] == pytest.approx(1.0)
+    assert sorted(seen) == ["check_results", "check_truth"]
 
 
 def test_shares_of_the_picture_are_refused_and_lists_of_lvis_are_missed(caplog: pytest.LogCaptureFixture) -> None:

@@ -148,10 +148,10 @@ def score_detector(
     truth = truth_of(data, count, masks=bool(results) and "segmentation" in results[0])
     has_masks = _has_masks(truth)
     if metric == "lvis" or (metric == "auto" and any("neg_category_ids" in row for row in truth["images"])):
-        scores = lvis_ap(truth, results, iou_type="segm" if has_masks else "bbox")
+        scores = lvis_ap(truth, results, iou_type="segm" if has_masks else "bbox", told=True)
         kinds = {"lvis": "mask" if has_masks else "box"}
     else:
-        scores = coco_ap(truth, results, groups=classes.groups())
+        scores = coco_ap(truth, results, groups=classes.groups(), told=True)
         kinds = {}
     return DetectionReport(
         title=title if not kinds else f"{title} ({kinds['lvis']} AP)",

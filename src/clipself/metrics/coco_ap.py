@@ -35,6 +35,7 @@ def coco_ap(
     *,
     groups: Mapping[str, Iterable[Id]] | None = None,
     iou_type: str = "bbox",
+    told: bool = False,
 ) -> DetectionScores:
     """Scores COCO results as the official tool does: at most 100 detections of an image *and class*.
 
@@ -46,11 +47,12 @@ def coco_ap(
         groups: Name -> category ids; each adds "AP50 <name>", the plain mean over those of its classes that occur.
             One of which the truth lists no class at all is refused.
         iou_type: "bbox" or "segm".
+        told: Whether what is odd of the truth was told where its file was read.
 
     Raises:
         ValueError: A row names an image or class that the truth does not list, or cannot be scored.
     """
-    precision_TRKAM, ids = evaluate_precision(truth, results, iou_type=iou_type, most=(1, 10, 100))
+    precision_TRKAM, ids = evaluate_precision(truth, results, iou_type=iou_type, most=(1, 10, 100), told=told)
     per_class = mean_over(precision_TRKAM[:, :, :, 0, -1], axis=(0, 1))
     ap50_per_class = mean_over(precision_TRKAM[0, :, :, 0, -1], axis=0)
     ap50 = dict(zip(ids, ap50_per_class.tolist(), strict=True))
@@ -82,6 +84,8 @@ def evaluate_precision(
     iou_type: str,
     most: tuple[int, ...],
     keep: Any = None,
+    told: bool = False,
+    checked: bool = False,
 ) -> tuple[NDArray[np.float64], list[Any]]:
     """Runs pycocotools without its printing.
 
@@ -91,6 +95,8 @@ def evaluate_precision(
         iou_type: "bbox" or "segm".
         most: Limits of detections of an image and class.
         keep: Receives the evaluator after it has accumulated, for more of its numbers.
+        told: See `renumber`.
+        checked: See `renumber`.
 
     Returns:
         Precision (threshold, recall, class, area, limit) with -1 where there is no truth, and the file's own ids of
@@ -99,7 +105,7 @@ def evaluate_precision(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    own = renumber(truth, results, iou_type=iou_type)
+    own = renumber(truth, results, iou_type=iou_type, told=told, checked=checked)
     with contextlib.redirect_stdout(io.StringIO()):
         held = COCO()
         held.dataset = own.truth

@@ -18,8 +18,9 @@ MOST: Final = 300
 
 
 def lvis_ap(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, iou_type: str = "bbox", most: int = MOST
-) -> DetectionScores:
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, iou_type: str = "bbox", most: int = MOST,
+    told: bool = False,
+) -> DetectionScores:  # fmt: skip
     """Scores results on an LVIS file.
 
     Source: LVIS (arXiv:1908.03195), Sec. 3. A class is scored in an image only if it is annotated there or listed as
@@ -31,6 +32,7 @@ def lvis_ap(
         results: COCO results.
         iou_type: "bbox" or "segm".
         most: Detections of an image that count, the best over all classes.
+        told: Whether what is odd of the truth was told where its file was read.
 
     Returns:
         AP, AP50, AP75, APs, APm, APl, APr, APc, APf and AR@300, with the classes' own.
@@ -52,7 +54,9 @@ def lvis_ap(
     def read_recall(run: Any) -> None:
         recall[f"AR@{most}"] = float(mean_over(np.asarray(run.eval["recall"])[:, :, 0, -1], axis=None))
 
-    precision_TRKAM, ids = evaluate_precision(held, kept, iou_type=iou_type, most=(most,), keep=read_recall)
+    precision_TRKAM, ids = evaluate_precision(
+        held, kept, iou_type=iou_type, most=(most,), keep=read_recall, told=told, checked=True
+    )
     per_class = dict(zip(ids, mean_over(precision_TRKAM[:, :, :, 0, -1], axis=(0, 1)).tolist(), strict=True))
     ap50 = dict(zip(ids, mean_over(precision_TRKAM[0, :, :, 0, -1], axis=0).tolist(), strict=True))
     summary = standard_summary(precision_TRKAM)

@@ -46,7 +46,10 @@ class Renumbered:
     categories: tuple[Any, ...]
 
 
-def renumber(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, iou_type: str = "bbox") -> Renumbered:
+def renumber(
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, iou_type: str = "bbox", told: bool = False,
+    checked: bool = False,
+) -> Renumbered:  # fmt: skip
     """Numbers images, classes and rows anew, in the order in which the official tool goes through them.
 
     What may not be meant is logged: rows and results that are there twice, results of other classes, boxes that look
@@ -57,12 +60,16 @@ def renumber(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, 
             given is that of the box, or of the mask where masks are compared.
         results: Rows of `image_id`, `category_id`, `bbox` or `segmentation`, and `score`.
         iou_type: "bbox" or "segm"; the areas of masks are their own, whether there are boxes beside them or not.
+        told: Whether what is odd of the truth was told where its file was read.
+        checked: Whether `check_truth` and `check_results` have let both through.
 
     Raises:
         ValueError: A row names an image or class that the truth does not list, or cannot be scored.
     """
     part = pick(PARTS, iou_type, what="iou_type")
-    check_truth(truth)
+    if not checked:
+        check_truth(truth)
+        results = check_results(results, part)
     images = {plain_id(image["id"]): image for image in reversed(truth["images"])}
     classes = _in_order({plain_id(row["id"]): row for row in reversed(truth["categories"])})
     image_of = {identity: number for number, identity in enumerate(_in_order(images), start=1)}
@@ -72,9 +79,10 @@ def renumber(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, 
         own = _true_row(row, place, image_of, class_of, images, part)
         if own is not None:  # rows of other images are passed over, as the official tool does
             annotations.append({**own, "id": len(annotations) + 1, "row": place})
-    tell_truth(annotations)
+    if not told:
+        tell_truth(annotations)
     numbered = {number: images[identity] for identity, number in image_of.items()}
-    found = _results(check_results(results, part), image_of, class_of)
+    found = _results(results, image_of, class_of)
     if part == "segmentation":
         for place, row in enumerate(found):
             row[part] = encode_part(row[part], numbered[row["image_id"]], f"results[{place}]")
@@ -119,7 +127,7 @@ def _true_row(
 
 
 def _results(
-    results: Sequence[dict[str, Any]], image_of: Mapping[Any, int], class_of: Mapping[Any, int]
+    results: Sequence[Mapping[str, Any]], image_of: Mapping[Any, int], class_of: Mapping[Any, int]
 ) -> list[dict[str, Any]]:
     found, others = [], list[Any]()
     for row in results:
