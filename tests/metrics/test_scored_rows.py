@@ -225,10 +225,17 @@ def test_what_was_told_where_the_file_was_read_is_not_told_again(score: Any, cap
 def test_rows_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where LVIS's rules come first."""
     seen: list[str] = []
+
+    def counted(looks: Any) -> Any:
+        def look(*rows: Any) -> Any:
+            seen.append(looks.__name__)
+            return looks(*rows)
+
+        return look
+
     for module in (sys.modules[lvis_ap.__module__], own_ids):
         for name in ("check_truth", "check_results"):
-            looks = getattr(scored_rows, name)
-            monkeypatch.setattr(module, name, lambda *rows, looks=looks: seen.append(looks.__name__) or looks(*rows))
+            monkeypatch.setattr(module, name, counted(getattr(scored_rows, name)))
     truth = make_truth(neg_category_ids=[])
     assert lvis_ap(truth, perfect(truth)).summary["AP"] == pytest.approx(1.0)
     assert sorted(seen) == ["check_results", "check_truth"]

@@ -26,7 +26,7 @@ POLYGONS: Final = ("coco", "yolo-polygons", "label-studio", "labelme", "cvat")
 SIZES: Final = {"a.png": (60, 80), "sub/b b.png": (90, 50), "empty.png": (40, 40)}
 WRITTEN: Final = {
     "coco": "instances.json", "yolo": "data.yaml", "yolo-polygons": "data.yaml", "label-studio": "tasks.json",
-    "labelme": "", "cvat": "annotations.xml",
+    "labelme": "", "cvat": "annotations.xml", "voc": "",
 }  # fmt: skip
 """Format -> what is opened or imported."""
 
@@ -267,3 +267,40 @@ def test_pictures_of_one_stem_keep_their_own_labels(name: str, tmp_path: Path) -
     )
     assert sorted(table.boxes_N4[:, 2].round(2).tolist()) == [8.0, 13.0, 18.0, 23.0]
     assert len({table.images[image].file.casefold() for image in table.image_N.tolist()}) == 4
+
+
+def test_pascal_voc_as_its_kit_counts(photos: Path, tmp_path: Path) -> None:
+    """Whole pixels from 1, both ends inside: as xml.etree and our reader of the split see them."""
+    height, width = SIZES["a.png"]
+    boxes = {
+        (0.0, 0.0, width, height): (1, 1, width, height),  # the whole picture
+        (3.4, 4.6, 10.4, 20.6): (4, 6, 10, 21),  # each corner at the edge that is nearest
+        (width - 0.2, height - 0.2, width, height): (width, height, width, height),  # less than a pixel
+        (-2.0, -3.0, 5.0, 6.0): (1, 1, 5, 6),  # beyond the picture
+    }
+    objects = tuple(LabelledObject(label=place % 3, box=box, score=0.5) for place, box in enumerate(boxes))
+    pictures = [
+        LabelledPicture(file="a.png", path=photos / "a.png", size=(height, width), objects=objects),
+        LabelledPicture(file="sub/b b.png", path=photos / "sub/b b.png", size=SIZES["sub/b b.png"], objects=()),
+    ]
+    out = LABEL_FORMATS["voc"](Export(pictures=pictures, names=NAMES, tolerance=0.0), tmp_path / "voc")
+    root = ElementTree.parse(out / "Annotations" / "a.xml").getroot()
+    assert (root.tag, root.findtext("filename")) == ("annotation", "a.png")
+    assert [root.findtext(f"size/{side}") for side in ("width", "height", "depth")] == [str(width), str(height), "3"]
+    found = [
+        (
+            one.findtext("name"),
+            tuple(int(one.findtext(f"bndbox/{key}") or 0) for key in ("xmin", "ymin", "xmax", "ymax")),
+        )
+        for one in root.iter("object")
+    ]
+    assert found == [(NAMES[place % 3], corners) for place, corners in enumerate(boxes.values())]
+    assert {one.findtext("difficult") for one in root.iter("object")} == {"0"}
+    split = out / "ImageSets" / "Main" / "trainval.txt"
+    assert split.read_text().splitlines() == ["a", "sub/b b"]
+    assert (out / "JPEGImages" / "sub" / "b b.png").resolve() == (photos / "sub" / "b b.png").resolve()
+    table = read_instances(split)
+    edges = [[x0 - 1, y0 - 1, x1, y1] for x0, y0, x1, y1 in boxes.values()]
+    read = [[x, y, x + w, y + h] for _, (x, y, w, h) in rows(table)["a.png"]]
+    assert read == edges
+    assert rows(table)["sub/b b.png"] == []

@@ -9,6 +9,7 @@ from clipself.data.labels.cvat import write_cvat
 from clipself.data.labels.label_studio import write_label_studio
 from clipself.data.labels.labelme import write_labelme
 from clipself.data.labels.objects import Export
+from clipself.data.labels.voc import write_voc
 from clipself.data.labels.yolo import write_boxes, write_polygons
 
 LabelWriter = Callable[[Export, Path], Path]
@@ -21,5 +22,6 @@ LABEL_FORMATS: Final[Mapping[str, LabelWriter]] = {
     "label-studio": write_label_studio,
     "labelme": write_labelme,
     "cvat": write_cvat,
+    "voc": write_voc,
 }
 """Format -> its writer; a new one is a file and a line."""

@@ -1,5 +1,6 @@
 """Pascal VOC's XML, a file a picture, as VOC2007 and VOC2012 have it and LabelImg, Roboflow and CVAT export it."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +8,16 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape
 
 from clipself.data.coco.report import EXAMPLES, Notes
 from clipself.data.images.formats import SUFFIXES
+from clipself.data.images.names import OwnStems
 from clipself.data.labels.converted import Collector, Converted, below, clean_file, number, whole_size
+from clipself.data.labels.objects import Export, LabelledObject, LabelledPicture
 from clipself.data.labels.xml import root_tag, walk_xml
-from clipself.data.labels.yolo import lists_classes
-from clipself.files import read_text
+from clipself.data.labels.yolo import lists_classes, place_picture
+from clipself.files import Together, read_text
 
 LABELS: Final = "Annotations"
 PICTURES: Final = "JPEGImages"
@@ -24,6 +28,46 @@ FLAGS: Final[Mapping[str, bool]] = {
 }  # fmt: skip
 """What stands for no and yes."""
 CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_voc(export: Export, out: Path) -> Path:
+    """`Annotations/`, `JPEGImages/` (links, or copies) and `ImageSets/Main/trainval.txt` in a folder; returns it.
+
+    Boxes alone. Corners are whole pixels from 1, both of them inside the object, as the development kit says; each
+    lies at the edge that is nearest.
+    """
+    own, stems = OwnStems(), list[str]()
+    with Together() as files:
+        for picture in export:
+            file = own(picture.file)
+            stems.append(str(PurePosixPath(file).with_suffix("")))
+            files.write_text((out / LABELS / file).with_suffix(".xml"), _annotation(picture, file, export.names))
+            place_picture(picture.path, out / PICTURES / file, files, copy=export.copy)
+        files.write_text(out / "ImageSets" / "Main" / "trainval.txt", "".join(f"{stem}\n" for stem in stems))
+    return out
+
+
+def _annotation(picture: LabelledPicture, file: str, names: Sequence[str]) -> str:
+    (height, width), name = picture.size, PurePosixPath(file).name
+    objects = "".join(_written(one, names[one.label], picture.size) for one in picture.objects)
+    return (
+        f"<annotation>\n  <folder>{PICTURES}</folder>\n  <filename>{escape(name)}</filename>\n  <size>\n"
+        f"    <width>{width}</width>\n    <height>{height}</height>\n    <depth>3</depth>\n  </size>\n"
+        f"  <segmented>0</segmented>\n{objects}</annotation>\n"
+    )
+
+
+def _written(one: LabelledObject, name: str, size: tuple[int, int]) -> str:
+    (left, top), (right, bottom) = (
+        tuple(math.floor(value + 0.5) for value in pair) for pair in (one.box[:2], one.box[2:])
+    )
+    left, top = min(max(left, 0), size[1] - 1), min(max(top, 0), size[0] - 1)
+    corners = left + 1, top + 1, max(min(right, size[1]), left + 1), max(min(bottom, size[0]), top + 1)
+    box = "".join(f"      <{key}>{value}</{key}>\n" for key, value in zip(CORNERS, corners, strict=True))
+    return (
+        f"  <object>\n    <name>{escape(name)}</name>\n    <pose>Unspecified</pose>\n    <truncated>0</truncated>\n"
+        f"    <difficult>0</difficult>\n    <bndbox>\n{box}    </bndbox>\n  </object>\n"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

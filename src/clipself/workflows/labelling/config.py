@@ -10,7 +10,7 @@ from clipself.backbones.packaged import REFINED
 from clipself.engine.config import Settings
 
 Task = Literal["auto", "detect", "segment", "panoptic"]
-Format = Literal["coco", "yolo", "yolo-polygons", "label-studio", "labelme", "cvat"]
+Format = Literal["coco", "yolo", "yolo-polygons", "label-studio", "labelme", "cvat", "voc"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class LabelConfig(Settings):
     """open_clip tag or checkpoint file for a named model."""
     formats: tuple[Format, ...] = ("coco",)
     """What is written: COCO JSON, YOLO's boxes or polygons, Label Studio's tasks, labelme's JSON (X-AnyLabeling reads
-    it), CVAT's XML."""
+    it), CVAT's XML, Pascal VOC's XML."""
     threshold: float = 0.3
     """Least score."""
     thresholds: dict[str, float] = field(default_factory=dict)
