@@ -13,11 +13,13 @@ from tests.support.tiny import tiny_openai_clip
 import clipself
 from clipself.backbones import loading
 from clipself.backbones.export import save_clip
+from clipself.backbones.text import embed_names as embed_typed
 from clipself.cli.main import main
 from clipself.text import parse_names
 
 front: Any = clipself  # whose types are what is got wrong here
 names_of: Any = parse_names
+embed_names: Any = embed_typed
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,14 @@ def clip() -> Any:
         (lambda: clip().encode_text(name for name in ("cat", 3)), r"texts must be a list of strings, got \['cat', 3\]"),
         (lambda: front.TrainingFree(clip(), {"cat", "dog"}), "names are a set"),
         (lambda: front.Detector.from_checkpoint().use({"cat", "dog"}), "names are a set"),
+        (lambda: front.Detector.from_checkpoint().use(["coco_80"]), "'coco_80' is no name of one class"),
+        (lambda: front.Detector.from_checkpoint().predict("photos/0.png", threshold=50), "threshold=50 is no score"),
+        (lambda: front.Detector.from_checkpoint().predict("photos/0.png", threshold="0.5"), "threshold='0.5' is no"),
+        (lambda: front.TrainingFree(clip(), ["cat", "cat"]), "'cat' is there more than once"),
+        (lambda: front.TrainingFree(clip(), ["cat", " "]), "one of the names is empty"),
+        (lambda: front.TrainingFree(clip(), ["list.txt"]), "'list.txt' is no name of one class; pass .*parse_names"),
+        (lambda: front.TrainingFree(clip(), ["classes.csv"]), "'classes.csv' is the name of a file"),
+        (lambda: front.TrainingFree(clip(), None), "names must be a list of strings, got None"),
         (lambda: front.PanopticSegmenter.from_checkpoint().use({"cat", "dog"}), "names are a set"),
         # images that are none to a tower
         (lambda: clip().dense_map(torch.full((1, 3, 32, 32), 200.0)), "pixels of 200 to 200, expected normalised ones"),
@@ -121,6 +131,16 @@ def test_rows_of_texts_are_tensors_or_arrays_of_the_models_width() -> None:
     for wrong in (rows[:, 1:], rows[0], rows.numpy()[None]):
         with pytest.raises(ValueError, match=rf"expected \(K, {model.embed_dim}\) of this model"):
             model.query(wrong)
+
+
+def test_a_vocabulary_is_taken_where_names_are() -> None:
+    """With the order of its names, by the detector, the segmenter and the judge of masks alike."""
+    words, model = parse_names("dog, cat"), clip()
+    assert front.TrainingFree(model, words).names == words.names
+    detector = front.Detector.from_checkpoint()
+    detector.use(words)
+    assert detector.model.vocabulary.names == words.names
+    assert torch.equal(embed_names(model, words).rows_SD, embed_names(model, ["dog", "cat"]).rows_SD)
 
 
 def test_texts_and_sizes_come_in_any_form() -> None:

@@ -1,10 +1,12 @@
 """mIoU and its companions against counting pixel by pixel, and against scikit-learn."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from clipself.metrics.confusion import ConfusionMatrix
@@ -96,3 +98,14 @@ def test_an_ignored_value_is_no_class() -> None:
     ConfusionMatrix(300, ignore_label=65535)
     with pytest.raises(ValueError, match="255 is one of the 300 classes; pass another ignore_label"):
         ConfusionMatrix(300)
+
+
+def test_maps_come_as_arrays_lists_and_pictures() -> None:
+    predicted, labels = torch.tensor([[0, 1], [2, 1]]), torch.tensor([[0, 1], [1, 255]])
+    wanted = ConfusionMatrix(3)
+    wanted.update(predicted, labels)
+    given: list[Any] = [np.asarray(labels), labels.tolist(), Image.fromarray(labels.byte().numpy()), labels.byte()]
+    for one in given:
+        matrix = ConfusionMatrix(3)
+        matrix.update(predicted.numpy().astype(np.uint8), one)
+        assert torch.equal(matrix.counts_KK, wanted.counts_KK)

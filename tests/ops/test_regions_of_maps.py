@@ -1,7 +1,9 @@
 """Boxes, grids, masks and pooling: hand-drawn cases and loops."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,3 +151,15 @@ def test_boxes_in_pixels_are_no_shares() -> None:
     for box in ([0.0, 0.0, 30.0, 20.0], [0.0, 0.0, float("nan"), 1.0]):
         with pytest.raises(ValueError, match=r"boxes of image 0 reach .*, expected shares of the image in \[0, 1\]"):
             pool_boxes(dense, [torch.tensor([box])])
+
+
+def test_boxes_of_arrays_and_lists_are_pooled_and_swapped_ones_refused() -> None:
+    dense_BDYX = torch.eye(2).expand(1, 2, 2, 2).permute(0, 2, 1, 3)  # left column e0, right column e1
+    boxes: list[Any] = [[[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0]]]
+    wanted = pool_boxes(dense_BDYX, [torch.tensor(boxes[0])])
+    torch.testing.assert_close(wanted[0], torch.tensor([1.0, 0.0]))
+    forms: list[Any] = [boxes, [np.array(boxes[0])], np.array(boxes)]
+    for given in forms:
+        assert torch.equal(pool_boxes(dense_BDYX, given), wanted)
+    with pytest.raises(ValueError, match="boxes of image 0 have swapped corners"):
+        pool_boxes(dense_BDYX, [torch.tensor([[0.5, 0.5, 0.0, 0.9]])])

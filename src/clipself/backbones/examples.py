@@ -1,5 +1,6 @@
 """Names by example: pictures of a thing, or regions of pictures, as its row of the joint space beside rows of texts."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -15,7 +16,7 @@ from clipself.data.images import Example, Examples, list_examples, read_image
 from clipself.ops.patches import fit_longest
 from clipself.ops.pooling import pool_boxes, pool_masks
 from clipself.ops.run_lengths import fill_runs, read_run_lengths
-from clipself.text.names import in_order
+from clipself.text.names import class_names
 
 PICTURES_AT_ONCE: Final = 64
 """Pictures in one pass of the image tower."""
@@ -52,11 +53,12 @@ def typed_and_shown(names: Sequence[str], shown: Collection[str]) -> tuple[str, 
     """Names that are typed, then those that are only shown.
 
     Raises:
-        ValueError: The names are one string, or a set.
+        ValueError: The names are no list of texts, or one is there twice.
     """
-    if isinstance(names, str):
-        raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
-    typed = in_order(names)
+    typed = class_names(names)
+    twice = [name for name, count in Counter(typed).items() if count > 1]
+    if twice:
+        raise ValueError(f"the name {twice[0]!r} is there more than once; the second would never be found")
     return (*typed, *(name for name in shown if name not in typed))
 
 

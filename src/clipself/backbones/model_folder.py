@@ -253,8 +253,8 @@ def _check_beside(folder: Path) -> None:
     merges = folder / "merges.txt"
     if merges.is_file():
         own = [tuple(line.split()) for line in read_text(merges).splitlines() if line and line[0] != "#"]
-        known = build_tokenizer({}, folder=None).bpe_ranks
-        if own[:1000] != list(known)[:1000]:
+        clips: Any = build_tokenizer({}, folder=None)
+        if own[:1000] != list(clips.bpe_ranks)[:1000]:
             raise ValueError(f"{merges} is of another tokenizer than CLIP's own byte pairs; it is not read")
 
 
@@ -273,11 +273,12 @@ def _clip_config(held: Mapping[str, Any], state: Mapping[str, Tensor], *, path: 
         heads=_heads(sides["vision_config"], path, usual=12),
         text_heads=_heads(sides["text_config"], path, usual=8),
     )
-    for side, width in (("vision_config", "visual.class_embedding"), ("text_config", "ln_final.weight")):
-        heads = _heads(sides[side], path, usual=12 if side == "vision_config" else 8)
+    checked = (("vision_config", "visual.class_embedding", 12), ("text_config", "ln_final.weight", 8))
+    for key, width, usual in checked:
+        heads = _heads(sides[key], path, usual=usual)
         if width in state and len(state[width]) % heads:
             raise ValueError(
-                f"{path}: the {len(state[width])} channels of {side} do not divide among {heads} heads; state its "
+                f"{path}: the {len(state[width])} channels of {key} do not divide among {heads} heads; state its "
                 "num_attention_heads"
             )
     if config["text_cfg"]["vocab_size"] != VOCABULARY:

@@ -21,7 +21,7 @@ from clipself.choices import pick
 from clipself.files import default_cache_dir as default_cache_dir
 from clipself.files import write_atomically
 from clipself.structures import TextRows
-from clipself.text.names import in_order
+from clipself.text.names import class_names
 from clipself.text.synonyms import fill_plainly, split_synonyms, tell_alike
 from clipself.text.templates import fill_templates, load_templates, spoken_name
 from clipself.text.vocabulary import Vocabulary
@@ -195,10 +195,8 @@ def make_vocabulary(
     Raises:
         ValueError: There are no names, an empty one, or one twice.
     """
-    if isinstance(names, str):
-        raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
     shown = dict(examples or {})
-    asked = [name for name in in_order(names) if name not in shown]
+    asked = [name for name in class_names(names) if name not in shown]
     names = [*asked, *shown]
     if not names:
         raise ValueError("there are no names to look for; pass at least one, such as names=['a cat']")
@@ -280,14 +278,9 @@ def embed_sentences(
 
 def _split(names: Sequence[str], wording: str) -> tuple[list[str], tuple[int, ...]]:
     """The names that are spoken, and how many of them each class has."""
-    if isinstance(names, str):
-        raise ValueError(f"names must be a list of strings, got the single string {names!r}; wrap it in a list")
-    names = in_order(names)
+    names = class_names(names)
     if not names:
         raise ValueError("there are no names to look for; pass at least one, such as names=['cat', 'dog']")
-    for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"names hold {name!r:.60} of type {type(name).__name__}, expected strings")
     tell_alike(names)
     apart = pick(WORDINGS, wording, what="wording").synonyms
     split = [split_synonyms(name) if apart else (name,) for name in names]

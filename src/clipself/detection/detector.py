@@ -22,7 +22,7 @@ from clipself.detection.checkpoint import load_detector
 from clipself.detection.protocol import DetectorModel, Found, NamedDetector, Proposals
 from clipself.engine.fields import kinds_of
 from clipself.structures import Detections
-from clipself.text.names import in_order
+from clipself.text.names import class_names
 
 MASK_THRESHOLD: Final = 0.5
 
@@ -78,7 +78,7 @@ class Detector:
             ValueError: There are no names, an empty one, or one twice, or a picture cannot be read.
         """
         held = self.model.vocabulary
-        names = names if isinstance(names, str) else in_order(names)
+        names = class_names(names)
         if not examples and not held.pictured and tuple(names) == held.names:
             return
         clip, spoken = self.model.clip, self.model.settings.spoken

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
@@ -60,7 +62,7 @@ class ConfusionMatrix:
         self.counts_KK = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         """Rows are true classes, columns predicted ones."""
 
-    def update(self, predicted_HW: Tensor, labels_HW: Tensor) -> None:
+    def update(self, predicted_HW: Tensor | ArrayLike, labels_HW: Tensor | ArrayLike) -> None:
         """Adds one label map, or a batch of them.
 
         Args:
@@ -70,6 +72,9 @@ class ConfusionMatrix:
         Raises:
             ValueError: The shapes differ, or a value is outside the classes.
         """
+        predicted_HW, labels_HW = (
+            one if isinstance(one, Tensor) else torch.from_numpy(np.array(one)) for one in (predicted_HW, labels_HW)
+        )  # arrays, lists and opened label maps too
         if predicted_HW.shape != labels_HW.shape:
             raise ValueError(
                 f"a prediction of {tuple(predicted_HW.shape)} cannot be compared with labels of "

@@ -27,12 +27,13 @@ def pool_boxes(dense_BDYX: Tensor, boxes_norm: Sequence[Tensor]) -> Tensor:
 
     Raises:
         ValueError: The number of box tensors is not the number of images, one is not (r, 4), or boxes on a CPU are not
-            finite or are pixels.
+            finite, are pixels or have swapped corners.
     """
     if len(boxes_norm) != dense_BDYX.shape[0]:
         raise ValueError(
             f"{len(boxes_norm)} sets of boxes for {dense_BDYX.shape[0]} images; pass one (r, 4) tensor an image"
         )
+    boxes_norm = [torch.as_tensor(boxes) for boxes in boxes_norm]  # of arrays and lists too
     for index, boxes in enumerate(boxes_norm):
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes of image {index} are {tuple(boxes.shape)}, expected (r, 4) with xyxy rows")
@@ -41,6 +42,8 @@ def pool_boxes(dense_BDYX: Tensor, boxes_norm: Sequence[Tensor]) -> Tensor:
                 f"boxes of image {index} reach {float(boxes.abs().max()):g}, expected shares of the image in [0, 1]; "
                 "divide pixels by its width and height (normalize_boxes)"
             )
+        if boxes.device.type == "cpu" and bool((boxes[:, 2:] < boxes[:, :2]).any()):
+            raise ValueError(f"boxes of image {index} have swapped corners, expected (r, 4) with xyxy rows")
     rows, cols = dense_BDYX.shape[-2:]
     cells = torch.tensor([cols, rows, cols, rows], dtype=torch.float32, device=dense_BDYX.device)
     # float32 whatever the map's type: a box that ends on a whole cell sits on a step of the sample count.

@@ -20,7 +20,7 @@ from clipself.panoptic.judge import ClipJudge, open_judge
 from clipself.panoptic.mixture import MIXTURES, Mixture, mix_scores, seen_by
 from clipself.panoptic.settings import JudgeSettings, Rules, check_sources
 from clipself.panoptic.to_maps import Segmented, finish, resize_masks, to_picture_size, working_size
-from clipself.text.names import Names, in_order, parse_names
+from clipself.text.names import Names, class_names, parse_names
 from clipself.text.vocabulary import Vocabulary
 
 
@@ -214,4 +214,4 @@ def _as_listed(names: Names, *, is_thing: bool) -> Names:
     """A list is one class a string, whatever commas are in it; what was typed is read by the grammar of names."""
     if isinstance(names, str | Path | Vocabulary) or not names or any(isinstance(name, Path) for name in names):
         return names
-    return Vocabulary.of([str(name) for name in in_order(names)], is_thing=is_thing)
+    return Vocabulary.of(class_names(names), is_thing=is_thing)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any, SupportsFloat, overload
 
 import torch
 from torch import Tensor
@@ -106,7 +106,13 @@ class Detections:
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], masks=masks)
 
     def above(self, threshold: float) -> "Detections":
-        """Those that score at least `threshold`."""
+        """Those that score at least `threshold`.
+
+        Raises:
+            ValueError: It is no score, which lies in [0, 1].
+        """
+        if isinstance(threshold, str) or not isinstance(threshold, SupportsFloat) or not float(threshold) <= 1:
+            raise ValueError(f"threshold={threshold!r:.60} is no score; scores lie in [0, 1]")
         return self[self.scores >= threshold]
 
     def only(self, *names: str) -> "Detections":

@@ -15,12 +15,17 @@ Names = str | Path | Sequence[str | Path] | Vocabulary
 
 NO_LIST: Final = "names come from words, or from a text file (.txt) of one name a line"
 
+FILES: Final = (
+    r".*\.(csv|tsv|jsonl?|ya?ml|pbtxt|xml|xlsx?|lst|text|md|toml|data|np[yz]|pth?|pkl|safetensors|png|jpe?g|webp|bmp"
+    r"|tiff?)"
+)
+"""Names of files that nobody calls a thing."""
+
 NO_NAMES: Final = {
     r"[\[{].*[\]}]|\(\s*['\"].*\)": "is a list in JSON or Python; write the names alone, between commas",
     r"(['\"]).*\1": "is in quotes; write the names alone, between commas",
     r".*\w\s+\.(\s.*)?|\w[\w ]{2,}\.(\s+\w[\w ]{2,}\.)+": "has dots between names; write commas",
-    r".*\.(csv|tsv|jsonl?|ya?ml|pbtxt|xml|xlsx?|lst|text|md|toml|data|np[yz]|pth?|pkl|safetensors|png|jpe?g|webp|bmp|tiff?)":
-        f"is the name of a file; {NO_LIST}",
+    FILES: f"is the name of a file; {NO_LIST}",
 }  # fmt: skip
 """How a word looks, whatever its case, that can mean no name -> what it is."""
 
@@ -102,6 +107,29 @@ def in_order(names: Iterable[Any]) -> list[Any]:
     if isinstance(names, set | frozenset):
         raise ValueError(f"names are a {type(names).__name__}, which has no order; pass a list")
     return list(names)
+
+
+def class_names(names: Any) -> list[str]:
+    """Names that a caller lists, each as it stands, the text of one class.
+
+    Raises:
+        ValueError: They are no list of texts, or one is empty, a file's name, or a packaged vocabulary's.
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable | Vocabulary):
+        said = f"the single string {names!r}; wrap it in a list" if isinstance(names, str) else f"{names!r:.60}"
+        raise ValueError(f"names must be a list of strings, got {said}")
+    listed = list(names.names) if isinstance(names, Vocabulary) else in_order(names)
+    for name in listed:
+        if not isinstance(name, str):
+            raise ValueError(f"names hold {name!r:.60} of type {type(name).__name__}, expected strings")
+        if not name.strip():
+            raise ValueError("one of the names is empty; remove it")
+        if name in VOCABULARIES or name.lower().endswith(LISTS):
+            call = "load_vocabulary" if name in VOCABULARIES else "parse_names"
+            raise ValueError(f"{name!r} is no name of one class; pass clipself.text.{call}({name!r})")
+        if re.fullmatch(FILES, name, re.IGNORECASE):
+            raise ValueError(f"{name!r:.80} is the name of a file; {NO_LIST}")
+    return listed
 
 
 def split_word(word: str) -> list[str]:

@@ -30,8 +30,8 @@ def tell_alike(names: Sequence[str]) -> None:
     heard: dict[str, str] = {}
     for name in names:
         sound = " ".join(name.replace("_", " ").casefold().split())
-        before = heard.setdefault(sound, name)
-        if before != name:
+        if sound in heard:
             log.warning(
-                "the classes %r and %r sound alike; the second is never found: give them one name", before, name
+                "the classes %r and %r sound alike; the second is never found: give them one name", heard[sound], name
             )
+        heard.setdefault(sound, name)
