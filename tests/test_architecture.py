@@ -97,3 +97,14 @@ def test_no_import_runs_in_a_circle() -> None:
     while free := [name for name, needed in needs.items() if name not in done and needed <= done]:
         done.update(free)
     assert sorted(set(needs) - done) == []
+
+
+def test_workers_leave_stopping_to_the_run() -> None:
+    """Ctrl-C reaches all processes of a terminal; a loader whose workers die of it cannot end its step."""
+    lacking = []
+    for path in (ROOT / "src" / "clipself").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DataLoader":
+                named = {one.arg for one in node.keywords}
+                lacking += [] if named & {"worker_init_fn", None} else [f"{path.relative_to(ROOT)}:{node.lineno}"]
+    assert not lacking

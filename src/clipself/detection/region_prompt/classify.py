@@ -13,7 +13,7 @@ from clipself.data.jitter import Framing
 from clipself.data.limit import first_of
 from clipself.data.preprocess import Preprocess
 from clipself.data.short_side import ShortSide
-from clipself.data.workers import plain_errors
+from clipself.data.workers import leave_stopping_to_the_run, plain_errors
 from clipself.detection.region_prompt.config import RegionSettings
 from clipself.detection.region_prompt.loss import region_logits
 from clipself.detection.region_prompt.regions import ClipRegions
@@ -95,7 +95,7 @@ def classify_boxes(
     def look_at(indices: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Tensor]]]:
         loader: DataLoader[DetectionSample] = DataLoader(
             pictures, batch_sampler=[list(batches[index]) for index in indices], num_workers=workers,
-            collate_fn=collate_detection,
+            collate_fn=collate_detection, worker_init_fn=leave_stopping_to_the_run,
         )  # fmt: skip
         for batch in plain_errors(loader):
             held: DetectionBatch = batch.to(device)
