@@ -115,3 +115,18 @@ def test_questions_that_make_no_sense() -> None:
         embed_names(clip, "cat")
     with pytest.raises(ValueError, match=r"unknown wording 'shorter'.*did you mean 'short'"):
         embed_names(clip, ["cat"], wording="shorter")
+
+
+def test_texts_that_are_longer_than_the_model_reads_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    clip = tiny_openai_clip()
+    clip.tokenizer.told_cut = False  # those of small models are one
+    longest = clip.tokenizer.context_length
+    fits, long = "cat " * (longest - 2), "cat " * (longest - 1)  # a token each, and the start and the end
+    clip.encode_text([fits, "a dog"])
+    assert not caplog.text
+    cut = clip.encode_text(["a dog", long])
+    assert f"1 of 2 texts have more than the {longest} tokens that the model reads" in caplog.text
+    torch.testing.assert_close(cut[1], clip.encode_text([fits])[0])
+    caplog.clear()
+    clip.encode_text([long])
+    assert not caplog.text

@@ -17,7 +17,7 @@ from clipself.backbones.pixels import as_shown, fit_size, normalise
 from clipself.backbones.reading import read_images
 from clipself.backbones.readouts import Readout, find_readout
 from clipself.backbones.strict import digest_tensors
-from clipself.backbones.tokens import cut_sentences, ready_rows
+from clipself.backbones.tokens import cut_sentences, ready_rows, told_cut
 from clipself.backbones.trunk import ClipReading, Trunk
 from clipself.backbones.trunks import view_trunk
 from clipself.data.images import Picture, read_image
@@ -289,7 +289,7 @@ class DenseCLIP(nn.Module):
                 f"the checkpoint {self.identity.image!r} held no text tower, so texts cannot be embedded; load it with "
                 "text_from=... naming the release whose text tower it was trained beside"
             )
-        tokens = self.tokenizer(texts).to(self.device)
+        tokens = told_cut(texts, self.tokenizer(texts), self.tokenizer).to(self.device)
         if longest is not None:
             tokens = cut_sentences(tokens, longest)
         embeddings: Tensor = self.clip.encode_text(tokens, normalize=False)  # type: ignore[operator]

@@ -1,11 +1,15 @@
 """Tokens on their way through a trunk, and the shapes that attention gives them."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +67,22 @@ def cut_sentences(tokens_KL: Tensor, longest: int) -> Tensor:
     cut_rows = tokens_KL[:, longest:].any(1)
     cut_KL[cut_rows, longest - 1] = tokens_KL[cut_rows].amax(1)
     return cut_KL
+
+
+def told_cut(texts: Sequence[str], tokens_KL: Tensor, tokenizer: Any) -> Tensor:
+    """The tokens; warns once for a tokenizer, where it can count, of texts that are longer than its tower reads."""
+    encode, longest = getattr(tokenizer, "encode", None), tokens_KL.shape[1]
+    if encode is None or getattr(tokenizer, "told_cut", False):
+        return tokens_KL
+    full = torch.nonzero(tokens_KL[:, -1])[:, 0].tolist()
+    cut = [row for row in full if len(encode(texts[row])) + 2 > longest]  # start and end
+    if cut:
+        tokenizer.told_cut = True
+        log.warning(
+            "%d of %d texts have more than the %d tokens that the model reads; what is behind them is left out, such "
+            "as of %r", len(cut), len(texts), longest, f"{texts[cut[0]]:.80}",
+        )  # fmt: skip
+    return tokens_KL
 
 
 def ready_rows(given: Any, *, width: int) -> Tensor | None:

@@ -249,6 +249,15 @@ def test_rows_marked_to_be_ignored_are_told_and_a_reading_without_classes_counts
     assert "classes" not in read_instances(path, classes=False).report.listed
 
 
+@pytest.mark.parametrize("said", [{"attributes": {"rotation": 45.0}}, {"rotation": -30}])
+def test_boxes_that_hold_a_rotation_are_told(said: dict[str, Any], tmp_path: Path) -> None:
+    value = held()
+    value["annotations"][0] |= said
+    value["annotations"][1]["attributes"] = {"rotation": 0.0, "occluded": True}
+    line = read_instances(write(tmp_path, value)).report.to_line()
+    assert "1 boxes hold a rotation that COCO's have not; they are read unturned (annotations[0])" in line
+
+
 def test_rows_that_repeat_an_earlier_one_are_told(tmp_path: Path) -> None:
     report = read_instances(write(tmp_path, held())).report
     assert "1 rows repeat an earlier one (same picture, class and box)" in report.to_line()

@@ -1,8 +1,10 @@
 """Labels of other tools as their exporters write them, read through the one door of `--annotations`."""
 
 import base64
+import cmath
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -305,6 +307,40 @@ def test_label_studio_as_it_is_exported(tmp_path: Path) -> None:
                          "original_width": 100, "original_height": 200}]}]  # fmt: skip
     files(tmp_path, {"min.json": json.dumps(least)})
     assert boxes(read_instances(tmp_path / "min.json", images=tmp_path / "img")) == {"a.png": [dog]}
+
+
+def test_regions_of_label_studio_that_may_mean_something_else_are_told(tmp_path: Path) -> None:
+    several = region("rectanglelabels", {"x": 40, "y": 45, "width": 20, "height": 10})
+    several["value"]["rectanglelabels"] = ["cat", "dog"]
+    on_its_side = {**region("rectanglelabels", {"x": 4, "y": 4, "width": 20, "height": 10}), "image_rotation": 90}
+    pictures(tmp_path, "a.png")
+    task = {"data": {"image": "a.png"}, "annotations": [{"result": [several, on_its_side]}]}
+    files(tmp_path, {"tasks.json": json.dumps([task])})
+    table = read_instances(tmp_path / "tasks.json", images=tmp_path)
+    assert [name for name, _ in boxes(table)["a.png"]] == ["cat", "cat"]
+    assert set(remarks(table)) == {
+        "regions of several labels are read by the first",
+        "regions were drawn on a picture that was turned (image_rotation): look at them",
+    }
+
+
+@pytest.mark.parametrize("degrees", [30.0, 90.0, 180.0, -45.0, 359.5])
+def test_turned_boxes_of_cvat_are_turned_about_their_middle(degrees: float, tmp_path: Path) -> None:
+    """With the hands of a clock, as the tool draws them: against the same turn of complex numbers."""
+    pictures(tmp_path, "a.png")
+    left, top, right, bottom = 40.0, 90.0, 60.0, 100.0
+    body = f"""<image id="0" name="a.png" width="100" height="200"><box label="cat" xtl="{left}" ytl="{top}"
+        xbr="{right}" ybr="{bottom}" rotation="{degrees}"/></image>"""
+    files(tmp_path, {"annotations.xml": CVAT.format(body=body)})
+    table = read_instances(tmp_path / "annotations.xml", masks=True, images=tmp_path)
+    middle, turn = complex(50, 95), cmath.exp(1j * math.radians(degrees))  # y points down: a clock's hands
+    ring = [middle + (corner - middle) * turn for corner in
+            (complex(left, top), complex(right, top), complex(right, bottom), complex(left, bottom))]  # fmt: skip
+    xs, ys = [corner.real for corner in ring], [corner.imag for corner in ring]
+    assert boxes(table)["a.png"][0][1] == pytest.approx([min(xs), min(ys), max(xs), max(ys)], abs=1e-3)
+    assert table.segments is not None
+    assert int(table.segments.decode(0, (200, 100)).sum()) == pytest.approx(200, abs=25)
+    assert remarks(table) == []
 
 
 def test_a_result_of_label_studio_that_cannot_be_meant_is_named(tmp_path: Path) -> None:

@@ -118,6 +118,13 @@ def _used(rows: list[Any]) -> set[Any]:
     return {clean_id(row.get("category_id")) for row in rows if isinstance(row, Mapping)} - {None}
 
 
+def _turned(row: Mapping[str, Any]) -> bool:
+    """Whether a row says that its box is turned, as CVAT's and datumaro's exports do."""
+    said = row.get("attributes")
+    turn = said.get("rotation") if isinstance(said, Mapping) else row.get("rotation")
+    return isinstance(turn, int | float) and bool(turn % 360)
+
+
 class _Reader:
     """Checks row after row and keeps columns."""
 
@@ -159,6 +166,10 @@ class _Reader:
             self._refuse(number, row, f'its "iscrowd" is {shorten(row["iscrowd"])}, expected 0 or 1')
         if row.get("ignore") and not crowd:
             self.notes.add('rows marked "ignore" count as any other, as COCO\'s tool has it', f"annotations[{number}]")
+        if _turned(row):
+            self.notes.add(
+                "boxes hold a rotation that COCO's have not; they are read unturned", f"annotations[{number}]"
+            )
         clean = float("nan") if area is None else clean_number(area)
         if clean is None or clean < 0:
             self._refuse(number, row, f'its "area" is {shorten(area)}, expected pixels')

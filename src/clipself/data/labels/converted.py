@@ -99,6 +99,16 @@ class Collector:
         )  # fmt: skip
 
 
+def turned_box(
+    left: float, top: float, right: float, bottom: float, *, about: tuple[float, float], degrees: float
+) -> list[float]:
+    """Corners x0, y0, x1, y1, ... of a box that was turned about a point, with the hands of a clock."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+    away = [(x - about[0], y - about[1]) for x, y in corners]
+    return [value for a, b in away for value in (about[0] + a * cos - b * sin, about[1] + a * sin + b * cos)]
+
+
 def number(value: Any, where: str, what: str) -> float:
     """A finite number, also written as text.
 

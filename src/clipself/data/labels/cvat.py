@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, whole_size
+from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, turned_box, whole_size
 from clipself.data.labels.objects import Export, LabelledObject
 from clipself.data.labels.xml import root_tag, walk_xml
 from clipself.files import write_atomically
@@ -130,9 +130,13 @@ def _read_shape(shape: Element, label: str, where: str, size: tuple[int, int] | 
     _require_label(label, where)
     if shape.tag == "box":
         corners = [number(shape.get(key), where, key) for key in ("xtl", "ytl", "xbr", "ybr")]
-        if float(shape.get("rotation") or 0):
-            collector.notes.add("turned boxes are read as if they were upright", where)
-        collector.add(label, where, box=corners)
+        turn = number(shape.get("rotation") or 0, where, "rotation")
+        left, top, right, bottom = corners
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        if turn:
+            collector.add(label, where, polygons=[turned_box(left, top, right, bottom, about=middle, degrees=turn)])
+        else:
+            collector.add(label, where, box=corners)
     elif shape.tag == "polygon":
         collector.add(label, where, polygons=[list(_points(shape, where))])
     elif shape.tag == "mask":

@@ -1,7 +1,6 @@
 """Label Studio's tasks: what was found as predictions to correct; what was drawn, or predicted, is read back."""
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, whole_size
+from clipself.data.labels.converted import Collector, Converted, clean_file, find_below, number, turned_box, whole_size
 from clipself.data.labels.objects import Export, LabelledObject, LabelledPicture
 from clipself.files import write_atomically, write_text
 from clipself.ops.run_lengths import shorten
@@ -154,6 +153,10 @@ def _read_result(row: Mapping[str, Any], where: str, size: tuple[int, int] | Non
     if not isinstance(names, list) or not names:
         collector.notes.add("regions without a label left out", where)
         return
+    if len(names) > 1:
+        collector.notes.add("regions of several labels are read by the first", where)
+    if row.get("image_rotation"):
+        collector.notes.add("regions were drawn on a picture that was turned (image_rotation): look at them", where)
     if size is None:
         raise ValueError(f'{where} has no "original_width" and "original_height"; its shares are of a picture\'s size')
     height, width = size
@@ -166,11 +169,9 @@ def _read_result(row: Mapping[str, Any], where: str, size: tuple[int, int] | Non
         return
     x, y, w, h = (number(value.get(key), where, key) / 100 for key in ("x", "y", "width", "height"))
     left, top, right, bottom = x * width, y * height, (x + w) * width, (y + h) * height
-    turn = math.radians(number(value.get("rotation") or 0, where, "rotation"))
-    if turn:  # about its upper left corner
-        corners = ((0.0, 0.0), (right - left, 0.0), (right - left, bottom - top), (0.0, bottom - top))
-        cos, sin = math.cos(turn), math.sin(turn)
-        ring = [value for a, b in corners for value in (left + a * cos - b * sin, top + a * sin + b * cos)]
+    turn = number(value.get("rotation") or 0, where, "rotation")
+    if turn:
+        ring = turned_box(left, top, right, bottom, about=(left, top), degrees=turn)
         collector.add(str(names[0]), where, polygons=[ring])
     else:
         collector.add(str(names[0]), where, box=(left, top, right, bottom))
