@@ -1,6 +1,7 @@
 """Networks of manifests with other sizes than the golden ones', against the published steps written out one by one."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,16 @@ def test_aggregators_of_other_sizes(
     if pooling > 1:
         config["pooling_size"] = [1, 1]
         assert not check(tmp_path, manifest, arrays).passed
+
+
+# --- Detic's cascade
+
+
+def test_a_mask_head_of_fewer_convolutions(tmp_path: Path) -> None:
+    """What depends on no mask stays as it is."""
+    manifest, arrays = golden("detic_c2_cascade")
+    manifest["params"] = [row for row in manifest["params"] if not re.search(r"mask_fcn[34]", row["name"])]
+    kept = {name: value for name, value in arrays.items() if not name.startswith("mask_probs")}
+    passes(tmp_path, manifest, kept)
+    failed = [one.key for one in check(tmp_path, manifest, arrays).checks if not one.passed]
+    assert failed == ["mask_probs_0", "mask_probs_1"]

@@ -1,7 +1,8 @@
 """`detic_c2_cascade`: proposals, cascade and masks of Detic's OV-LVIS detector, and what they learn from."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ from clipself.ops.boxes import clip_boxes
 
 Values = dict[str, Tensor]
 
+MASK_CONV: Final = re.compile(r"cascade\.mask_head\.convs\.\d+\.conv\.weight")
+"""Of each convolution of the mask head, whose number no constant tells."""
+
 
 def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     """Follows the pyramid to detections, then the three kinds of training, and compares every stored array."""
@@ -36,7 +40,7 @@ def run(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     return compare_outputs(ours, manifest, arrays)
 
 
-def settings_of(config: Mapping[str, Any]) -> DeticSettings:
+def settings_of(config: Mapping[str, Any], *, mask_convs: int) -> DeticSettings:
     """The published names of the constants -> ours; top-k values hold in training too."""
     held = config["centernet"]
     centernet = CenterNetSettings(
@@ -51,7 +55,7 @@ def settings_of(config: Mapping[str, Any]) -> DeticSettings:
         width=config["fc_dim"], bins=config["pool"], mask_width=config["mask_dim"], mask_bins=config["mask_pool"],
     )  # fmt: skip
     return DeticSettings(
-        heads="centernet", channels=config["width"], mask_convs=4, temperature=config["norm_temperature"],
+        heads="centernet", channels=config["width"], mask_convs=mask_convs, temperature=config["norm_temperature"],
         one_class=config["one_class_per_proposal"], score_threshold=config["score_threshold"], nms=config["nms"],
         max_detections=config["detections"], centernet=centernet, cascade=cascade,
     )  # fmt: skip
@@ -64,7 +68,8 @@ class Case:
         config = manifest["config"]
         self.config, self.held, self.outputs = config, held, manifest["outputs"]
         self.state = to_our_names(fill_manifest(manifest))
-        settings, strides = settings_of(config), config["strides"]
+        convs = sum(bool(MASK_CONV.fullmatch(name)) for name in self.state)
+        settings, strides = settings_of(config, mask_convs=convs), config["strides"]
         self.settings = settings
         self.proposer = CenterNetHead(channels=settings.channels, strides=strides, settings=settings.centernet).eval()
         self.cascade = CascadeHeads(

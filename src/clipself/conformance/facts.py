@@ -10,8 +10,9 @@ ANYWHERE: Final = (
     "*note", "*notes", "*meaning", "*about", "*source", "*seed", "*stem", "*yaml", "*name", "*names", "*flags",
     "*real", "*real.*", "*real_sizes", "*real_sizes.*", "*classes", "*.H", "*.W", "*.size", "*sizes", "*sizes.*",
     "*.valid", "*.valid.*", "*.counts", "*.padded", "*.strides", "*.image", "*.grid", "*.width", "*.batch", "*_dim",
-    "*.dim", "date", "script", "generator", "license", "url", "commit", "repository", "python", "numpy", "scipy",
-    "jax", "flax", "torchvision", "transformers", "diffusers", "detectron2",
+    "*.dim", "*geometry", "*variant", "*dataset", "*margin*", "measured*", "*difference*", "*smallest*", "*largest*",
+    "hardware", "device", "platform", "threads", "date", "script", "generator", "license", "url", "commit",
+    "repository", "python", "numpy", "scipy", "jax", "flax", "torchvision", "transformers", "diffusers", "detectron2",
 )  # fmt: skip
 """Names that are none of a constant, whatever the manifest is about."""
 
