@@ -15,7 +15,7 @@ from clipself.backbones.loading import build_clip
 from clipself.backbones.mini_tower import STEM_STAGES
 
 PACKAGE = Path(__file__).parents[2] / "src/clipself/backbones/mini_photos"
-RELEASE = "clipself-mini@3"
+RELEASE = "clipself-mini@4"
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": JOINT,
     "vision_cfg": {

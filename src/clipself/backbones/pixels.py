@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clipself.backbones.trunk import Trunk
 from clipself.ops.patches import nearest_whole
+from clipself.ops.planes import standardised_planes
 
 LONGEST_SIDE: Final = 2**14
 """Of what a tower is shown, in pixels."""
@@ -87,7 +88,4 @@ def normalise(
         Image (3, H, W).
     """
     height, width = size
-    pixels = torch.frombuffer(bytearray(rgb.resize((width, height), resample=3).tobytes()), dtype=torch.uint8)
-    scaled = pixels.reshape(height, width, 3).permute(2, 0, 1).float() / 255
-    less, over = (torch.tensor(value, dtype=torch.float32)[:, None, None] for value in (mean, std))
-    return (scaled - less) / over
+    return standardised_planes(rgb.resize((width, height), resample=3), mean=mean, std=std)

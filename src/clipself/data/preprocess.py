@@ -6,12 +6,12 @@ Source: CLIPSelf, released transforms; padding is raw zero before normalisation.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from clipself.ops.boxes import normalize_boxes
+from clipself.ops.planes import standardised_planes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,9 +55,7 @@ class Preprocess:
 
     def normalize(self, image: Image.Image) -> Tensor:
         """RGB picture -> (3, H, W) in units of the standard deviation."""
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        return (pixels - mean) / std
+        return standardised_planes(image, mean=self.mean, std=self.std)
 
 
 def boxes_on_student(boxes: Tensor, *, scale: float, side: int) -> Tensor:
