@@ -58,6 +58,7 @@ def clip() -> Any:
         (lambda: front.open_segmenter(names=3), "names hold 3 of type int, expected words"),
         (lambda: names_of([None]), "names hold None of type NoneType"),
         (lambda: front.blend(3, out="x"), "student=3 is of type int, expected text"),
+        (lambda: front.blend("clip", out="x", alphas=[0.501, 0.5]), r"alphas \[0.501, 0.5\] are not apart"),
         (lambda: front.blend("clip", out="x", alphas="0.5"), "alphas='0.5' is text, expected a number"),
         (lambda: front.convert("clip", out=3), "out=3 is of type int"),
         (lambda: front.quickstart(3), "out=3 is of type int"),
@@ -131,6 +132,15 @@ def test_rows_of_texts_are_tensors_or_arrays_of_the_models_width() -> None:
     for wrong in (rows[:, 1:], rows[0], rows.numpy()[None]):
         with pytest.raises(ValueError, match=rf"expected \(K, {model.embed_dim}\) of this model"):
             model.query(wrong)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    model = clip()
+    with torch.no_grad():
+        model.clip.logit_scale.fill_(1e6)
+    with pytest.raises(ValueError, match=r"logit_scale is not finite \(1 of 1 numbers"):
+        save_clip(model, tmp_path, dtype=torch.float16)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_vocabulary_is_taken_where_names_are() -> None:

@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ def test_weights_that_are_all_nought_are_refused() -> None:
 def test_plain_data_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
     beside = {
         "scaler": {"scale": np.float64(65536.0)}, "best": np.float32(0.5), "step": np.int64(7), "ok": np.bool_(True),
-        "args": argparse.Namespace(lr=1e-3, path="/a", betas=(0.9, 0.98)),
+        "args": argparse.Namespace(lr=1e-3, path="/a", out=Path("runs"), betas=(0.9, 0.98)),
+        "curve": np.arange(3.0), "raw": np.uint64(2) ** np.arange(2), "begun": datetime.now(UTC),
+        "took": timedelta(hours=2), "numpy": np.random.RandomState(0).get_state(), "names": np.array(["a", "b"]),
     }  # fmt: skip
     torch.save({"state_dict": {"w": torch.ones(2)}, **beside}, tmp_path / "a.pt")
     assert read_state_dict(tmp_path / "a.pt")["w"].tolist() == [1, 1]
@@ -162,7 +165,7 @@ class Settings:
     """A class of somebody's trainer."""
 
 
-@pytest.mark.parametrize("value", [Settings(), [Settings], {"a": Settings()}, np.array(["x"]), Path("a")])
+@pytest.mark.parametrize("value", [Settings(), [Settings], {"a": Settings()}, np.array([Settings()], dtype=object)])
 def test_what_is_not_plain_is_named_without_control_characters(value: object, tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.ones(2)}, "extra": value}, tmp_path / "a.pt")
     with pytest.raises(
@@ -185,6 +188,7 @@ def test_torchscript_is_told(tmp_path: Path) -> None:
     [
         (7, "holds a int, not a table of tensors"),
         ({}, "holds no tensors"),
+        ({"w": np.ones(3)}, r"holds arrays of NumPy, no tensors; save torch.from_numpy\(...\) of each"),
         ({"epoch": 3, "best": 0.5}, r"holds no tensors; its first entries are \['best', 'epoch'\]"),
         ({"w": torch.ones(2).to(torch.float8_e4m3fn)}, "w is stored as torch.float8_e4m3fn"),
     ],

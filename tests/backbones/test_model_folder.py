@@ -62,6 +62,7 @@ def edit(folder: Path, path: str, value: Any, *, file: str = "open_clip_config.j
         ("preprocess_cfg", 3, "the preprocessing is 3, expected a table"),
         ("preprocess_cfg.mean", [0.5, 0.5], r"mean is \[0.5, 0.5\], expected three numbers"),
         ("preprocess_cfg.mean", ["a", 0, 0], "mean is .*, expected three numbers"),
+        ("preprocess_cfg.mean", [123.7, 116.3, 103.5], "are not of pixels in \\[0, 1\\]; divide by 255"),
         ("preprocess_cfg.std", [0.5, 0, 0.5], "std is .*, expected numbers above 0"),
     ],
 )

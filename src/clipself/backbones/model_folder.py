@@ -99,6 +99,7 @@ def read_model_folder(folder: Path, *, name: str) -> ModelFolder:
     named = card.get("name") or name
     release = f"{named}@{folder.name}"
     mean, std = normalisation(held.get("preprocess_cfg") or {}, path, keys=("mean", "std"))
+    _check_shares(mean, std, path)
     return ModelFolder(
         config_path=path,
         weights_path=weights,
@@ -232,7 +233,19 @@ def _hub_normalisation(folder: Path, usual: tuple[Any, Any]) -> tuple[Any, Any]:
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < LARGEST:
         raise ValueError(f"{path}: rescale_factor is {factor!r:.60}, expected a number above 0")
     brightest = 1.0 if abs(255 * factor - 1) < ROUNDED else 255 * factor
-    return tuple(value / brightest for value in mean), tuple(value / brightest for value in std)
+    mean, std = ((a / brightest, b / brightest, c / brightest) for a, b, c in (mean, std))
+    _check_shares(mean, std, path)
+    return mean, std
+
+
+def _check_shares(mean: tuple[float, ...], std: tuple[float, ...], path: Path) -> None:
+    """Refuses a normalisation of bytes where one of pixels in [0, 1] is meant: all pictures would be one.
+
+    Raises:
+        ValueError: A number lies beyond what such pixels can have.
+    """
+    if max(*mean, *std) > 1:
+        raise ValueError(f"{path}: mean {list(mean)} and std {list(std)} are not of pixels in [0, 1]; divide by 255")
 
 
 def _check_beside(folder: Path) -> None:

@@ -104,12 +104,27 @@ def _load_torch(path: Path) -> Any:
         return torch.load(stream, map_location="cpu", weights_only=True)  # of a path, torch would go by the suffix
 
 
+class _PassedOver:
+    """Stands for plain data beside the weights that nobody asks for: its values are dropped."""
+
+    def __init__(self, *values: Any) -> None:
+        del values
+
+    def __setstate__(self, state: Any) -> None:
+        del state
+
+
 def _plain_types() -> Iterator[Any]:
-    """Types beside tensors that are plain data: NumPy's numbers, which trainers leave about, and a Namespace."""
+    """Types beside tensors that are plain data, which trainers leave about: NumPy's numbers, arrays, paths, times."""
     for room in ("numpy._core.multiarray", "numpy.core.multiarray"):
         yield _number, f"{room}.scalar"
+        yield _PassedOver, f"{room}._reconstruct"
+    for room in ("pathlib", "pathlib._local"):
+        yield from ((_PassedOver, f"{room}.{kind}Path") for kind in ("Posix", "Windows", "PurePosix", "PureWindows"))
+    yield from ((_PassedOver, f"datetime.{kind}") for kind in ("datetime", "date", "time", "timedelta", "timezone"))
+    yield _PassedOver, "numpy.ndarray"
     yield np.dtype
-    yield from {type(np.dtype(code)) for code in "?bhilqBHILQefdg"}
+    yield from {type(np.dtype(code)) for code in "?bhilqBHILQefdgOSUMm"}
     yield Namespace
 
 
@@ -177,6 +192,8 @@ def _unwrap(held: Any, path: Path, prefer: str | None) -> StateDict:
         )
     tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor) and name not in COUNTERS}
     if not tensors:
+        if any(isinstance(value, _PassedOver) for value in held.values()):
+            raise ValueError(f"{path} holds arrays of NumPy, no tensors; save torch.from_numpy(...) of each")
         raise ValueError(f"{path} holds no tensors; its first entries are {sorted(map(str, held))[:5]}")
     for name, tensor in tensors.items():
         if tensor.is_meta:

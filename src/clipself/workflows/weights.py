@@ -32,15 +32,18 @@ def blend(
         The folders written, in the order of the alphas.
 
     Raises:
-        ValueError: An alpha is outside [0, 1], or the two are not one architecture with one text tower.
+        ValueError: An alpha is outside [0, 1] or there twice, or the two are not one architecture with one text tower.
         FileNotFoundError: A model is missing.
     """
     if not alphas:
         raise ValueError("there is no alpha to blend with; give at least one share of the student")
+    names = [f"alpha-{alpha:.2f}" for alpha in alphas]
+    if len(set(names)) < len(names):
+        raise ValueError(f"alphas {list(alphas)} are not apart in two digits, by which their folders are called")
     refined, source = load_clip(student), load_clip(original, pretrained)
     written = []
-    for alpha, blended in sweep_blends(refined, source, alphas):
-        folder = Path(out) if len(alphas) == 1 else Path(out) / f"alpha-{alpha:.2f}"
+    for name, (alpha, blended) in zip(names, sweep_blends(refined, source, alphas), strict=True):
+        folder = Path(out) if len(alphas) == 1 else Path(out) / name
         card = {"alpha": alpha, "student": str(student), "original": str(original)}
         written.append(save_clip(blended, folder, card=card))
     return written
