@@ -113,3 +113,21 @@ def test_an_output_that_is_told_and_not_computed_fails(tmp_path: Path) -> None:
     path = written(tmp_path, "rovit_scores_losses", {"outputs": {"mask_loss": "of masks"}}, mask_loss=np.zeros(3))
     failed = [check.key for check in check_manifest(path).checks if not check.passed]
     assert failed == ["mask_loss is not checked by this version"]
+
+
+def test_arrays_of_different_numbers_of_images_are_said(tmp_path: Path) -> None:
+    path = written(tmp_path, "cora_losses", {}, target_labels_3=np.zeros(2, dtype=np.int64))
+    assert check_manifest(path).problem == "the arrays hold target_boxes of 3 images and target_labels of 4"
+
+
+def test_a_tower_is_checked_without_a_picture_of_the_tables_size(tmp_path: Path) -> None:
+    path = written(tmp_path, "rovit_vit", {})
+    with np.load(tmp_path / "rovit_vit.npz") as held:
+        rest = {name: held[name] for name in held.files if "native" not in name}
+    np.savez(tmp_path / "rovit_vit.npz", **rest)
+    manifest = json.loads(path.read_text())
+    manifest["arrays"] = {name: row for name, row in manifest["arrays"].items() if name in rest}
+    path.write_text(json.dumps(manifest))
+    report = check_manifest(path)
+    assert report.passed, report.to_table()
+    assert len(report.checks) == 4

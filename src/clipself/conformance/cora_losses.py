@@ -66,6 +66,8 @@ def criterion_of(config: Mapping[str, Any]) -> SetCriterion:
 def objects_of(arrays: Arrays) -> list[Objects]:
     """The stored targets of each image."""
     boxes, labels = by_image(arrays, "target_boxes"), by_image(arrays, "target_labels")
+    if len(boxes) != len(labels):
+        raise ValueError(f"the arrays hold target_boxes of {len(boxes)} images and target_labels of {len(labels)}")
     return [Objects(boxes_N4=one, labels_N=many) for one, many in zip(boxes, labels, strict=True)]
 
 
