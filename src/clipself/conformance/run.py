@@ -48,9 +48,8 @@ from clipself.conformance import (
     san,
     segmentation_metrics,
 )
-from clipself.conformance.check import Check, unchecked
+from clipself.conformance.check import Check
 from clipself.conformance.dense_models import Arrays
-from clipself.conformance.facts import axis_lengths, unknown_constants
 from clipself.conformance.report import ParityReport, said
 from clipself.conformance.watched import Watched
 from clipself.data.sources import read_json
@@ -174,7 +173,6 @@ def check_manifest(path: Path) -> ParityReport:
             raise ValueError(f"{system!r} is not a system that this version can check; it knows {sorted(SYSTEMS)}")
         arrays = arrays if system in WITHOUT_ARRAYS else Watched(read_arrays(path, manifest))
         checks = tuple(SYSTEMS[system](watched.beside(manifest), arrays))
-        checks += tuple(passed_over(system, manifest, watched, arrays))
     except Exception as error:
         if os.environ.get("CLIPSELF_DEBUG"):
             raise
@@ -183,17 +181,6 @@ def check_manifest(path: Path) -> ParityReport:
         manifest=str(path), system=system, checks=checks, seconds=time.perf_counter() - begun, problem=problem,
         unread=() if problem else (*watched.unseen(), *arrays.unseen()),
     )  # fmt: skip
-
-
-def passed_over(system: str, manifest: Mapping[str, Any], watched: Watched, arrays: Watched) -> list[Check]:
-    """A failure for each constant that may count and each array that nobody looked at."""
-    stored = {name: value for name, value in dict.items(arrays) if isinstance(value, np.ndarray)}
-    unknown = unknown_constants(stem_of(system), watched.unseen(), axis_lengths(manifest, stored))
-    return [
-        *(Check(key=f"{name} is told and not known to this version", difference=float("inf"), tolerance=0.0)
-          for name in unknown),
-        *map(unchecked, arrays.unseen()),
-    ]  # fmt: skip
 
 
 def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
