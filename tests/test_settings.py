@@ -108,7 +108,8 @@ def test_numbers_that_nothing_can_mean_are_refused_by_name(owner: type, name: st
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("lr", 2e3), ("eps", 2), ("epochs", 2e6), ("max_steps", 2 * 10**9), ("enlarge", 2e3)]
+    ("name", "value"),
+    [("lr", 2e3), ("eps", 2), ("epochs", 2e6), ("max_steps", 2 * 10**9), ("enlarge", 2e3), ("workers", 2000)],
 )
 def test_slips_of_many_zeros_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}=.* must be at most"):

@@ -22,6 +22,8 @@ FREE: Final = frozenset(
 )  # fmt: skip
 """Settings that may change between a run and its continuation: a longer one is a new phase; a step keeps its images."""
 
+MOST_WORKERS: Final = 1024
+"""Processes beside one; each takes some 100 MB, and a slip of more would take the machine."""
 LARGEST: Final = 2**14
 """Largest side of a picture in pixels, and width or depth of a network, that is not taken for a slip."""
 
@@ -260,6 +262,7 @@ class RunConfig(Settings):
         self.check_at_most(1e3, "lr")
         self.check_at_most(1e6, "epochs")
         self.check_at_most(1e9, "max_steps")
+        self.check_at_most(MOST_WORKERS, "workers")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise ValueError(f"betas={self.betas} are not in [0, 1)")
         if self.momentum == 1 or self.ema == 1:

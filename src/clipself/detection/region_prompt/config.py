@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from clipself.detection.config import check_split_alone
-from clipself.engine.config import RunConfig, Settings
+from clipself.engine.config import MOST_WORKERS, RunConfig, Settings
 from clipself.engine.fields import UNSET
 
 SIDES: Final = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
@@ -134,6 +134,7 @@ class RelabelConfig(Settings):
         check_split_alone(self.split, self.base, self.novel)
         self.check_counts("batch_size")
         self.check_not_negative("workers")
+        self.check_at_most(MOST_WORKERS, "workers")
 
 
 def ov_coco_rn50() -> PromptTrainConfig:
