@@ -90,6 +90,8 @@ def clip() -> Any:
         (lambda: front.TrainingFree(clip(), ["classes.csv"]), "'classes.csv' is the name of a file"),
         (lambda: front.TrainingFree(clip(), None), "names must be a list of strings, got None"),
         (lambda: front.PanopticSegmenter.from_checkpoint().use({"cat", "dog"}), "names are a set"),
+        (lambda: front.predict_images(images="photos", names={"cat", "dog"}, out="x"), "names is a set, which"),
+        (lambda: front.predict_images(images="photos", names="cat", out="x", threshold=50), "threshold=50.0 is not in"),
         # images that are none to a tower
         (lambda: clip().dense_map(torch.full((1, 3, 32, 32), 200.0)), "pixels of 200 to 200, expected normalised ones"),
         (lambda: clip().encode_image(torch.full((1, 3, 32, 32), -99.0)), "pixels of -99 to -99"),

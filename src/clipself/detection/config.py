@@ -211,7 +211,7 @@ class DetectionPredictConfig(Settings):
         Raises:
             ValueError: A setting is outside its range.
         """
-        self.check_not_negative("threshold")
+        self.check_shares("threshold")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,7 +239,7 @@ class ProposalsConfig(Settings):
         Raises:
             ValueError: A setting is outside its range.
         """
-        self.check_not_negative("threshold")
+        self.check_shares("threshold")
         self.check_counts("most")
 
 

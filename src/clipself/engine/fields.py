@@ -188,6 +188,8 @@ def _fit_tuple(value: Any, kinds: tuple[Any, ...], name: str) -> tuple[Any, ...]
         if not many:
             raise ValueError(f"{name}={value!r} is one value, expected {len(kinds)}")
         return (fit(value, kinds[0], name),)  # one path where a list of them may stand
+    if isinstance(value, set | frozenset):
+        raise ValueError(f"{name} is a {type(value).__name__}, which has no order; pass a list")
     held = list(value)
     if not many and len(held) != len(kinds):
         raise ValueError(f"{name}={value!r} holds {len(held)} values, expected {len(kinds)}")
