@@ -13,7 +13,6 @@ from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.gates import blend_gates, set_gates, write_gates
 from clipself.backbones.hub_text import save_hub_text
 from clipself.backbones.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
-from clipself.backbones.strict import check_finite
 from clipself.files import write_bytes, write_json
 
 
@@ -39,7 +38,6 @@ def save_clip(
         The folder.
 
     Raises:
-        ValueError: A weight is not finite, in this type of storage.
         OSError: The disk is full or the folder cannot be written.
     """
     folder = Path(folder)
@@ -48,7 +46,6 @@ def save_clip(
         for name, value in clip.clip.state_dict().items()
         if clip.identity.text is not None or name.startswith("visual.") or name in ("logit_scale", "logit_bias")
     }
-    check_finite(tensors, source=f"what was to be {folder / WEIGHTS_NAME}")
     write_bytes(folder / WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
     write_gates(clip.gates, folder)
     preprocess = {"mean": list(clip.image_mean), "std": list(clip.image_std)}
