@@ -23,7 +23,7 @@ from report import write_report
 from clipself import distill, load_clip
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.devices import pick_device
-from clipself.backbones.export import save_clip
+from clipself.backbones.export import blend_clips, save_clip
 from clipself.backbones.model_folder import CARD_NAME
 from clipself.cards import read_card
 from clipself.data.labelled import open_labelled
@@ -78,6 +78,13 @@ RUNS: dict[str, Run] = {
         after="card-480",
         settings={"lr": 7e-4, "max_split": 8, "max_regions": 8},
     ),
+    "last-480": Run(
+        image_size=480,
+        steps=440,
+        every=440,
+        after="after-card-480",
+        settings={"lr": 4e-4, "keep_image": 0.5, "keep_crops": 0.5},
+    ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
         image_size=480, steps=750, every=125, regions="proposals", after="proposals-320", settings={"lr": 5e-4}
@@ -87,13 +94,15 @@ RUNS: dict[str, Run] = {
 high rate, many small steps; then at the size of evaluation, with random boxes, of which as many are large as small.
 Where there is a graphics card: large steps at once at the size of evaluation, boxes down to a sixteenth, then small
 steps on larger ones. 770 of its steps see four times what 3,000 of the first run see."""
+MEANS: dict[str, tuple[str, ...]] = {"mean-480": ("card-480", "after-card-480", "last-480")}
+"""Name of a student, which is its stage too -> the runs of whose weights it is the mean: it keeps more of the crops."""
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "workers": 0, "resume": "auto",
 }  # fmt: skip
 """Of all runs, beside the recipe `modern`."""
 CHANGES: Final = ("batch_size", "workers", "device", "keep_image", "keep_crops")
 """Of all runs, by the command line."""
-TOLD: Final = ("refined_by", "refined_from", "original_weights_hash", "settings", "steps", "loss", "alpha")
+TOLD: Final = ("refined_by", "refined_from", "original_weights_hash", "settings", "steps", "loss", "alpha", "mean_of")
 """What the card of a shipped student keeps of the student's own."""
 
 
@@ -126,7 +135,8 @@ class Work:
     @property
     def students(self) -> dict[str, str]:
         """Runs that are done -> their students' folders."""
-        return {run: str(self.folder(run) / "student") for run in RUNS if (self.folder(run) / "result.json").exists()}
+        done = [run for run in (*RUNS, *MEANS) if (self.folder(run) / "result.json").exists()]
+        return {run: str(self.folder(run) / "student") for run in done}
 
     @property
     def models(self) -> dict[str, str]:
@@ -135,7 +145,7 @@ class Work:
 
     def chosen(self) -> str | None:
         """The run whose last point on the photographs held back is best; what it is carried on with."""
-        last = {run: read_points(self.folder(run) / "curve")[-1] for run in self.students}
+        last = {run: read_points(self.folder(run) / "curve")[-1] for run in self.students if run in RUNS}
         return max(last, key=lambda run: dense_of(last[run])) if last else None
 
     @property
@@ -167,6 +177,24 @@ def distil(work: Work, name: str) -> None:
     )  # fmt: skip
 
 
+def average(work: Work, name: str) -> None:
+    """The mean of the weights of some runs, where they are done."""
+    out, parts = work.folder(name), [work.students.get(run) for run in MEANS[name]]
+    if finished(out, 0) or None in parts:
+        return
+    mean = load_clip(str(parts[0]))
+    for place, part in enumerate(parts[1:], start=2):
+        mean = blend_clips(load_clip(str(part)), mean, 1 / place)
+    save_clip(mean, out / "student", card={**told(Path(str(parts[-1]))), "mean_of": list(MEANS[name])})
+    write_json(out / "result.json", {"steps": 0})
+
+
+def told(student: Path) -> dict[str, Any]:
+    """What the card of a shipped student keeps of the student's own."""
+    card = read_card(student / CARD_NAME)
+    return {name: card[name] for name in TOLD if name in card}
+
+
 def curves(work: Work) -> None:
     """All points of all runs as one file and one picture."""
     found = {run: read_points(work.folder(run) / "curve") for run in RUNS}
@@ -180,14 +208,14 @@ def package(work: Work) -> None:
     """The carried student in half precision, as it can be shipped."""
     run = work.options.carry or work.chosen()
     if run is not None:
-        card = read_card(Path(work.students[run]) / CARD_NAME)
-        told = {name: card[name] for name in TOLD if name in card}
-        save_clip(load_clip(work.students[run]), work.out / "package", card=told, dtype=torch.float16)
+        student = Path(work.students[run])
+        save_clip(load_clip(student), work.out / "package", card=told(student), dtype=torch.float16)
 
 
 STAGES: Final[Mapping[str, Callable[[Work], Any]]] = {
     "data": lambda work: work.photographs,
     **{name: lambda work, name=name: distil(work, name) for name in RUNS},
+    **{name: lambda work, name=name: average(work, name) for name in MEANS},
     "curves": curves,
     "package": package,
     "regions": lambda work: region_scores(work.photographs, work.models, work.out / "regions"),
@@ -209,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="shares of all steps, for a first look")
     parser.add_argument("--caltech", action="store_true", help="distil on Caltech 101 of pretrain_images too")
     parser.add_argument(
-        "--carry", choices=list(RUNS), help="run that is carried on and packaged; the best if not given"
+        "--carry", choices=[*RUNS, *MEANS], help="run that is carried on and packaged; the best if not given"
     )
     parser.add_argument("--points", type=int, help="of each curve; the run's own if not given")
     parser.add_argument("--batch-size", type=int, help="of all runs; each run's own if not given")

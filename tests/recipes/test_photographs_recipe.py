@@ -119,6 +119,29 @@ def test_nothing_held_back_is_distilled_on_and_classes_meet_by_name(
     assert len({row["id"] for row in boxes["annotations"]}) == len(boxes["annotations"])
 
 
+def test_a_mean_is_that_of_the_weights(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+    run: Any = recipe["run"]
+    run.MEANS, runs = {"mean-480": ("one", "two", "three")}, {}
+    run.RUNS = dict.fromkeys(run.MEANS["mean-480"])
+    for place, name in enumerate(run.RUNS):
+        with torch.random.fork_rng():
+            torch.manual_seed(place)
+            clip = tiny_openai_clip()
+            for parameter in clip.trunk.tower.parameters():
+                parameter.data += 0.1 * torch.randn(parameter.shape)
+        folder = save_clip(clip, tmp_path / f"runs/{name}/student", card={"steps": place})
+        (folder.parent / "result.json").write_text('{"steps": 1}')
+        runs[name] = load_file(folder / "open_clip_model.safetensors")
+    words = ["--data", str(tmp_path), "--model", "unused", "--out", str(tmp_path), "--stages", "mean-480"]
+    run.main(words)
+    found = load_file(tmp_path / "runs/mean-480/student/open_clip_model.safetensors")
+    for name, value in found.items():
+        torch.testing.assert_close(value, torch.stack([held[name] for held in runs.values()]).mean(0))
+    card = json.loads((tmp_path / "runs/mean-480/student/model_card.json").read_text())
+    assert card["mean_of"] == ["one", "two", "three"]
+    assert card["steps"] == 2
+
+
 def test_average_precision_of_names_in_a_picture(recipe: dict[str, ModuleType]) -> None:
     scores = torch.tensor([0.1, 0.9, 0.3, 0.8])
     assert recipe["curve"].average_precision(scores, torch.tensor([1])) == 1
@@ -143,7 +166,8 @@ def test_every_stage_is_made_once_and_the_report_holds_them_all(
     model, out = save_clip(tiny_openai_clip(layers=6), tmp_path / "model"), tmp_path / "out"
     words = ["--data", str(data), "--model", str(model), "--out", str(out)]
     run: Any = recipe["run"]
-    stages = [stage for stage in run.STAGES if stage not in ("patches-480", "proposals-320", *left_out)]
+    stages = [stage for stage in run.STAGES if stage in run.RUNS or not stage.endswith(("-320", "-480"))]
+    stages = [stage for stage in stages if stage not in left_out]
     runs = [name for name in run.RUNS if name not in left_out]
     curve: Any = recipe["curve"].Curve
     measured, measure = list[int](), curve._measure
