@@ -111,7 +111,7 @@ def write_report(
     page.heading("What it looks like")
     page.paragraph(
         "Scenes show the model above, before and after this run. Photographs show two packaged models: "
-        "clipself-mini-photos, and clipself-mini-refined, which is the same after hours of such training on "
+        "clipself-mini-photos, and clipself-mini-refined, which is the same after such training on "
         "photographs without labels; none of these was among them."
     )
     _add_groups(page, out, shown)
