@@ -43,7 +43,9 @@ class PeakMemory:
         from resource import getpagesize
 
         page = getpagesize()
-        while True:
+        ending = False
+        while True:  # once more at the end: work may be shorter than the time between two looks
             self.mib = max(self.mib or 0.0, int(STATUS.read_text().split()[1]) * page / 2**20)
-            if self._done.wait(EVERY):
+            if ending:
                 return
+            ending = self._done.wait(EVERY)
