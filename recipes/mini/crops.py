@@ -62,6 +62,13 @@ def plan(data: Path) -> list[Crop]:
     return rows
 
 
+def rows_of_step(step: int, *, batch_size: int, total: int) -> tuple[int, np.ndarray]:
+    """The epoch of a step and its rows of the plan: every epoch a new order, the odd rest left out."""
+    epoch, place = divmod(step, max(1, total // batch_size))
+    order = np.random.default_rng(epoch).permutation(total)
+    return epoch, order[place * batch_size :][:batch_size]
+
+
 class CropMaker(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """Decodes, crops, flips and jitters; row i of an epoch is always the same picture.
 

@@ -1,12 +1,13 @@
 """Crops cut anew for every step and read by the frozen parts there and then: for a GPU with many cores beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import torch
-from crops import MEAN, SIDE, STD, CropMaker, plan
+from crops import MEAN, SIDE, STD, CropMaker, rows_of_step
+from pool import Crop
 from teachers import ImageNetNetworks, imagenet_network, resize
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -35,12 +36,9 @@ class Keys:
         self.total, self.batch_size, self.start = total, batch_size, start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        step, each = self.start, max(1, self.total // self.batch_size)
-        while True:
-            epoch, place = divmod(step, each)
-            order = np.random.default_rng(epoch).permutation(self.total)
-            yield [(epoch, int(row)) for row in order[place * self.batch_size :][: self.batch_size]]
-            step += 1
+        for step in count(self.start):
+            epoch, rows = rows_of_step(step, batch_size=self.batch_size, total=self.total)
+            yield [(epoch, int(row)) for row in rows]
 
 
 class FreshCrops:
@@ -48,14 +46,15 @@ class FreshCrops:
 
     Args:
         data: Folder of the pictures' plan.
+        rows: The plan.
         device: Where the frozen parts run.
         workers: Processes that cut.
         held_out: Crops at the end of the plan that are only measured.
     """
 
-    def __init__(self, data: Path, *, device: torch.device, workers: int, held_out: int) -> None:
-        self.rows, self.device, self.workers, self.held = plan(data), device, workers, held_out
-        self.maker = CropMaker(data, self.rows, side=CUT, jitter=False)
+    def __init__(self, data: Path, rows: Sequence[Crop], *, device: torch.device, workers: int, held_out: int) -> None:
+        self.rows, self.device, self.workers, self.held = rows, device, workers, held_out
+        self.maker = CropMaker(data, rows, side=CUT, jitter=False)
         network = imagenet_network()
         stem = nn.Sequential(network.conv_stem, network.bn1, network.blocks[:STEM_STAGES])
         self.stem = fold_norms(stem).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

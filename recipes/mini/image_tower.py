@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from crops import Crop, plan
+from crops import Crop, plan, rows_of_step
 from fresh import FreshCrops, Seen
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from phrases import JOINT, caption_vectors, vectors_of
@@ -91,7 +91,8 @@ class CachedCrops:
         """Endless batches, beginning with a step."""
         step = start
         while True:
-            yield self._at(rows_of_step(step, batch_size=batch_size, total=self.total))
+            _, rows = rows_of_step(step, batch_size=batch_size, total=self.total)
+            yield self._at(np.sort(rows))  # for the sake of the disk
             step += 1
 
     def held_out(self) -> Seen:
@@ -191,12 +192,13 @@ def train_image_tower(
     """
     torch.manual_seed(0)
     place = torch.device(device)
+    rows = plan(data)
     crops: Crops = (
-        FreshCrops(data, device=place, workers=workers, held_out=held_out)
+        FreshCrops(data, rows, device=place, workers=workers, held_out=held_out)
         if fresh
         else CachedCrops(work, held_out=held_out)
     )
-    targets, model = Targets(data, work, plan(data), device=place), Blocks().to(place)
+    targets, model = Targets(data, work, rows, device=place), Blocks().to(place)
     learning = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if p.ndim >= 2], "weight_decay": 0.05},
@@ -243,13 +245,6 @@ def train_image_tower(
             with (work / "image.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step, "loss": loss.item(), **scores}) + "\n")
     return path
-
-
-def rows_of_step(step: int, *, batch_size: int, total: int) -> np.ndarray:
-    """Crops of a step: every epoch a new order, the odd rest left out; sorted, for the sake of the disk."""
-    per_epoch = max(1, total // batch_size)
-    order = np.random.default_rng(step // per_epoch).permutation(total)
-    return np.sort(order[step % per_epoch * batch_size :][:batch_size])
 
 
 @torch.no_grad()
