@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clipself.backbones.trunk import Trunk
 from clipself.ops.patches import nearest_whole
-from clipself.ops.planes import standardised_planes
+from clipself.ops.pixels import standardised_planes
 
 LONGEST_SIDE: Final = 2**14
 """Of what a tower is shown, in pixels."""

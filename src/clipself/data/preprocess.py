@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipself.ops.boxes import normalize_boxes
-from clipself.ops.planes import standardised_planes
+from clipself.ops.pixels import standardised_planes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipself.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
+from clipself.ops.pixels import IMAGENET_MEAN, IMAGENET_STD, standardised_planes
 from clipself.panoptic.generators.mask_set import MaskSet
 from clipself.text.synonyms import split_synonyms
 
@@ -42,7 +42,7 @@ class TransformersMasks:
     ) -> None:
         self.model = model.eval()
         self.shortest, self.longest = shortest, longest
-        self.mean, self.std = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+        self.mean, self.std = mean, std
         labels = model.config.id2label
         self.trained_names = tuple(str(labels[place]) for place in sorted(labels))
         self._column = {
@@ -74,8 +74,7 @@ class TransformersMasks:
         scale = min(self.shortest / min(picture.size), self.longest / max(picture.size))
         width, height = (max(1, round(side * scale / STEP)) * STEP for side in picture.size)
         resized = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8).reshape(height, width, 3)
-        return (pixels.permute(2, 0, 1).float() / 255 - self.mean) / self.std
+        return standardised_planes(resized, mean=self.mean, std=self.std)
 
 
 def load_transformers_masks(checkpoint: str, *, device: str | torch.device = "cpu") -> TransformersMasks:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clipself.ops.planes import standardised_planes
+from clipself.ops.pixels import standardised_planes
 
 
 def test_each_number_is_the_formula_to_the_bit() -> None:
