@@ -85,6 +85,23 @@ RUNS: dict[str, Run] = {
         after="after-card-480",
         settings={"lr": 4e-4, "keep_image": 0.5, "keep_crops": 0.5},
     ),
+    "long-320": Run(
+        image_size=320,
+        steps=4500,
+        every=1500,
+        regions="random-boxes",
+        after="mean-480",
+        settings={"max_split": 6, "max_regions": 10, "keep_image": 0.5},
+    ),
+    "long-patches-320": Run(image_size=320, steps=4500, every=1500, after="mean-480", settings={"keep_image": 0.5}),
+    "long-480": Run(
+        image_size=480,
+        steps=1500,
+        every=500,
+        regions="random-boxes",
+        after="long-320",
+        settings={"lr": 5e-4, "max_split": 8, "max_regions": 8, "keep_image": 0.5},
+    ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
         image_size=480, steps=750, every=125, regions="proposals", after="proposals-320", settings={"lr": 5e-4}
