@@ -14,9 +14,10 @@ from clipself.engine.distributed import World
 from clipself.engine.step import Step
 from clipself.losses.mask_classification import MaskPredictions
 from clipself.segmentation.san.loss import SanLoss, class_masks
-from clipself.segmentation.san.model import San, format_bias, pool_bias, san_settings, semantic_scores
+from clipself.segmentation.san.model import San, build_san, format_bias, pool_bias, san_settings, semantic_scores
 from clipself.segmentation.san.published import read_san
 from clipself.segmentation.san.segmenter import SanSegmenter
+from clipself.segmentation.san.settings import SanSettings
 from clipself.structures import SemanticBatch
 
 
@@ -37,7 +38,9 @@ def test_published_counts_of_parameters(
     with torch.device("meta"):
         clip = blank_clip(name)
         model = San(clip, san_settings(clip))
+        trained = build_san(clip, SanSettings(), crop=640)
     assert model.side.settings.fusion == fusion
+    assert trained.settings == model.settings
     assert sum(p.numel() for p in model.learning()) / 1e6 == pytest.approx(trainable, abs=0.005)
     if side is not None:
         assert sum(p.numel() for p in model.side.parameters()) / 1e6 == pytest.approx(side, abs=0.005)
@@ -137,6 +140,12 @@ def test_one_step_moves_what_learns_and_clip_stays() -> None:
     assert {name for name in moved if name.startswith("clip.")} == {"clip.clip.visual.positional_embedding"}
     assert "bg_embed" in moved
     assert any(name.startswith("side.mask_decoder") for name in moved)
+
+
+def test_a_new_side_network_has_clips_patches_where_they_fill_the_picture() -> None:
+    side = build_san(tiny_openai_clip(layers=4), SanSettings(), crop=64).side
+    assert side.settings.patch == 8
+    assert side.vit_model.pos_embed.shape[1] == 8 * 8
 
 
 def test_masks_of_classes() -> None:

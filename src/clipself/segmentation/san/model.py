@@ -22,7 +22,7 @@ from clipself.ops.masks import class_scores
 from clipself.segmentation.learning import decay_apart, norms_of
 from clipself.segmentation.san.settings import SanSettings, SideSettings
 from clipself.segmentation.san.side_adapter import Proposals, SideAdapter
-from clipself.segmentation.segmenter import SegmenterModel
+from clipself.segmentation.segmenter import SIZE_DIVISOR, SegmenterModel
 
 BLOCKED: Final = -100.0
 """Added to the attention of what must not be seen (the published value)."""
@@ -244,7 +244,10 @@ def san_settings(clip: DenseCLIP) -> SanSettings:
 
 
 def build_san(clip: DenseCLIP, settings: SanSettings, *, crop: int) -> San:
-    """A new model whose side network has CLIP's patches and a position for each of those of a training crop.
+    """A new model whose side network has a position for each patch of a training crop.
+
+    Its patches are CLIP's where these fill the padded pictures, whose sides are multiples of 32. Beside patches of 14
+    it has the published 16: patches that leave a rest at the border would shift its masks.
 
     Args:
         clip: The CLIP.
@@ -253,7 +256,7 @@ def build_san(clip: DenseCLIP, settings: SanSettings, *, crop: int) -> San:
     """
     whole = complete(settings, clip)
     if settings.side is None and whole.side is not None:
-        patch = clip.patch_size
+        patch = whole.side.patch if SIZE_DIVISOR % clip.patch_size else clip.patch_size
         whole = replace(whole, side=replace(whole.side, patch=patch, table_size=crop // patch * patch))
     return San(clip, whole)
 
