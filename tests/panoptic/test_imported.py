@@ -54,6 +54,14 @@ def test_heads_and_clip_come_back(tiny_name: None, tmp_path: Path) -> None:
     assert all(torch.equal(own[name], file[name.removeprefix("heads.")]) for name in own)
 
 
+def test_input_is_as_large_as_published_where_no_size_is_given(tiny_name: None, tmp_path: Path) -> None:
+    """FC-CLIP: shortest side 800, longest at most 1333; a size that is given bounds the longest alone."""
+    torch.save(released(), tmp_path / "fcclip.pth")
+    assert main(["panoptic", "import", str(tmp_path / "fcclip.pth"), "--out", str(tmp_path / "out")]) == 0
+    config = load_own_masks(tmp_path / "out").config
+    assert (config.shortest, config.longest, config.image_size) == (800, 1333, 1024)
+
+
 def test_other_files_are_refused(tiny_name: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(released(decoder=torch.zeros(1)), tmp_path / "a.pth")
     words = ["panoptic", "import", "--weights", str(tmp_path / "a.pth"), "--out", str(tmp_path / "o")]

@@ -250,8 +250,9 @@ class MasksImportOptions(Settings):
     diffusion: str | None = None
     """ODISE: its frozen diffusion model in diffusers' layout, hub name or folder; CompVis/stable-diffusion-v1-3, as
     published, if not given."""
-    image_size: int = 1024
-    """Longest side of the input, in pixels; of ODISE's the shortest."""
+    image_size: int | None = None
+    """Longest side of the input, in pixels, of ODISE's the shortest; as published if not given: FC-CLIP sees a shortest
+    side of 800 and a longest of at most 1333, ODISE a shortest of 1024 and a longest of at most 2560."""
 
     def check(self) -> None:
         """Refuses sizes that no picture has, and a diffusion model for FC-CLIP.

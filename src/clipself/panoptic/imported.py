@@ -23,6 +23,8 @@ ODISE_HEADS: Final = ("sem_seg_head.", "category_head.", "word_head.")
 ENCODER: Final = "sem_seg_head.pixel_decoder.transformer.encoder.layers."
 DECODER: Final = "sem_seg_head.predictor."
 PROJECTION: Final = "backbone.feature_projections.0.0.conv3.weight"
+FCCLIP_SIDES: Final[Mapping[str, Any]] = {"image_size": 1024, "shortest": 800, "longest": 1333}
+"""FC-CLIP's input, in pixels: of training, and bounds of the sides in predictions on COCO and ADE20K."""
 PUBLISHED_CLIP: Final = ("ViT-L-14-336", "openai")
 """ODISE's: it captions and names pictures."""
 IGNORED: Final = ("criterion.", "clip_model.", "pixel_mean", "pixel_std")
@@ -40,7 +42,7 @@ def import_fcclip(
     *,
     model: str = "RN50-quickgelu",
     names: Sequence[str] | None = None,
-    image_size: int = 1024,
+    image_size: int | None = None,
 ) -> Path:
     """Writes a released checkpoint as a folder that `load_own_masks` reads, its CLIP beside it.
 
@@ -49,7 +51,8 @@ def import_fcclip(
         out: Folder to write; the CLIP goes into `clip` below it.
         model: open_clip name of the CLIP inside; the releases on OpenAI's ResNets can be read.
         names: Classes of its training; COCO's 133 if not given, as published.
-        image_size: Longest side of the input, in pixels.
+        image_size: Longest side of the input, in pixels; as published, a shortest of 800 and a longest of at most 1333,
+            if not given.
 
     Returns:
         The folder.
@@ -185,13 +188,14 @@ def odise_settings_of(
     )
 
 
-def settings_of(heads: Mapping[str, Tensor], *, source: str, image_size: int) -> OwnMasksSettings:
-    """The sizes of a released FC-CLIP as its tensors show them.
+def settings_of(heads: Mapping[str, Tensor], *, source: str, image_size: int | None) -> OwnMasksSettings:
+    """The sizes of a released FC-CLIP as its tensors show them; those of its input are given, or the published ones.
 
     Raises:
         ValueError: A tensor that shows a size is missing.
     """
-    return OwnMasksSettings(image_size=image_size, **sizes_of(heads, source=source, system="FC-CLIP"))
+    seen = FCCLIP_SIDES if image_size is None else {"image_size": image_size}
+    return OwnMasksSettings(**seen, **sizes_of(heads, source=source, system="FC-CLIP"))
 
 
 def sizes_of(heads: Mapping[str, Tensor], *, source: str, system: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def import_masks(
     model: str | None = None,
     pretrained: str | None = None,
     diffusion: str | None = None,
-    image_size: int = 1024,
+    image_size: int | None = None,
 ) -> Path:
     """Writes a released FC-CLIP or ODISE as a folder.
 
@@ -95,13 +95,13 @@ def import_masks(
         model: The CLIP of the generator; see `import_fcclip` and `import_odise`, as for the others.
         pretrained: ODISE: tag or file of a named model.
         diffusion: ODISE: its frozen diffusion model.
-        image_size: Longest side of the input, in pixels; of ODISE's the shortest.
+        image_size: Longest side of the input, in pixels, of ODISE's the shortest; as published if not given.
 
     Raises:
         ValueError: There is no such system, or the file does not fit it.
         FileNotFoundError: There is no such file.
     """
-    named = {"model": model, "pretrained": pretrained, "diffusion": diffusion}
+    named = {"model": model, "pretrained": pretrained, "diffusion": diffusion, "image_size": image_size}
     told = {name: value for name, value in named.items() if value is not None}
-    folder: Path = pick(IMPORTS, system, what="system of masks")(weights, out, image_size=image_size, **told)
+    folder: Path = pick(IMPORTS, system, what="system of masks")(weights, out, **told)
     return folder
