@@ -14,7 +14,7 @@ STATED, RUN = 184_375, 92_188
 
 
 def stated_share(step: int) -> float:
-    """The release's rate at a step: its schedule takes shares of the run, and asks where they lie among its own steps."""
+    """The release's rate at a step: its schedule takes shares of the run, and asks which of its own steps they are."""
     among = int((1 - 1e-6) * step / RUN * STATED)
     return 1.0 if among < 163_889 else 0.1 if among < 177_546 else 0.01
 

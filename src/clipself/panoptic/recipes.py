@@ -60,7 +60,8 @@ def coco_odise_label() -> PanopticTrainConfig:
     return replace(
         small(), model="ViT-L-14-336", pretrained="openai", jitter=(0.1, 2.0), max_steps=92188, batch_size=2,
         lr=1e-4, schedule="constant", drop_steps=(81_946, 88_774), weight_decay=0.05, warmup_steps=500,
-        exact_warmup=True, warmup_start=0.067, clip_norm=0.01, save_every=2000, workers=4, loss=MaskLossSettings(num_points=12544),
+        exact_warmup=True, warmup_start=0.067, clip_norm=0.01, save_every=2000, workers=4,
+        loss=MaskLossSettings(num_points=12544),
         generator=OdiseSettings(
             features="diffusion:CompVis/stable-diffusion-v1-3", image_size=1024, shortest=1024, longest=2560,
             channels=256, pixel_layers=6, pixel_hidden=1024, layers=9, hidden=2048, queries=100, heads=8,
