@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tests.support.towers import shrunk_timm, write_tokenizer
 
 from clipself.backbones import load_clip
+from clipself.backbones.siglip_names import named_siglip
 
 NAME = "ViT-B-16-SigLIP2"
 SIDE = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 256}
@@ -76,3 +77,29 @@ def test_sizes_that_open_clip_has_not_are_said(folder: Path, monkeypatch: pytest
     monkeypatch.delitem(open_clip.factory._MODEL_CONFIGS, "tiny-siglip")
     with pytest.raises(ValueError, match=r"open_clip has no SigLIP for pictures of 64 pixels whose text tower has"):
         load_clip(folder)
+
+
+@pytest.mark.parametrize(
+    ("hub", "width", "patch", "side", "text", "expected"),
+    [
+        ("siglip2-base-patch16-256", 768, 16, 256, 768, "ViT-B-16-SigLIP2-256"),
+        ("siglip2-base-patch32-256", 768, 32, 256, 768, "ViT-B-32-SigLIP2-256"),
+        ("siglip2-large-patch16-256", 1024, 16, 256, 1024, "ViT-L-16-SigLIP2-256"),
+        ("siglip2-so400m-patch14-224", 1152, 14, 224, 1152, "ViT-SO400M-14-SigLIP2"),
+        ("siglip2-so400m-patch14-384", 1152, 14, 384, 1152, "ViT-SO400M-14-SigLIP2-378"),
+        ("siglip2-so400m-patch16-256", 1152, 16, 256, 1152, "ViT-SO400M-16-SigLIP2-256"),
+        ("siglip2-so400m-patch16-384", 1152, 16, 384, 1152, "ViT-SO400M-16-SigLIP2-384"),
+        ("siglip2-giant-opt-patch16-256", 1536, 16, 256, 1152, "ViT-gopt-16-SigLIP2-256"),
+        ("siglip2-giant-opt-patch16-384", 1536, 16, 384, 1152, "ViT-gopt-16-SigLIP2-384"),
+    ],
+)
+def test_releases_that_share_a_text_tower_are_told_apart(
+    hub: str, width: int, patch: int, side: int, text: int, expected: str
+) -> None:
+    """Sizes as the releases of the hub state them; several image towers stand beside one text tower."""
+    state = {
+        "text.token_embedding.weight": torch.empty(256000, text, device="meta"),
+        "text.positional_embedding": torch.empty(64, text, device="meta"),
+        "visual.trunk.patch_embed.proj.weight": torch.empty(width, 3, patch, patch, device="meta"),
+    }
+    assert named_siglip(state, image_size=side, source=hub) == expected

@@ -92,7 +92,7 @@ def _join_projections(renamed: dict[str, Tensor], ahead: str, joined: str) -> No
 
 
 def named_siglip(state: Mapping[str, Tensor], *, image_size: Any, source: str) -> str:
-    """open_clip's name of a SiglipModel, by the sizes of its text tower and of its pictures.
+    """open_clip's name of a SiglipModel, by the sizes of its text tower, of its pictures and of its patches.
 
     Args:
         state: Tensors by open_clip's names.
@@ -103,15 +103,30 @@ def named_siglip(state: Mapping[str, Tensor], *, image_size: Any, source: str) -
         ValueError: open_clip has none of these sizes.
     """
     tokens, places = (state.get(f"text.{name}") for name in ("token_embedding.weight", "positional_embedding"))
-    if tokens is None or places is None:
-        raise ValueError(f"{source} holds no text tower of a SigLIP; name the model and pass the file as its weights")
+    patches = state.get("visual.trunk.patch_embed.proj.weight")
+    if tokens is None or places is None or patches is None:
+        lacks = "image" if patches is None else "text"
+        raise ValueError(
+            f"{source} holds no {lacks} tower of a SigLIP; name the model and pass the file as its weights"
+        )
     sizes = {"vocab_size": len(tokens), "width": tokens.shape[1], "context_length": len(places)}
+    # SigLIP 2 has image towers of several widths and patches beside one text tower.
+    width, side = patches.shape[0], patches.shape[-1]
+    found: dict[int, str] = {}
     for name in open_clip.list_models():
         config: Any = open_clip.get_model_config(name)
         text, vision = config["text_cfg"], config["vision_cfg"]
-        same = all(text.get(key) == value for key, value in sizes.items())
-        if same and vision.get("timm_pool") == "map" and vision.get("image_size") == image_size:
-            return str(name)
+        patch = re.search(r"_patch(\d+)_", str(vision.get("timm_model_name")))
+        same = all(text.get(key) == value for key, value in sizes.items()) and config["embed_dim"] == width
+        if same and vision.get("timm_pool") == "map" and patch is not None and int(patch[1]) == side:
+            found.setdefault(vision["image_size"], str(name))
+    # Pictures of 384 pixels hold 27 whole patches of 14, as those of 378 do.
+    alike = {
+        own: name for own, name in found.items() if isinstance(image_size, int) and own // side == image_size // side
+    }
+    if alike:
+        return alike.get(image_size, next(iter(alike.values())))
     raise ValueError(
-        f"{source}: open_clip has no SigLIP for pictures of {image_size} pixels whose text tower has {sizes}"
+        f"{source}: open_clip has no SigLIP for pictures of {image_size} pixels whose text tower has {sizes}, with "
+        f"patches of {side} pixels and {width} channels"
     )
