@@ -74,7 +74,7 @@ def ov_coco_b16() -> DetectionTrainConfig:
     return DetectionTrainConfig(
         annotations=UNSET, images=UNSET, out=UNSET, model="EVA02-B-16", pretrained="merged2b_s8b_b131k",
         split="ov-coco", detector=FViTSettings(), scales=(0.1, 2.0), flip=0.5, epochs=3, batch_size=8, lr=1e-4,
-        weight_decay=0.1, warmup_steps=250, clip_norm=1.0, precision="fp16", workers=8,
+        weight_decay=0.1, warmup_steps=250, warmup_start=1e-3, clip_norm=1.0, precision="fp16", workers=8,
     )  # fmt: skip
 
 

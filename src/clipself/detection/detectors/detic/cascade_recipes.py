@@ -36,17 +36,17 @@ def ov_lvis_detic_r50() -> DetectionTrainConfig:
     """Detic on OV-LVIS with a ResNet-50 of ImageNet-21k: 640 px, 90,000 steps of 64 images, eight processes of eight.
 
     This is the first stage, boxes and masks of base classes (mask AP 30.2, novel 16.4): AdamW at 2e-4, decay 1e-4 of
-    all that learns, each number of a gradient cut at 1, cosine to 0, a ramp of 10,000 steps from 1e-3 of the rate, rare
+    all that learns, each number of a gradient cut at 1, cosine to 0, a ramp of 10,000 steps from 1e-4 of the rate, rare
     classes repeated from 0.1 % down. The second one begins with it (start_from) and is as long (32.4, novel 24.9): a
-    ramp of 1,000 steps, and image_labels=PICTURES, those of ImageNet's 997 classes of LVIS at half the side, 32 of them
-    to 8 with boxes, in turns (the defaults).
+    ramp of 1,000 steps from 1e-3, and image_labels=PICTURES, those of ImageNet's 997 classes of LVIS at half the side,
+    32 of them to 8 with boxes, in turns (the defaults).
     Pass the released network as `--detector.cascade.trunk-weights`.
     Source: Detic (arXiv:2201.02605), Sec. 5.1, and its released configurations.
     """
     return DetectionTrainConfig(
         annotations=UNSET, images=UNSET, out=UNSET, model="ViT-B-32", pretrained="openai", split="ov-lvis",
         detector=DeticSettings(**LVIS), scales=(0.1, 2.0), flip=0.5, max_steps=90_000, batch_size=8, lr=2e-4,
-        schedule="cosine-through", weight_decay=1e-4, warmup_steps=10_000, exact_warmup=True, warmup_start=1e-3,
+        schedule="cosine-through", weight_decay=1e-4, warmup_steps=10_000, exact_warmup=True, warmup_start=1e-4,
         clip_norm=None, clip_value=1.0, repeat_below=0.001, precision="fp16", workers=8,
     )  # fmt: skip
 

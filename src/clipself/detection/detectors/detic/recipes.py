@@ -33,14 +33,15 @@ def ov_coco_detic() -> DetectionTrainConfig:
     """Detic on OV-COCO: the first stage goes on for as long with labels of images (AP50 44.7, novel 24.1).
 
     Pass the first stage as `--start-from`, and COCO's captions as `--image-labels` with their folder of pictures: the
-    words of the 65 classes in them. Eight pictures of half the size in turns with two that have boxes.
+    words of the 65 classes in them. Eight pictures of half the size in turns with two that have boxes. The captions
+    themselves teach too with image_label_captions=1 (AP50 45.0, novel 27.8).
     """
     boxes = ov_coco_detic_boxes()
     assert isinstance(boxes.detector, DeticSettings)
     detector = replace(boxes.detector, c4=C4Settings(trunk_weights="random"))  # all of it comes from the first stage
     return replace(
         boxes, detector=detector, image_label_ratio=4.0, image_label_batch=8, image_label_scale=0.5,
-        image_label_proposals=32, image_label_weight=0.1,
+        image_label_proposals=32, image_label_weight=0.1, image_label_caption_negatives=1.0,
     )  # fmt: skip
 
 
