@@ -22,12 +22,13 @@ def published() -> DistillConfig:
     """EVA-02 CLIP B/16 with image patches, as released: 1024 px, crops of 224, all 12 blocks, alpha 0.7.
 
     Source: CLIPSelf's released scripts; two images a process. The release never synchronised its eight processes, so
-    that one process at batch 2 reproduces it, and many processes here are a truly larger batch.
+    that one process at batch 2 reproduces it, and many processes here are a truly larger batch. Each of the eight made
+    44,358 steps, its share of 6 epochs of COCO, and these are the steps here; `epochs` counts passes in their place.
     """
     return DistillConfig(
         data=UNSET, out=UNSET, model="EVA02-B-16", pretrained="merged2b_s8b_b131k", image_size=1024, crop_size=224,
-        max_split=6, max_regions=20, trainable_blocks=12, epochs=6, batch_size=2, accumulate=1, lr=1e-5,
-        weight_decay=0.1, betas=(0.9, 0.999), eps=1e-8, warmup_steps=1000, exact_warmup=True, precision="fp16",
+        max_split=6, max_regions=20, trainable_blocks=12, epochs=6, max_steps=44_358, batch_size=2, accumulate=1,
+        lr=1e-5, weight_decay=0.1, betas=(0.9, 0.999), eps=1e-8, warmup_steps=1000, exact_warmup=True, precision="fp16",
         flip=0.0, clip_norm=None, alpha=0.7, workers=4, seed=0, save_every=1000,
     )  # fmt: skip
 
