@@ -133,11 +133,20 @@ def test_other_ids_give_the_same_numbers(how: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The 'warn' method:DeprecationWarning")
+@pytest.mark.parametrize("beyond", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_lvis_is_scored_as_the_lvis_package_does(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lvis_is_scored_as_the_lvis_package_does(seed: int, beyond: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     lvis = pytest.importorskip("lvis")
     monkeypatch.setattr(np, "float", float, raising=False)  # lvis is older than numpy 1.20
     truth, results = world(seed, images=20)
+    if beyond:  # of classes annotated in part: boxes across the border, outside, and without an area
+        odd = ([-40.0, 30.0, 90.0, 90.0], [100.0, 80.0, 60.0, 60.0], [300.0, 5.0, 20.0, 9.0], [5.0, 5.0, 0.0, 9.0])
+        results += [
+            {"image_id": number, "category_id": 1 + (number + 1) % 4, "bbox": list(box), "score": 0.8 + place / 20}
+            for number in range(1, 21) for place, box in enumerate(odd)
+        ]  # fmt: skip
+        flat = {"category_id": 2, "bbox": [7.0, 7.0, 12.0, 0.0], "area": 0.0, "segmentation": [[7, 7, 19, 7, 19, 7]]}
+        truth["annotations"] += [{**flat, "id": 500 + number, "image_id": number} for number in range(1, 21, 3)]
     truth["annotations"] = [{**row, "iscrowd": 0} for row in truth["annotations"]]  # LVIS has no crowds
     present = {(row["image_id"], row["category_id"]) for row in truth["annotations"]}
     for image in truth["images"]:

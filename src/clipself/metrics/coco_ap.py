@@ -2,14 +2,14 @@
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipself.metrics.own_ids import Id, renumber
+from clipself.metrics.own_ids import Id, Renumbered, renumber
 from clipself.ops.run_lengths import shorten
 
 
@@ -83,6 +83,7 @@ def evaluate_precision(
     *,
     iou_type: str,
     most: tuple[int, ...],
+    matched: Callable[[Any, Renumbered], object] | None = None,
     keep: Any = None,
     told: bool = False,
     checked: bool = False,
@@ -94,6 +95,7 @@ def evaluate_precision(
         results: COCO results.
         iou_type: "bbox" or "segm".
         most: Limits of detections of an image and class.
+        matched: Receives the evaluator after it has matched, and what it was given, ahead of accumulating.
         keep: Receives the evaluator after it has accumulated, for more of its numbers.
         told: See `renumber`.
         checked: See `renumber`.
@@ -114,6 +116,8 @@ def evaluate_precision(
         run = COCOeval(held, found, iou_type)
         run.params.maxDets = list(most)
         run.evaluate()
+        if matched is not None:
+            matched(run, own)
         run.accumulate()
     if keep is not None:
         keep(run)

@@ -1,4 +1,4 @@
-"""LVIS's federated average precision, as filters around the COCO evaluator."""
+"""LVIS's federated average precision, as filters around and within the COCO evaluator."""
 
 import logging
 from collections import defaultdict
@@ -9,6 +9,7 @@ import numpy as np
 
 from clipself.choices import pick
 from clipself.metrics.coco_ap import DetectionScores, evaluate_precision, mean_over, plain_mean, standard_summary
+from clipself.metrics.own_ids import Renumbered
 from clipself.metrics.scored_rows import PARTS, check_results, check_truth, refuse_image
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ def lvis_ap(
     """Scores results on an LVIS file.
 
     Source: LVIS (arXiv:1908.03195), Sec. 3. A class is scored in an image only if it is annotated there or listed as
-    absent; unmatched detections of a class that is not exhaustively annotated count neither way. The last rule is
-    written here as one crowd box over the whole image, which COCO's evaluator treats in just that way.
+    absent; unmatched detections of a class that is not exhaustively annotated count neither way, wherever they lie.
+    What has no area is passed over, in the truth and among the results, as in the official tool.
 
     Args:
         truth: An LVIS v1 file, read: images carry `neg_category_ids` and `not_exhaustive_category_ids`.
@@ -45,17 +46,17 @@ def lvis_ap(
     _check_lvis(truth, results)
     present: dict[Any, set[Any]] = defaultdict(set)
     for row in truth["annotations"]:
-        present[row["image_id"]].add(row["category_id"])
+        if not _is_flat(row):
+            present[row["image_id"]].add(row["category_id"])
     scored = {image["id"]: present[image["id"]] | set(image.get("neg_category_ids") or ()) for image in truth["images"]}
     kept = [row for row in best_per_image(results, most) if row["category_id"] in scored.get(row["image_id"], ())]
-    held = {**truth, "annotations": [*truth["annotations"], *_blankets(truth, iou_type)]}
     recall: dict[str, float] = {}
 
     def read_recall(run: Any) -> None:
         recall[f"AR@{most}"] = float(mean_over(np.asarray(run.eval["recall"])[:, :, 0, -1], axis=None))
 
     precision_TRKAM, ids = evaluate_precision(
-        held, kept, iou_type=iou_type, most=(most,), keep=read_recall, told=told, checked=True
+        truth, kept, iou_type=iou_type, most=(most,), matched=_excuse, keep=read_recall, told=told, checked=True
     )
     per_class = dict(zip(ids, mean_over(precision_TRKAM[:, :, :, 0, -1], axis=(0, 1)).tolist(), strict=True))
     ap50 = dict(zip(ids, mean_over(precision_TRKAM[0, :, :, 0, -1], axis=0).tolist(), strict=True))
@@ -72,9 +73,6 @@ def _check_lvis(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) 
     for row in results:
         if row["image_id"] not in listed:
             refuse_image(row)
-    for place, image in enumerate(truth["images"]):
-        if image.get("not_exhaustive_category_ids") and not (image.get("height") and image.get("width")):
-            raise ValueError(f"images[{place}] has no height and width, which classes annotated in part need")
     if not any("neg_category_ids" in image for image in truth["images"]):
         log.warning('no image lists "neg_category_ids", as LVIS files do: a class is scored only in images where it is '
                     "annotated, so that false ones elsewhere count for nothing")  # fmt: skip
@@ -88,21 +86,29 @@ def best_per_image(results: Sequence[Mapping[str, Any]], most: int) -> list[Mapp
     return [row for rows in by_image.values() for row in sorted(rows, key=lambda row: -row["score"])[:most]]
 
 
-def _blankets(truth: Mapping[str, Any], iou_type: str) -> list[dict[str, Any]]:
-    """One crowd over the whole image for each class that is not exhaustively annotated in it."""
-    blankets: list[dict[str, Any]] = []
-    listed = {row["id"] for row in truth["categories"]}
-    for image in truth["images"]:
-        for category in set(image.get("not_exhaustive_category_ids") or ()) & listed:
-            height, width = image["height"], image["width"]
-            blanket = {
-                "image_id": image["id"],
-                "category_id": category,
-                "bbox": [0.0, 0.0, float(width), float(height)],
-                "area": float(width * height),
-                "iscrowd": 1,
-            }
-            if iou_type == "segm":
-                blanket["segmentation"] = {"size": [height, width], "counts": [0, height * width]}
-            blankets.append(blanket)
-    return blankets
+def _is_flat(row: Mapping[str, Any]) -> bool:
+    """Whether a row covers nothing: neither its box nor, where it is stated, its area."""
+    area, box = row.get("area"), row.get("bbox")
+    flat = 0 in list(box[2:]) if isinstance(box, list | tuple | np.ndarray) else area == 0
+    return not area and flat
+
+
+def _excuse(run: Any, own: Renumbered) -> None:
+    """Passes over what is flat, and detections that match nothing where their class is annotated in part."""
+    class_of = {identity: number for number, identity in enumerate(own.categories, start=1)}
+    partial = {
+        (image["id"], class_of[one])
+        for image in own.truth["images"]
+        for one in image.get("not_exhaustive_category_ids") or ()
+        if one in class_of
+    }
+    for held in run.evalImgs:
+        if held is None:
+            continue
+        true_G, found_D = (
+            np.asarray([_is_flat(rows[one]) for one in held[ids]], dtype=bool)
+            for rows, ids in ((run.cocoGt.anns, "gtIds"), (run.cocoDt.anns, "dtIds"))
+        )
+        excused_D = found_D | ((held["image_id"], held["category_id"]) in partial)
+        held["gtIgnore"] = np.logical_or(held["gtIgnore"], true_G)
+        held["dtIgnore"] = np.logical_or(held["dtIgnore"], (held["dtMatches"] == 0) & excused_D)
