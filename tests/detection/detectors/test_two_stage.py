@@ -8,6 +8,7 @@ from tests.support.tiny import tiny_openai_clip
 from torchvision.ops import nms, roi_align
 
 from clipself.backbones.text import make_vocabulary
+from clipself.detection.detector import change_settings
 from clipself.detection.detectors.fvit import FViTSettings
 from clipself.detection.detectors.table import make_settings
 from clipself.detection.detectors.two_stage.fusion import fuse_scores
@@ -122,6 +123,18 @@ def overlap(one: list[float], two: list[float]) -> float:
     high = max(0.0, min(one[3], two[3]) - max(one[1], two[1]))
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
     return wide * high / (sum(areas) - wide * high)
+
+
+def test_a_fixed_factor_takes_the_place_of_the_learned_one() -> None:
+    """As in the published transfer to other data sets: a factor of 50, whatever training has made of it."""
+    detector = tiny_detector()
+    with torch.no_grad():
+        detector.temperature.fill_(70.0)
+    embeddings = torch.randn(3, detector.clip.embed_dim, generator=torch.Generator().manual_seed(0))
+    cosines = F.cosine_similarity(embeddings[:, None], detector.texts()[None], dim=-1)
+    torch.testing.assert_close(detector.classify(embeddings), 70 * cosines)
+    detector.settings = change_settings(detector.settings, {"learn_temperature": "False", "temperature": 50})
+    torch.testing.assert_close(detector.classify(embeddings), 50 * cosines)
 
 
 def test_region_sampling_adds_the_truth_and_counts_background_last() -> None:

@@ -37,7 +37,7 @@ class DeticOnClip(TwoStage):
     def classify(self, embeddings_RD: Tensor, vocabulary: EmbeddedVocabulary | None = None) -> Tensor:
         """Logits (R, K) over the names and a background of zeros."""
         rows_KD = with_background(self.texts(vocabulary)[:-1])
-        logits_RK = cosine_logits(self.class_embeddings(embeddings_RD), rows_KD, self.temperature)
+        logits_RK = cosine_logits(self.class_embeddings(embeddings_RD), rows_KD, self.factor)
         return logits_RK if self.bias is None else logits_RK + self.bias
 
     def compare_rows(self, embeddings_RD: Tensor, rows_ND: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ class ImageLabelLearner:
 
     def compare_rows(self: Any, embeddings_RD: Tensor, rows_ND: Tensor) -> Tensor:
         """Logits (R, N) of any texts, without a background."""
-        return cosine_logits(self.class_embeddings(embeddings_RD), rows_ND, self.temperature)
+        return cosine_logits(self.class_embeddings(embeddings_RD), rows_ND, self.factor)
 
 
 def weak_boxes(

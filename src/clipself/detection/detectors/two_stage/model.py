@@ -128,6 +128,11 @@ class TwoStage(ImageLabelLearner, nn.Module):
         """Where the parameters live."""
         return self.temperature.device
 
+    @property
+    def factor(self) -> Tensor | float:
+        """Factor of the cosine: what was learned, or what the settings say where it is fixed."""
+        return self.temperature if self.settings.learn_temperature else self.settings.temperature
+
     def use(self, vocabulary: EmbeddedVocabulary) -> None:
         """Looks for other names from now on."""
         self.vocabulary = vocabulary.to(self.device)
@@ -270,7 +275,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
 
     def classify(self, embeddings_RD: Tensor, vocabulary: EmbeddedVocabulary | None = None) -> Tensor:
         """Logits (R, K) over the names, its own if none are given, and the background."""
-        return cosine_logits(self.class_embeddings(embeddings_RD), self.texts(vocabulary), self.temperature)
+        return cosine_logits(self.class_embeddings(embeddings_RD), self.texts(vocabulary), self.factor)
 
     # --- prediction
 
