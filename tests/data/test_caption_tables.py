@@ -66,6 +66,20 @@ def test_every_form_says_the_same_pairs(name: str, folder: Path) -> None:
     assert {path: list(source.read(place)[1]) for place, path in enumerate(source.names)} == PAIRS
 
 
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "windows.tsv"])
+def test_breaks_inside_captions_end_no_line(name: str, sign: str, folder: Path) -> None:
+    """Captions out of web pages hold them; csv's writer does not quote them, a file's lines do not end there."""
+    rows = [("a.png", f"a cat{sign}on a mat"), ("d.png", "a dog")]
+    if name == "t.csv":
+        with_csv(("filepath", "title"), rows=list(rows))(folder / name)  # type: ignore[operator]
+    else:
+        end = "\r\n" if name == "windows.tsv" else "\n"
+        (folder / name).write_bytes("".join(f"{path}\t{said}{end}" for path, said in rows).encode())
+    source = open_captions(folder / name, folder)
+    assert [(path, *source.read(place)[1]) for place, path in enumerate(source.names)] == rows
+
+
 def test_columns_beside_paths_and_captions_are_passed_over(folder: Path) -> None:
     (folder / "t.tsv").write_text("id\tfilepath\ttitle\tlang\n7\ta.png\ta car\ten\n")
     assert open_captions(folder / "t.tsv").read(0)[1] == ["a car"]

@@ -1,6 +1,7 @@
 """Tables of paths and captions: tab-separated, comma-separated, an object a line, or a list of objects."""
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,10 +61,16 @@ def read_rows(path: Path, rows: Iterable[Row], folder: Path) -> dict[str, list[s
     return captions
 
 
+def _lines(path: Path) -> list[str]:
+    """Lines as a table ends them; captions out of the web hold other breaks (U+2028, U+0085), which end none."""
+    return list(io.StringIO(read_text(path), newline=""))
+
+
 def _tabs(path: Path, folder: Path) -> Iterator[Row]:
     """A path, a tab and a caption a line; a first line that names the columns may name others beside them."""
     columns: tuple[int, int] | None = None
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
+        line = line.rstrip("\r\n")
         cells = line.split("\t")
         if number == 1 and not (folder / cells[0].strip()).is_file():
             columns = find_columns(cells)
@@ -81,7 +88,7 @@ def _tabs(path: Path, folder: Path) -> Iterator[Row]:
 def _commas(path: Path, folder: Path) -> Iterator[Row]:
     """Columns that the first line names, cells with commas or line breaks in quotes."""
     del folder
-    lines = read_text(path).splitlines(keepends=True)
+    lines = _lines(path)
     for delimiter in DELIMITERS:
         table = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         columns = find_columns(next(table, []))
