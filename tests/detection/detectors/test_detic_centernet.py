@@ -138,7 +138,11 @@ def test_labels_of_images_teach_every_stage_and_nothing_else() -> None:
 def test_pictures_with_labels_are_framed_smaller() -> None:
     detector = tiny(cascade={**TINY["cascade"], "short_side": 40, "longest": 90})
     framing = detector.framing(scales=(1.0, 1.0))
-    assert detector.label_framing(share=0.5, scales=(1.0, 1.0), flip=0.0).side == 32
+    still = detector.label_framing(share=0.5, scales=(1.0, 1.0), flip=0.0)
+    assert (still.side, still.scales) == (32, (1.0, 1.0))
+    published = detector.label_framing(share=0.5, scales=(0.1, 2.0), flip=0.0)
+    assert published.scales == (0.5, 1.5), "boxes are cut at 0.1 to 2, labelled pictures are not made as small"
+    assert detector.label_framing(share=0.5, scales=(1.8, 2.0), flip=0.0).scales == (1.8, 2.0)
     picture = Image.new("RGB", (200, 100))
     assert framing.train(picture, random.Random(0)).image.size == (64, 32)
     assert framing.test(picture).image.size == (80, 40)

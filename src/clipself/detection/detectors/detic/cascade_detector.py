@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,9 @@ from clipself.losses.federated import federated_columns
 from clipself.ops.boxes import clip_boxes
 from clipself.structures import DetectionBatch
 from clipself.text.templates import spoken_name
+
+LABEL_SCALES: Final = (0.5, 1.5)
+"""Widest jitter of pictures with labels alone (the published one)."""
 
 
 class CenterNetDetector(CascadeNetwork):
@@ -105,8 +108,9 @@ class CenterNetDetector(CascadeNetwork):
         return ScaleCrop(side=self.settings.image_size, preprocess=pixels, scales=scales, flip=flip, whole=whole.test)
 
     def label_framing(self, *, share: float, scales: tuple[float, float], flip: float) -> ScaleCrop:
-        """Smaller squares."""
-        framing = self.framing(scales=scales, flip=flip)
+        """Smaller squares, and a jitter within `LABEL_SCALES`: a picture without boxes must show what it is called."""
+        within = max(scales[0], LABEL_SCALES[0]), min(scales[1], LABEL_SCALES[1])
+        framing = self.framing(scales=within if within[0] <= within[1] else scales, flip=flip)
         return replace(framing, side=max(1, round(framing.side * share)))
 
     def prepare(self, data: CocoDetection) -> None:
