@@ -10,8 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from tests.support.segmentation import tiny_catseg
+from tests.support.tiny import tiny_openai_clip
+from torch import Tensor
 
 from clipself.backbones.transformer import require_blocks
+from clipself.conformance import catseg
 from clipself.conformance.catseg import aggregator_settings, align_tied
 from clipself.conformance.check import compare_told, tolerance_at, tolerance_of
 from clipself.conformance.dense_models import draw_inputs
@@ -22,6 +26,7 @@ from clipself.conformance.run import parity
 from clipself.conformance.told import number_in, thin, words_of
 from clipself.layers.linear_attention import Padding
 from clipself.segmentation.catseg.aggregator import CostAggregator
+from clipself.segmentation.catseg.model import CatSeg
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -297,6 +302,25 @@ def test_aggregators_of_the_other_attention_and_of_another_width_of_guidance(tmp
         maps = [torch.randn(1, 48, 12, 12), torch.randn(1, 40, 24, 24), torch.randn(1, 24, 48, 48)]
         logits = aggregator(torch.randn(1, 64, 12, 12), torch.randn(1, 3, 1, 64), maps, pooling=2)
     assert logits.shape == (1, 3, 48, 48)
+
+
+def test_the_square_that_catsegs_clip_sees_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (GOLDEN / "catseg_v2_model_b16.json").read_text()
+    manifest = json.loads(text.replace("384x384", "96x96"))
+    with np.load(GOLDEN / "catseg_v2_model_b16.npz") as held:
+        arrays = dict(held)
+    seen: list[tuple[int, ...]] = []
+
+    def look(model: CatSeg, pixels: Tensor, *_: object, **__: object) -> list[Tensor]:
+        seen.append(tuple(model.prepare(pixels[None]).shape[-2:]))
+        return [torch.zeros(5, 150, 198)]
+
+    monkeypatch.setattr(catseg, "fill_manifest", lambda _: {})
+    monkeypatch.setattr(catseg, "read_catseg", lambda *_, **__: tiny_catseg(tiny_openai_clip(layers=6)))
+    monkeypatch.setattr(catseg, "score_picture", look)
+    monkeypatch.setattr(catseg, "_check_training", lambda *_: [])
+    catseg.run_model(manifest, arrays)
+    assert seen == [(96, 96), (96, 96)]
 
 
 @pytest.mark.parametrize("name", ["training_free_readouts", "catseg_v1_dense_vit"])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -158,7 +157,7 @@ def run_model(manifest: Mapping[str, Any], arrays: Arrays) -> list[Check]:
     checks = [compare("parameters", sum(vision), manifest["n_params"], atol=0.0)]
     pixels, texts = torch.from_numpy(arrays["image"]).float(), torch.from_numpy(arrays["text"])[0]
     height, width = manifest["original_size"]
-    model.settings = replace(model.settings, image_size=_told_side(manifest))
+    model.image_size = _told_side(manifest)
     published = {
         "prob_single": CatSegInference(mode="whole", pooling=_told_pooling(manifest, "prob_single"), keep_padding=True),
         "prob_sliding": CatSegInference(mode="sliding", pooling=_told_pooling(manifest, "prob_sliding")),
