@@ -96,11 +96,14 @@ RUNS: dict[str, Run] = {
     "long-patches-320": Run(image_size=320, steps=4500, every=1500, after="mean-480", settings={"keep_image": 0.5}),
     "long-480": Run(
         image_size=480,
-        steps=1500,
-        every=500,
+        steps=1100,
+        every=1100,
         regions="random-boxes",
-        after="long-320",
+        after="long-mean-320",
         settings={"lr": 5e-4, "max_split": 8, "max_regions": 8, "keep_image": 0.5},
+    ),
+    "long-patches-480": Run(
+        image_size=480, steps=1100, every=1100, after="long-mean-320", settings={"lr": 5e-4, "keep_image": 0.5}
     ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
@@ -111,8 +114,13 @@ RUNS: dict[str, Run] = {
 high rate, many small steps; then at the size of evaluation, with random boxes, of which as many are large as small.
 Where there is a graphics card: large steps at once at the size of evaluation, boxes down to a sixteenth, then small
 steps on larger ones. 770 of its steps see four times what 3,000 of the first run see."""
-MEANS: dict[str, tuple[str, ...]] = {"mean-480": ("card-480", "after-card-480", "last-480")}
-"""Name of a student, which is its stage too -> the runs of whose weights it is the mean: it keeps more of the crops."""
+MEANS: dict[str, tuple[str, ...]] = {
+    "mean-480": ("card-480", "after-card-480", "last-480"),
+    "long-mean-320": ("long-320", "long-patches-320"),
+    "long-mean-480": ("long-480", "long-patches-480"),
+}
+"""Name of a student, which is its stage too -> the runs of whose weights it is the mean: it keeps more of the crops,
+and two runs from one student are made on two cores."""
 SETTINGS: dict[str, Any] = {
     "batch_size": 4, "lr": 1e-3, "max_split": 4, "alpha": 1.0, "save_every": 50, "workers": 0, "resume": "auto",
 }  # fmt: skip
@@ -231,8 +239,11 @@ def package(work: Work) -> None:
 
 STAGES: Final[Mapping[str, Callable[[Work], Any]]] = {
     "data": lambda work: work.photographs,
-    **{name: lambda work, name=name: distil(work, name) for name in RUNS},
-    **{name: lambda work, name=name: average(work, name) for name in MEANS},
+    **{
+        stage: lambda work, stage=stage: (average if stage in MEANS else distil)(work, stage)
+        for run in RUNS
+        for stage in (run, *(mean for mean, parts in MEANS.items() if parts[-1] == run))
+    },
     "curves": curves,
     "package": package,
     "regions": lambda work: region_scores(work.photographs, work.models, work.out / "regions"),
@@ -241,7 +252,7 @@ STAGES: Final[Mapping[str, Callable[[Work], Any]]] = {
     "detector": lambda work: detector_scores(work.photographs, work.carried, work.out, scale=work.options.scale),
     "report": lambda work: write_report(work.photographs, work.models, work.chosen(), work.out),
 }
-"""Stage -> what it does, in this order."""
+"""Stage -> what it does, in this order: a mean as soon as the last of its runs is there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
