@@ -67,6 +67,10 @@ def test_results_in_other_forms() -> None:
         "score": 0.75, "label": "dog", "box": {"xmin": 1, "ymin": 2, "xmax": 11, "ymax": 22}
     }  # fmt: skip
     assert len(found().above(0.6)) == 1
+    best = found()[0]
+    place: Any = np.argmax(found().scores.numpy())  # NumPy's own whole number
+    assert found()[found().scores.argmax()] == found()[place] == best
+    assert len(found()[[]]) == len(found()[torch.zeros(2, dtype=torch.bool)]) == 0
     with pytest.raises(ValueError, match="count \\[1, 2\\] detections"):
         Detections(boxes=torch.zeros(2, 4), scores=torch.zeros(1), labels=torch.zeros(2), names=(), size=(1, 1))
 

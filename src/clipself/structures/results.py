@@ -96,12 +96,15 @@ class Detections:
 
     def __getitem__(self, which: int | slice | Sequence[int] | Tensor) -> "Detection | Detections":
         """One of them by its place, or some by a slice, places or a mask of truth values."""
-        if isinstance(which, int):
-            row = range(len(self))[which]
+        if isinstance(which, int) or getattr(which, "ndim", None) == 0:  # what argmax gives is one place too
+            row = range(len(self))[which]  # type: ignore[index]
             box: Any = tuple(self.boxes[row].tolist())
             name, mask = self.names[int(self.labels[row])], None if self.masks is None else self.masks[row]
             return Detection(box=box, score=float(self.scores[row]), name=name, mask=mask)
-        kept = torch.arange(len(self))[which if isinstance(which, slice) else torch.as_tensor(which)]
+        if not isinstance(which, slice):
+            which = torch.as_tensor(which)
+            which = which if which.numel() else which.long()  # an empty list is of floats to torch
+        kept = torch.arange(len(self))[which]
         masks = None if self.masks is None else tuple(self.masks[row] for row in kept.tolist())
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], masks=masks)
 
