@@ -109,3 +109,12 @@ def test_maps_come_as_arrays_lists_and_pictures() -> None:
         matrix = ConfusionMatrix(3)
         matrix.update(predicted.numpy().astype(np.uint8), one)
         assert torch.equal(matrix.counts_KK, wanted.counts_KK)
+
+
+def test_an_ignored_value_beyond_bytes_is_no_class_of_a_map_of_bytes() -> None:
+    labels = np.array([[255, 3], [255, 255]], dtype=np.uint8)
+    for kind in (np.uint8, np.uint16, np.int64):
+        meter = ConfusionMatrix(300, ignore_label=65535)
+        meter.update(labels.astype(kind), labels.astype(kind))
+        assert int(meter.counts_KK[255, 255]) == 3, kind
+        assert int(meter.counts_KK.sum()) == 4, kind

@@ -80,8 +80,9 @@ class ConfusionMatrix:
                 f"a prediction of {tuple(predicted_HW.shape)} cannot be compared with labels of "
                 f"{tuple(labels_HW.shape)}; resize the scores to the labels ahead of the argmax"
             )
+        labels_HW = labels_HW.long()  # of bytes, 65535 would be 255
         counted = labels_HW != self.ignore_label
-        predicted, labels = predicted_HW[counted].long(), labels_HW[counted].long()
+        predicted, labels = predicted_HW[counted].long(), labels_HW[counted]
         for values, what in ((predicted, "predicted"), (labels, "labelled")):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < self.num_classes:
                 wrong = values[(values < 0) | (values >= self.num_classes)][0]
