@@ -17,6 +17,7 @@ def test_captions_are_gathered_by_picture(tmp_path: Path, caplog: pytest.LogCapt
         {"image_id": 3, "caption": "Two cats."}, {"image_id": 3, "caption": None}, 7,
     ]  # fmt: skip
     assert read_captions(write(tmp_path / "c.json", rows)) == {3: ["A cat.", "Two cats."], "b": ["A dog."]}
+    assert read_captions(write(tmp_path / "c.json", [{"image_id": 3.0, "caption": "A cat."}])) == {3: ["A cat."]}
     assert "3 of 5 rows hold a caption of a picture" in caplog.text
 
 

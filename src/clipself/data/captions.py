@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clipself.data.coco.kinds import Opened, open_coco, rows_of
-from clipself.data.coco.rows import Id
+from clipself.data.coco.rows import Id, clean_id
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ def read_captions(source: str | Path | Opened) -> dict[Id, list[str]]:
     rows = opened.value if isinstance(opened.value, list) else rows_of(opened, "annotations")
     captions: dict[Id, list[str]] = defaultdict(list)
     for row in rows:
-        known = isinstance(row, Mapping) and isinstance(row.get("image_id"), int | str)
-        if known and isinstance(row.get("caption"), str) and row["caption"].strip():
-            captions[row["image_id"]].append(row["caption"].strip())
+        image, said = (clean_id(row.get("image_id")), row.get("caption")) if isinstance(row, Mapping) else (None, None)
+        if image is not None and isinstance(said, str) and said.strip():
+            captions[image].append(said.strip())
     read = sum(map(len, captions.values()))
     if not read:
         raise ValueError(f"{opened.source} holds no caption of a picture; its rows need image_id and caption")
