@@ -55,6 +55,8 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
     "average of torch": lambda s: {"ema_model": prefixed(s, "module.") | {"n_averaged": torch.tensor(5)}},
     "three deep": lambda s: {"state": {"model": {"student": prefixed(s, "module.")}}},
     "a step that is a tensor": lambda s: {"step": torch.tensor(3), "model": prefixed(s, "module.")},
+    "the generator's state": lambda s: {"rng_state": torch.get_rng_state(), "model": {"state_dict": s}, "epoch": 3},
+    "embeddings of names": lambda s: {"state_dict": prefixed(s, "module."), "text_features": torch.zeros(8, 4)},
     "shadow": lambda s: {"ema": {"shadow": s, "decay": 0.9}},
     "one block compiled": compiled_blocks,
     "blocks checkpointed": lambda s: {
@@ -102,6 +104,18 @@ def test_what_was_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
         torch.save({"model": state, "ema": state}, tmp_path / "b.pt")
         read_state_dict(tmp_path / "b.pt")
     assert "b.pt holds ['model', 'ema']; the weights under 'model' are taken" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["lora_A", "lora_B.default.weight"])
+def test_updates_that_were_not_merged_are_no_heads_to_leave_out(part: str) -> None:
+    """By the names of loralib and of peft: without them the weights beside are those ahead of the training."""
+    clip = tiny_openai_clip()
+    state = dict(clip.clip.state_dict()) | {f"visual.transformer.resblocks.0.attn.{part}": torch.ones(2, 2)}
+    with pytest.raises(
+        ValueError, match=r"(?s)a\.pt does not fit.*holds low-rank updates \(LoRA\) .*; merge them"
+    ) as said:
+        load_strictly(clip.clip, state, source="a.pt")
+    assert "ignore=" not in str(said.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,6 +14,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from clipself.backbones.layouts import layout_of, to_model_names, without_wrappers
 
 log = logging.getLogger(__name__)
+
+LOW_RANK: Final = re.compile(r"(^|\.)lora_(embedding_)?[AB](\.|$)")
+"""Names of updates that stand beside a weight and change it."""
 
 SPARE_TENSORS: Final = 1000
 """Tensors that a model may hold beyond twice as many as its weights."""
@@ -53,6 +57,11 @@ def load_strictly(
     advice = layout.advice if layout is not None else "choose the model that the file was made for"
     if renamed.keys() - own.keys() and not expected - renamed.keys():
         advice = "name these in ignore=[...] if they are heads of another task"
+    if any(LOW_RANK.search(name) for name in renamed):
+        advice = (
+            "it holds low-rank updates (LoRA) beside the weights that they change; merge them where it was trained "
+            "(merge_and_unload of peft), and save the whole again"
+        )
     check_fit(renamed, own, source=source, optional=set(own) - expected, advice=advice)
     absent = {name: torch.zeros_like(own[name]) for name in (text_names if without_text else ())}
     model.load_state_dict({**own, **absent, **renamed}, strict=True)

@@ -176,12 +176,25 @@ def _read_shards(index: Path) -> StateDict:
     return {name: tensor for part in names for name, tensor in read_state_dict(index.with_name(part)).items()}
 
 
+def _has_axes(value: Any) -> bool:
+    """Whether it may be a weight; a step or an epoch is a tensor of one number."""
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _count_tensors(held: Any) -> int:
+    """Tensors that may be weights in a table, and in those of its tables that may be a model."""
+    if not isinstance(held, Mapping):
+        return 0
+    return sum(map(_has_axes, held.values())) + sum(_count_tensors(held.get(key)) for key in MODEL_KEYS)
+
+
 def _unwrap(held: Any, path: Path, prefer: str | None) -> StateDict:
-    # A step or an epoch may be a tensor of one number; weights have axes.
-    while isinstance(held, Mapping) and not any(isinstance(value, Tensor) and value.ndim for value in held.values()):
+    while isinstance(held, Mapping):
         keys = MODEL_KEYS if prefer is None else (prefer, *MODEL_KEYS)
         inner = [key for key in dict.fromkeys(keys) if isinstance(held.get(key), Mapping) and held[key]]
-        if not inner:
+        # A few tensors may stand beside the model: the generator's state, embeddings of names, weights of classes.
+        beside = sum(map(_has_axes, held.values()))
+        if not inner or (beside and _count_tensors(held[inner[0]]) <= beside):
             break
         if len(inner) > 1:
             log.info("%s holds %s; the weights under %r are taken", path, inner, inner[0])
