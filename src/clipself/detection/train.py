@@ -11,6 +11,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.text import make_vocabulary
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.data.detection import CocoDetection, DetectionDataset, collate_detection
+from clipself.data.images.inside import change_of
 from clipself.data.mixture import repeat_factors
 from clipself.data.mosaic import MosaicDataset
 from clipself.detection.checkpoint import DETECTOR, as_module, load_learned, save_detector
@@ -195,8 +196,7 @@ def digest_of_files(names: Sequence[str], paths: Sequence[Path]) -> str:
     """A digest of files in their order: their names, sizes and times of change, so that other pictures are others."""
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
-        facts = path.stat()
-        digest.update(name_bytes(f"{name} {facts.st_size} {facts.st_mtime_ns}\n"))
+        digest.update(name_bytes(f"{name} {change_of(path)}\n"))
     return digest.hexdigest()
 
 

@@ -1,8 +1,10 @@
 """A picture in any form gives the pixels of its file; what is no picture is named."""
 
+import json
 import os
 import random
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, features
 from tests.support.damaged import damaged_files
 
-from clipself.data.images import find_pictures, list_pictures, read_image
+from clipself.data.images import find_pictures, list_pictures, read_image, size_of
+from clipself.data.images.inside import change_of
 from clipself.data.images.read import MOST_PIXELS
+from clipself.data.sources import CocoImages
 
 
 def pixels(picture: Any) -> NDArray[np.uint8]:
@@ -287,3 +291,21 @@ def test_damaged_files_are_read_or_named(tmp_path: Path, count: int) -> None:
         path.unlink()
     assert read > count
     assert refused > count
+
+
+@pytest.mark.parametrize(("stored", "said"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_leads_to_its_file_in_either_form_of_unicode(stored: str, said: str, tmp_path: Path) -> None:
+    """Archives of macOS hold accents as signs of their own; labels that were made elsewhere do not."""
+    name = "\u00dcbung/\u00e9t\u00e9 \u30ac.png"
+    file, other = (tmp_path / unicodedata.normalize(form, name) for form in (stored, said))
+    file.parent.mkdir()
+    photo().save(file)
+    rows = [{"id": 1, "file_name": unicodedata.normalize(said, name)}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": rows}))
+    source = CocoImages(tmp_path / "a.json", tmp_path, needs_boxes=False)
+    assert source.paths == [other]
+    assert np.array_equal(pixels(other), pixels(file))
+    assert size_of(other) == (40, 56)
+    assert change_of(other) == change_of(file)
+    with pytest.raises(FileNotFoundError, match="no image at"):
+        read_image(other.with_suffix(".jpg"))

@@ -15,6 +15,7 @@ from clipself.data.images import find_pictures, read_image, size_of
 from clipself.data.images.shard_files import expand
 from clipself.data.images.shards import ShardPictures, open_member
 from clipself.data.sources import CocoImages, ImageFolder
+from clipself.detection.train import digest_of_files
 from clipself.engine.log import read_metrics
 from clipself.engine.sampler import EpochSampler
 
@@ -199,3 +200,13 @@ def test_the_order_of_an_epoch_is_what_it_was() -> None:
     order = list(range(50))
     random.Random("3/0").shuffle(order)
     assert [index for _, index in next(iter(EpochSampler(50, batch_size=50, seed=3)))] == order
+
+
+def test_a_cache_of_features_tells_pictures_in_shards(tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "pictures", 4)
+    packed = ImageFolder(pack(folder, tmp_path / "shards", each=2) / "*.tar")
+    before = digest_of_files(packed.names, packed.paths)
+    assert digest_of_files(packed.names, list(packed.paths)) == before
+    shard = tmp_path / "shards" / "00.tar"
+    shard.write_bytes(shard.read_bytes() + bytes(10240))
+    assert digest_of_files(packed.names, packed.paths) != before

@@ -7,6 +7,7 @@ from pathlib import Path
 from clipself.data.images.shard_files import version_of
 from clipself.data.images.shards import has_member, open_member, shard_of
 from clipself.data.images.tables import STATE, open_row, table_of
+from clipself.files import as_stored
 
 
 def open_inside(path: Path) -> io.BytesIO | None:
@@ -26,11 +27,11 @@ def holder_of(path: str | Path) -> Path | None:
 
 def change_of(path: str | Path) -> str:
     """What tells a picture, be it within a larger file, from what it was before a change."""
-    return version_of(holder_of(path) or Path(path))
+    return version_of(holder_of(path) or as_stored(Path(path)))
 
 
 def is_there(path: str | Path) -> bool:
     """Whether a path leads to a picture, be it within a larger file."""
-    if os.path.isfile(path):  # is_file() raises on names that are too long
+    if os.path.isfile(as_stored(Path(path))):  # is_file() raises on names that are too long
         return True
     return has_member(path) or table_of(path) is not None

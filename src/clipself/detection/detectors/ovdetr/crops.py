@@ -16,6 +16,7 @@ from clipself.backbones.examples import embed_pictures
 from clipself.backbones.text import default_cache_dir
 from clipself.data.detection import CocoDetection
 from clipself.data.images import read_image
+from clipself.data.images.inside import change_of
 from clipself.files import locked, write_atomically
 from clipself.text.printable import name_bytes
 
@@ -105,7 +106,6 @@ def _key(clip: DenseCLIP, data: CocoDetection, boxes: list[_Box]) -> str:
     stamps: dict[int, str] = {}
     for box in boxes:
         if box.image not in stamps:
-            facts = data.paths[box.image].stat()
-            stamps[box.image] = f"{data.names[box.image]} {facts.st_size} {facts.st_mtime_ns}"
+            stamps[box.image] = f"{data.names[box.image]} {change_of(data.paths[box.image])}"
         digest.update(name_bytes(f"{stamps[box.image]} {box.corners}\n"))
     return digest.hexdigest()[:24]
