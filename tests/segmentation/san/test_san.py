@@ -89,6 +89,16 @@ def test_a_checkpoint_with_published_names_loads_strictly() -> None:
 
 
 @torch.no_grad()
+def test_the_factor_of_the_cosines_is_the_checkpoints() -> None:
+    state = published_state(San(tiny_openai_clip(layers=4)))
+    for logarithm, factor in ((None, 100.0), (torch.tensor(3.0), 20.0855), (torch.tensor(4.60517), 100.0)):
+        held = state if logarithm is None else {**state, "ov_classifier.logit_scale": logarithm}
+        read = read_san(held, source="filled by rule", heads=2)
+        one_11D = torch.nn.functional.normalize(read.bg_embed, dim=-1)[None]
+        assert read.classify(one_11D, one_11D[0])[0, 0, 0].item() == pytest.approx(factor, rel=1e-4)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("family", ["openai", "eva"])
 def test_both_forms_of_the_head_are_one(family: str) -> None:
     clip = tiny_openai_clip(layers=4) if family == "openai" else tiny_eva_clip(layers=4)

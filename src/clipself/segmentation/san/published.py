@@ -18,14 +18,16 @@ def read_san(
 
     Args:
         state: Tensors by the published names; the class weights of the loss are left out.
-        settings: How it was built; as published if not given.
+        settings: How it was built; as published if not given, with the factor of the cosines that the file holds.
         source: Where they come from, for messages.
         heads: Attention heads of CLIP's image tower where they are not of width 64.
 
     Raises:
         ValueError: Tensors are missing, left over or of another shape.
     """
-    settings = settings or SanSettings()
+    if settings is None:
+        scale = state.get("ov_classifier.logit_scale")
+        settings = SanSettings() if scale is None else SanSettings(logit_scale=float(scale.float().exp()))
     split = settings.split or depth_of(state, "clip_visual_extractor.resblocks.")
     clip_state: dict[str, Tensor] = {}
     side: dict[str, Tensor] = {}
