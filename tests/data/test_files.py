@@ -132,6 +132,20 @@ def test_proposals_are_read_and_empty_ones_refused(tmp_path: Path, caplog: pytes
     assert source.boxes_xywh(0, size=(60, 80)).tolist() == []
     assert source.boxes_xywh(1, size=(60, 80)).tolist() == [[5.0, 6.0, 20.0, 10.0]]
     assert source.boxes_xywh(1, size=(60, 22)).tolist() == [[5.0, 6.0, 17.0, 10.0]]  # over the border: clipped
+    more = write_coco(tmp_path, {"0.png": [[1, 2, 3, 4]], "1.png": [], "2.png": [[5, 5, 9, 9], [1, 1, 8, 8]]})
+    whole = more.rename(tmp_path / "whole.json")
+    annotations = write_coco(tmp_path, {"0.png": [[1, 2, 3, 4]], "1.png": []})
+    report = CocoImages(annotations, tmp_path, proposals=whole).report
+    assert report.read == {"pictures": 1, "rows": 1}
+    assert [str(one) for one in report.remarks] == [
+        "2 boxes of other pictures left out (annotations[1], annotations[2])"
+    ]
+    held = json.loads(whole.read_text())
+    held["images"] = [{**row, "id": str(row["id"])} for row in held["images"]]
+    held["annotations"] = [{**row, "image_id": str(row["image_id"])} for row in held["annotations"]]
+    whole.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=r"whole\.json: images\[0\]: its id '0' is text, the ids that the file lists"):
+        CocoImages(annotations, tmp_path, proposals=whole)
     corners = [{"image_id": 1, "bbox": box} for box in ([30, 10, 55, 30], [2, 3, 8, 9])]  # 30 + 55 > 80
     results.write_text(json.dumps(corners))
     told = json.loads(annotations.read_text())

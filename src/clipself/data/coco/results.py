@@ -1,7 +1,7 @@
 """Lists without classes of their own: results and proposals of a detector, and masks that some tool found."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from clipself.data.coco.rows import (
 from clipself.data.coco.segments import Segments, SegmentsBuilder, drop, pack
 from clipself.ops.box_forms import are_shares, like_corners, repeated
 from clipself.ops.run_lengths import shorten
+
+OTHERS: Final = "boxes of other pictures left out"
 
 FARTHEST_SCORE: Final = 1.5
 """SAM's guesses of an IoU lie a little beyond 1; per cents far beyond."""
@@ -77,7 +79,7 @@ def read_proposals(source: str | Path, images: Sequence[CocoImage]) -> Proposals
             if str(row["image_id"]) in texts:
                 why = say_unlisted(row["image_id"], list(image_of), what="image_id")
                 refuse(opened.source, "row", number, row, why)
-            notes.add("boxes of other pictures left out", f"row {number}")
+            notes.add(OTHERS, f"row {number}")
         elif box[2] == 0 or box[3] == 0:
             notes.add(FLAT, f"row {number}")
         elif _is_outside(box, images[image].size):
@@ -126,12 +128,24 @@ def read_results(opened: Opened) -> ReadReport:
 
 
 def _of_instances(opened: Opened, images: Sequence[CocoImage]) -> Proposals:
+    """The boxes of a file of its own pictures, whose ids are those of the others."""
     table = read_instances(opened, classes=False)
     place_of = {image.id: number for number, image in enumerate(images)}
+    texts = {str(one) for one in place_of}
+    for image in table.images:
+        if image.id not in place_of and str(image.id) in texts:
+            refuse(opened.source, "images", image.row, None, say_unlisted(image.id, list(place_of), what="id"))
     moved = np.asarray([place_of.get(image.id, -1) for image in table.images], dtype=np.int64)
     image_N = moved[table.image_N] if len(moved) else np.zeros(0, dtype=np.int64)
     keep = table.fit_N & (image_N >= 0)
-    return Proposals(image_N=image_N[keep], boxes_N4=table.boxes_N4[keep], report=table.report)
+    notes = Notes()
+    for row in np.flatnonzero(table.fit_N & (image_N < 0)):
+        notes.add(OTHERS, f"annotations[{int(table.row_N[row])}]")
+    report = replace(
+        table.report, read={"pictures": len(np.unique(image_N[keep])), "rows": int(keep.sum())},
+        remarks=(*table.report.remarks, *notes.remarks()),
+    )  # fmt: skip
+    return Proposals(image_N=image_N[keep], boxes_N4=table.boxes_N4[keep], report=report)
 
 
 def _read_box(source: str, number: int, row: Any) -> tuple[float, float, float, float]:
