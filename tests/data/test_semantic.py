@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ def test_index_maps_of_8_and_16_bits(tmp_path: Path) -> None:
     wide = np.array([[0, 300], [846, 65535]])
     write_index_map(tmp_path / "wide.png", wide)
     assert (read_index_map(tmp_path / "wide.png") == wide).all()
+
+
+def test_pictures_and_maps_out_of_archives_of_two_systems_meet(tmp_path: Path) -> None:
+    write_pair(tmp_path, "caf\u00e9", [[0, 1], [1, 255]])
+    (map_there,) = (tmp_path / "labels").iterdir()
+    map_there.rename(map_there.with_name(unicodedata.normalize("NFD", map_there.name)))
+    data = IndexMaps(tmp_path / "images", tmp_path / "labels", ["cat", "dog"])
+    assert data.read(0).labels_HW.tolist() == [[0, 1], [1, 255]]
+    assert not data.report.remarks
 
 
 def test_maps_that_count_from_one(tmp_path: Path) -> None:

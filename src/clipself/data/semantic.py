@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,13 +102,9 @@ class IndexMaps:
         self._turned = Once(log)
         self.segment_names: list[str] | None = None
         """Names to segment by, where the last class stands for several of them (VOC with a background)."""
-        maps = {path.relative_to(labels).with_suffix(""): path for path in find_maps(labels)}
+        maps = {_key(path, labels): path for path in find_maps(labels)}
         pictures = find_pictures(images).paths
-        self.pairs = [
-            (path, maps[path.relative_to(images).with_suffix("")])
-            for path in pictures
-            if path.relative_to(images).with_suffix("") in maps
-        ]
+        self.pairs = [(path, maps[_key(path, images)]) for path in pictures if _key(path, images) in maps]
         if not self.pairs:
             raise ValueError(
                 f"none of the {len(pictures)} pictures in {images} has a map of its name among the {len(maps)} in "
@@ -145,6 +142,11 @@ class IndexMaps:
                 f"{self.ignore_label} is ignored; pass the names, the shift and the ignore label of these maps"
             )
         return SemanticImage(image=image, labels_HW=torch.from_numpy(labels), name=str(picture))
+
+
+def _key(path: Path, folder: Path) -> str:
+    """By what a picture and its map are called alike: without suffix, whichever form of Unicode their archive had."""
+    return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
 
 
 class PanopticMaps:

@@ -5,6 +5,7 @@ import cmath
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,15 @@ def test_a_part_of_yolo_is_chosen_by_its_pictures(tmp_path: Path) -> None:
         "val/c.png",
     ]
     assert len(read_instances(tmp_path / "data.yaml", images=tmp_path / "images").images) == 3
+
+
+def test_a_label_file_of_yolo_is_found_in_either_form_of_unicode(tmp_path: Path) -> None:
+    one, other = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    pictures(tmp_path, f"images/{other}.png")
+    files(tmp_path, {"data.yaml": "train: images\nnames: [cat]", f"labels/{one}.txt": "0 .5 .5 1 1"})
+    table = read_instances(tmp_path / "data.yaml")
+    assert boxes(table) == {f"{other}.png": [("cat", [0, 0, 100, 200])]}
+    assert remarks(table) == []
 
 
 def test_yolo_polygons_and_keypoints(tmp_path: Path) -> None:
@@ -307,6 +317,17 @@ def test_label_studio_as_it_is_exported(tmp_path: Path) -> None:
                          "original_width": 100, "original_height": 200}]}]  # fmt: skip
     files(tmp_path, {"min.json": json.dumps(least)})
     assert boxes(read_instances(tmp_path / "min.json", images=tmp_path / "img")) == {"a.png": [dog]}
+
+
+def test_a_polygon_of_label_studio_without_a_point_is_left_out(tmp_path: Path) -> None:
+    box = region("rectanglelabels", {"x": 40, "y": 45, "width": 20, "height": 10})
+    begun = region("polygonlabels", {"points": [], "closed": False})
+    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [begun, box]}]}
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    for masks in (False, True):
+        table = read_instances(tmp_path / "tasks.json", masks=masks)
+        assert len(table) == 1
+        assert "rows without a box and with an empty mask left out" in table.report.to_line()
 
 
 def test_regions_of_label_studio_that_may_mean_something_else_are_told(tmp_path: Path) -> None:

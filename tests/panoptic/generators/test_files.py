@@ -41,6 +41,14 @@ def test_masks_from_run_lengths_find_their_picture_by_name_or_number(tmp_path: P
     assert masks(picture, file="dog.jpg", names=[]).masks_QYX.shape == (0, 48, 64)
 
 
+def test_masks_find_their_picture_in_either_form_of_unicode(tmp_path: Path) -> None:
+    picture, ids, _ = draw_world(0)
+    (tmp_path / "m.json").write_text(
+        json.dumps([{"file_name": "cafe\u0301.jpg", "segmentation": encode_mask(ids > 0)}])
+    )
+    assert len(FileMasks(tmp_path / "m.json")(picture, file="x/caf\u00e9.png", names=[]).masks_QYX) == 1
+
+
 def test_a_folder_of_lists_as_sam_writes_them(tmp_path: Path) -> None:
     picture, ids, _ = draw_world(0)
     held = {"annotations": [{"segmentation": encode_mask(ids == 7), "predicted_iou": 0.9}]}

@@ -15,7 +15,7 @@ from clipself.data.images.names import OwnStems
 from clipself.data.images.read import size_of
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
-from clipself.files import Together, read_text, write_text
+from clipself.files import Together, as_stored, read_text, write_text
 
 CLASS_LISTS: Final = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 """Files with a class a line."""
@@ -187,7 +187,7 @@ def _labels_of(picture: FoundPicture, labels: Path | None) -> Path | None:
     if labels is not None:
         candidates += [(labels / picture.file).with_suffix(".txt"), labels / f"{path.stem}.txt"]
     candidates.append(path.with_suffix(".txt"))
-    return next((one for one in candidates if one.is_file()), None)
+    return next((lies for one in candidates if (lies := as_stored(one)).is_file()), None)
 
 
 def _swapped(path: Path, old: str, new: str) -> list[Path]:

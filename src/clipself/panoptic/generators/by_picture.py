@@ -1,6 +1,7 @@
 """Which of the things that a file names belongs to which picture: by name, folder and suffix, never by guess."""
 
 import os
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,8 +26,8 @@ class PictureName:
 
     @classmethod
     def of(cls, name: str) -> "PictureName":
-        """Reads a path or an id; both kinds of slashes part folders."""
-        path = PurePosixPath(name.replace("\\", "/"))
+        """Reads a path or an id; both kinds of slashes part folders, both forms of Unicode are one name."""
+        path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
         suffix = path.suffix.lower() if path.suffix.lower() in SUFFIXES else ""
         stem = path.name[: len(path.name) - len(suffix)]
         folders = tuple(part for part in path.parts[:-1] if part not in ("/", ".", ".."))
