@@ -117,6 +117,8 @@ def test_pictures_without_a_map_are_told(tmp_path: Path, caplog: pytest.LogCaptu
 def test_groups_and_names() -> None:
     assert split_groups(["a", "b", "c"], ["c", "x"]) == {"base": ["c"], "novel": ["a", "b"]}
     assert split_groups(["a", "b"], ["a", "b"]) == {}
+    spelt = split_groups(["Dog", "potted_plant", "kite"], ["dog", "potted plant"])  # as other data sets spell them
+    assert spelt == {"base": ["Dog", "potted_plant"], "novel": ["kite"]}
     assert tell([str(number) for number in range(10)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
 
 

@@ -20,6 +20,7 @@ from clipself.segmentation.config import SegmentationEvaluateConfig
 from clipself.segmentation.report import SegmentationReport
 from clipself.segmentation.segmenter import Inference, Segmenter
 from clipself.segmentation.segmenters import segmenter_of
+from clipself.text.templates import spoken_name
 from clipself.viz.segments import draw_panels, write_picture
 
 
@@ -136,10 +137,10 @@ def score_segmenter(
 
 
 def split_groups(names: Sequence[str], learnt: Sequence[str]) -> dict[str, list[str]]:
-    """Classes of an evaluation by whether training has learnt them; one group alone is no group."""
-    known = set(learnt)
+    """Classes of an evaluation by whether training has learnt them, as they are said; one group alone is no group."""
+    known = set(map(spoken_name, learnt))
     groups = {
-        "base": [name for name in names if name in known],
-        "novel": [name for name in names if name not in known],
+        "base": [name for name in names if spoken_name(name) in known],
+        "novel": [name for name in names if spoken_name(name) not in known],
     }
     return groups if all(groups.values()) else {}
