@@ -96,14 +96,14 @@ RUNS: dict[str, Run] = {
     "long-patches-320": Run(image_size=320, steps=4500, every=1500, after="mean-480", settings={"keep_image": 0.5}),
     "long-480": Run(
         image_size=480,
-        steps=1100,
-        every=1100,
+        steps=800,
+        every=800,
         regions="random-boxes",
         after="long-mean-320",
         settings={"lr": 5e-4, "max_split": 8, "max_regions": 8, "keep_image": 0.5},
     ),
     "long-patches-480": Run(
-        image_size=480, steps=1100, every=1100, after="long-mean-320", settings={"lr": 5e-4, "keep_image": 0.5}
+        image_size=480, steps=800, every=800, after="long-mean-320", settings={"lr": 5e-4, "keep_image": 0.5}
     ),
     "proposals-320": Run(image_size=320, steps=3000, every=250, regions="proposals"),
     "proposals-480": Run(
