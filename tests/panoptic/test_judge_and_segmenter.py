@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.support.panoptic import draw_world
-from tests.support.tiny import tiny_openai_clip
+from tests.support.tiny import tiny_openai_clip, tiny_resnet_clip
 from torch import Tensor
 
 from clipself.backbones.dense_clip import DenseCLIP
@@ -76,6 +76,38 @@ def test_a_mask_smaller_than_a_patch_is_judged_by_its_patch(clip: DenseCLIP) -> 
     masks[0, 17, 42] = 20.0  # in the patch of row 2, column 5
     dense = clip.dense_map(clip.preprocess(picture, size=(48, 64))[None])[0]
     torch.testing.assert_close(pool_dense(judge, picture, masks)[0], dense[:, 2, 5], atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_resnets_attention_pool_sees_the_pixels_of_a_mask() -> None:
+    """FC-CLIP's released steps by torch's own attention: the mean asks, pixels under the mask answer."""
+    clip, picture = tiny_resnet_clip(), draw_world(0)[0]
+    judge = ClipJudge(clip, NAMES, by="attention", image_size=128)
+    masks = torch.full((3, 3, 4), -5.0)  # at the grid's own size
+    masks[0, 1, 2], masks[0, 2, 3], masks[1] = 5.0, 5.0, 5.0
+    found = judge.embed(picture, masks)
+    visual: Any = clip.clip.visual
+    pool = visual.attnpool
+    x = visual.stem(clip.preprocess(picture, size=(96, 128))[None])
+    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = stage(x)
+    table = pool.positional_embedding[1:].T.reshape(1, -1, 2, 2)
+    table = torch.nn.functional.interpolate(table, size=(3, 4), mode="bilinear", align_corners=False)
+    pixels = (x + table).flatten(2)[0].T[:, None]
+    asked = (x.mean((2, 3)) + pool.positional_embedding[0])[None]
+    for row, mask in enumerate(masks[:2]):
+        expected, _ = torch.nn.functional.multi_head_attention_forward(
+            asked, pixels, pixels, pixels.shape[-1], pool.num_heads, None,
+            torch.cat([pool.q_proj.bias, pool.k_proj.bias, pool.v_proj.bias]), None, None, False, 0.0,
+            pool.c_proj.weight, pool.c_proj.bias, training=False, use_separate_proj_weight=True,
+            q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight, v_proj_weight=pool.v_proj.weight,
+            attn_mask=(mask <= 0).flatten()[None],
+        )  # fmt: skip
+        torch.testing.assert_close(found[row], expected[0, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[2], found[1], atol=1e-5, rtol=1e-4)  # nowhere: by cover, which is even
+    assert judge(picture, masks).shape == (3, 3)
+    with pytest.raises(ValueError, match="needs a ResNet of CLIP; tiny-openai pools by class token"):
+        ClipJudge(tiny_openai_clip(), NAMES, by="attention", image_size=64)(picture, masks)
 
 
 def test_a_crop_sees_nothing_outside_its_mask(clip: DenseCLIP) -> None:

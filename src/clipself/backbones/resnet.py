@@ -82,6 +82,30 @@ class ResNetTrunk(ConvTrunk):
         )
         return self.merge_heads(block, join_heads(F.scaled_dot_product_attention(query, key, value)))[:, 0]
 
+    def pool_under(self, map_1CYX: Tensor, weights_QYX: Tensor) -> Tensor:
+        """The attention pool, asked by the mean of the map, once for each mask, over the pixels of the mask alone.
+
+        The mean is no key, and positions are resized bilinearly. Source: FC-CLIP (arXiv:2308.02487), released code.
+
+        Args:
+            map_1CYX: Map of the last stage of one image.
+            weights_QYX: How much of each pixel belongs to each mask, not below 0 and above it somewhere.
+
+        Returns:
+            Embeddings (Q, D), not normalised.
+        """
+        block, table_NC = self.blocks[0], self.position_table.to(map_1CYX)
+        positions_1CYX = to_map(table_NC[None, 1:], self.native_grid)
+        positions_1CYX = F.interpolate(positions_1CYX, size=map_1CYX.shape[-2:], mode="bilinear", align_corners=False)
+        pixels_1PC = (map_1CYX + positions_1CYX).flatten(2).mT
+        asked_1QC = (map_1CYX.mean((2, 3)) + table_NC[0])[:, None].expand(-1, len(weights_QYX), -1)
+        query, key, value = (
+            self.project(block, some, part) for some, part in ((asked_1QC, "q"), (pixels_1PC, "k"), (pixels_1PC, "v"))
+        )
+        bias_QP = weights_QYX.float().flatten(1).log().to(map_1CYX)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_QP)
+        return self.merge_heads(block, join_heads(mixed))[0]
+
     # --- the pool, as a block that readouts can mix
 
     def norm_attention(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The CLIP's opinion of masks: by pooling its dense map, by cutting masks out, or by ODISE's mask tokens."""
+"""The CLIP's opinion of masks: pooled from its dense map, cut out, or by attention of their own (ODISE, FC-CLIP)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,6 +15,7 @@ from clipself.backbones.loading import load_clip
 from clipself.backbones.mask_tokens import embed_mask_tokens
 from clipself.backbones.readouts import find_readout
 from clipself.backbones.refinement import refinement_of
+from clipself.backbones.resnet import ResNetTrunk
 from clipself.backbones.text import embed_names
 from clipself.choices import pick
 from clipself.data.images import Examples
@@ -29,6 +30,8 @@ LARGEST_SCALE: Final = 100.0
 CROPS_AT_ONCE: Final = 64
 CROP_MARGIN: Final = 1.2
 """Sides of a masked crop relative to the box of its mask."""
+LEAST_COVER: Final = 1e-12
+"""Keeps the logarithm of a pixel's cover finite."""
 
 
 class ClipJudge:
@@ -38,7 +41,7 @@ class ClipJudge:
         clip: The CLIP; one refined by CLIPSelf knows regions.
         names: One string a class, commas separate synonyms; may come later, by `use`.
         by: Row of `WAYS`: "masks" pools the dense map (CLIPSelf), "crops" embeds each mask cut out (slow upper bound),
-            "tokens" is ODISE's own way.
+            "tokens" is ODISE's own way, "attention" FC-CLIP's on ResNets.
         image_size: Longest side that the CLIP sees, in pixels; the aspect is kept up to whole patches.
         readout: How the last block becomes a dense map; "value" if not given.
         templates: Sentences around the names.
@@ -199,7 +202,32 @@ def mask_tokens(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Te
     return embed_mask_tokens(judge.clip, image[None], masks_QYX[None].float())[0]
 
 
+def attend_pixels(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
+    """FC-CLIP on ResNets: their attention pool over the pixels under each mask.
+
+    As in `pool_dense`, of a mask too small for any pixel each counts by how much of it is covered.
+
+    Raises:
+        ValueError: The CLIP has no attention pool.
+    """
+    clip, trunk = judge.clip, judge.clip.trunk
+    if not isinstance(trunk, ResNetTrunk):
+        raise ValueError(f"judging by attention needs a ResNet of CLIP; {clip.name} pools by {trunk.pools_by}")
+    (last,) = clip.read(clip.preprocess(picture, size=judge.fit(picture))[None], taps=(len(trunk.stages) - 1,)).taps
+    grid = (last.shape[-2], last.shape[-1])
+    weights_QYX = (resize_masks(masks_QYX, grid) > 0).float()
+    lost_Q = ~weights_QYX.flatten(1).any(1)
+    if lost_Q.any():
+        weights_QYX[lost_Q] = F.adaptive_avg_pool2d(masks_QYX[lost_Q].float().sigmoid(), grid) + LEAST_COVER
+    return trunk.pool_under(last, weights_QYX)
+
+
 Way = Callable[[ClipJudge, Image.Image, Tensor], Tensor]
 
-WAYS: Final[Mapping[str, Way]] = {"masks": pool_dense, "crops": embed_crops, "tokens": mask_tokens}
+WAYS: Final[Mapping[str, Way]] = {
+    "masks": pool_dense,
+    "crops": embed_crops,
+    "tokens": mask_tokens,
+    "attention": attend_pixels,
+}
 """How a mask becomes an embedding (Q, D)."""

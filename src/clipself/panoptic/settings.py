@@ -187,8 +187,9 @@ class MaskLossSettings(Settings):
 class JudgeSettings(Settings):
     """How the CLIP judges masks."""
 
-    by: Literal["masks", "crops", "tokens"] = "masks"
-    """How it sees a mask: pooled from its dense map, cut out of the picture, or by ODISE's mask tokens."""
+    by: Literal["masks", "crops", "tokens", "attention"] = "masks"
+    """How it sees a mask: pooled from its dense map, cut out of the picture, by ODISE's mask tokens, or,
+    with ResNets, by FC-CLIP's attention over its pixels."""
     image_size: int = 640
     """Longest side that it sees, in pixels; the aspect is kept."""
     readout: str | None = None
