@@ -13,6 +13,7 @@ from tests.support.tiny import tiny_openai_clip
 from torch import Tensor
 
 from clipself.backbones import DenseCLIP
+from clipself.backbones.loading import build_clip
 from clipself.backbones.text import embed_names, embed_sentences, make_vocabulary
 from clipself.text.templates import fill_templates, load_templates
 from clipself.text.vocabulary import Vocabulary
@@ -23,6 +24,17 @@ def mean_over(clip: DenseCLIP, sentences: list[str]) -> Tensor:
     with torch.no_grad():
         each = torch.cat([clip.encode_text([sentence]) for sentence in sentences])
     return F.normalize(each.mean(0), dim=-1)
+
+
+def test_rows_on_disk_know_the_activation_that_no_weight_shows() -> None:
+    quick = tiny_openai_clip()
+    exact = build_clip(quick.name, {**quick.model_cfg, "quick_gelu": False}, identity=quick.identity)
+    exact.clip.load_state_dict(quick.clip.state_dict())
+    assert exact.eval().weights_hash() == quick.weights_hash()
+    before = embed_names(exact, ["cat"], templates="simple").rows_SD
+    kept, fresh = (embed_names(quick, ["cat"], templates="simple", cache=cache).rows_SD for cache in (True, False))
+    torch.testing.assert_close(kept, fresh)
+    assert not torch.equal(kept, before)
 
 
 def test_names_are_averaged_over_sentences() -> None:

@@ -1,7 +1,9 @@
 """Whole runs on toy towers: equal however they are cut, killed, resumed or spread over processes."""
 
+import json
 import math
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,22 @@ def test_teacher_cache_changes_nothing_but_the_work(settings: dict[str, Any], tm
     losses = {run: [r["loss"] for r in read_metrics(tmp_path / run)] for run in ("plain", "filling", "filled")}
     assert losses["filling"] == losses["filled"]
     assert losses["plain"] == pytest.approx(losses["filled"], abs=1e-3)  # the store is float16
+
+
+def test_a_teacher_of_another_activation_asks_anew(settings: dict[str, Any], tmp_path: Path) -> None:
+    """No weight shows QuickGELU: who learns of it from the warning goes on with the same file and the same cache."""
+    settings |= {"max_split": 2, "max_steps": 1}
+    shutil.copytree(settings["model"], tmp_path / "exact")
+    card = tmp_path / "exact" / "open_clip_config.json"
+    held = json.loads(card.read_text())
+    held["model_cfg"]["quick_gelu"] = False
+    card.write_text(json.dumps(held))
+    exact, quick = load_clip(tmp_path / "exact"), load_clip(settings["model"])
+    assert exact.weights_hash() == quick.weights_hash()
+    distill(out=tmp_path / "first", teacher_cache=tmp_path / "cache", **{**settings, "model": str(tmp_path / "exact")})
+    stores = len(list((tmp_path / "cache").iterdir()))
+    distill(out=tmp_path / "second", teacher_cache=tmp_path / "cache", **settings)
+    assert len(list((tmp_path / "cache").iterdir())) == 2 * stores
 
 
 def test_what_a_killed_run_has_embedded_is_kept(

@@ -318,7 +318,7 @@ def average_templates(prompts_TD: Tensor, *, names: int) -> Tensor:
 def _cache_path(clip: DenseCLIP, filled: Sequence[Sequence[str]], longest: int | None) -> Path:
     """A file whose name depends on everything that the rows depend on: the tower and what it is asked."""
     cut = [] if longest is None else [longest]
-    said = json.dumps([clip.name, clip.identity.text, clip.weights_hash("text"), list(map(list, filled)), *cut])
+    said = json.dumps([clip.name, clip.identity.text, clip.computation_hash("text"), list(map(list, filled)), *cut])
     return default_cache_dir() / "text" / f"{hashlib.sha256(said.encode('utf-8')).hexdigest()[:32]}.safetensors"
 
 

@@ -208,8 +208,9 @@ def _open_cache(
 ) -> TeacherCache | None:
     if config.teacher_cache is None:
         return None
-    parts = [original.weights_hash("image"), str(dataset.crop_size), str(dataset.enlarge), str(dataset.student_size)]
-    parts += [config.precision, str(original.image_mean), str(original.image_std), *([of] if of else [])]
+    parts = [original.computation_hash("image"), str(dataset.crop_size), str(dataset.enlarge)]
+    parts += [str(dataset.student_size), config.precision, str(original.image_mean), str(original.image_std)]
+    parts += [of] if of else []
     return TeacherCache(config.teacher_cache, identity=" ".join(parts), width=original.embed_dim, rank=world.rank)
 
 

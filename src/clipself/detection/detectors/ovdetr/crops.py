@@ -102,7 +102,7 @@ def _cut_out(data: CocoDetection, boxes: list[_Box]) -> Iterator[Image.Image]:
 
 
 def _key(clip: DenseCLIP, data: CocoDetection, boxes: list[_Box]) -> str:
-    digest = hashlib.sha256(clip.weights_hash("image").encode())
+    digest = hashlib.sha256(clip.computation_hash("image").encode())
     stamps: dict[int, str] = {}
     for box in boxes:
         if box.image not in stamps:

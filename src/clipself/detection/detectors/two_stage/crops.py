@@ -76,7 +76,7 @@ class CropTeacher:
             return self.own
         if self._other is None:
             other = load_clip(self.name, device=self.own.device)
-            if other.weights_hash("text") != self.own.weights_hash("text"):
+            if other.computation_hash("text") != self.own.computation_hash("text"):
                 raise ValueError(
                     f"crops_by={self.name!r} has another text tower than the backbone {self.own.name}, so that its "
                     "embeddings mean something else; take the CLIP that the backbone was refined from"

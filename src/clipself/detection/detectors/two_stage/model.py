@@ -170,7 +170,8 @@ class TwoStage(ImageLabelLearner, nn.Module):
         """
         if self.clip.trunk.is_pyramid:
             raise ValueError("feature_cache holds taps of one size, which a ResNet's stages are not; run without it")
-        own = [self.clip.weights_hash("image"), self.settings.pixels, str(self.backbone.tapped), self.backbone.readout]
+        own = [self.clip.computation_hash("image"), self.settings.pixels, str(self.backbone.tapped)]
+        own.append(self.backbone.readout)
         self.cache = FeatureCache(folder, identity=" ".join([identity, *own]), rows=rows, backbone=self.backbone)
 
     def flush_features(self) -> None:
