@@ -42,6 +42,8 @@ def test_stuff_is_told_from_things(tmp_path: Path) -> None:
     found = parse_names(["cat", "grass", "dog"], stuff="grass, sky")
     assert found.names == ("cat", "grass", "dog", "sky")
     assert found.is_thing == (True, False, True, False)
+    spelt = parse_names(["cat", "green_grass"], stuff="Green grass")  # one class, however it is spelt
+    assert (spelt.names, spelt.is_thing) == (("cat", "green_grass"), (True, False))
     assert parse_names([], stuff=["sky"]).is_thing == (False,)
     panoptic = load_vocabulary("coco_panoptic_133")
     assert parse_names("coco_panoptic_133").is_thing == panoptic.is_thing

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from clipself.text.templates import spoken_name
 from clipself.text.vocabulary import LISTS, VOCABULARIES, Vocabulary, count_up, load_vocabulary
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ def parse_names(names: Names, *, stuff: Names = ()) -> Vocabulary:
     if masses:
         said = {name for vocabulary in masses for name in vocabulary.names}
         things = [vocabulary.with_stuff(said) for vocabulary in things]
-        known = {name for vocabulary in things for name in vocabulary.names}
-        rest = [name for vocabulary in masses for name in vocabulary.names if name not in known]
+        known = {spoken_name(name) for vocabulary in things for name in vocabulary.names}
+        rest = [name for vocabulary in masses for name in vocabulary.names if spoken_name(name) not in known]
         masses = [Vocabulary.of(rest, is_thing=False)] if rest else []
     parts = things + masses
     if not parts:
