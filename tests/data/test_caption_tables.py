@@ -90,6 +90,13 @@ def test_captions_without_a_word_are_left_out_and_told(folder: Path, caplog: pyt
     source = open_captions(folder / "t.csv")
     assert (list(source.names), source.read(0)[1]) == (["d.png"], ["a dog"])
     assert "2 captions without a word left out (line 2, line 3)" in caplog.text
+    (folder / "t.jsonl").write_text('{"image": "a.png", "caption": null}\n{"image": "d.png", "caption": "a dog"}\n')
+    assert list(open_captions(folder / "t.jsonl").names) == ["d.png"]
+    assert "1 captions without a word left out (line 1)" in caplog.text
+    rows = [{"image_id": 1, "caption": None}, {"image_id": 2, "caption": "a dog"}]
+    images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "d.png"}]
+    (folder / "coco.json").write_text(json.dumps({"images": images, "annotations": rows}))
+    assert list(open_captions(folder / "coco.json", folder).names) == ["d.png"]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,8 @@ def _read_coco(path: Path, folder: Path) -> CaptionFiles:
         if not isinstance(one, dict):
             refuse(held.source, "annotations", row, one, f"is {shorten(one)}, expected an object")
         image, caption = clean_id(one.get("image_id")), one.get("caption")
+        if caption is None and "caption" in one:
+            caption = ""  # what tables without a cell become in JSON
         if image not in captions:
             refuse(held.source, "annotations", row, one, f'its "image_id" {shorten(one.get("image_id"))} is not listed')
         if not isinstance(caption, str):

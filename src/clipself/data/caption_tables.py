@@ -143,7 +143,8 @@ def begins_with(path: Path) -> str:
 def _of_object(path: Path, place: str, held: Any) -> Row:
     names = [held[key] for key in PATHS if key in held] if isinstance(held, Mapping) else []
     said = [held[key] for key in HEADERS if key in held] if isinstance(held, Mapping) else []
-    captions = [said[0]] if said and isinstance(said[0], str) else said[0] if said else []
+    given = said[0] if said else None
+    captions = [] if given is None else [given] if isinstance(given, str) else given  # null is a cell left empty
     if not names or not isinstance(names[0], str) or not said:
         raise ValueError(
             f"{path}: {place} is {shorten(held)}, expected an object with one of {PATHS} and one of {HEADERS}"

@@ -110,7 +110,7 @@ class CaptionShards:
         try:
             with Image.open(io.BytesIO(picture)) as opened:
                 image = read_image(opened)
-            said = text.decode("utf-8")
+            said = text.decode("utf-8-sig")
             caption = json.loads(said)[CAPTION] if row["is_json"] else said
         except Exception as error:
             raise ValueError(f"{path.parent / where} is damaged ({error}); write the shard again") from error
