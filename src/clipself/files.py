@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,18 +40,6 @@ def is_address(name: str | os.PathLike[str]) -> bool:
     """Whether a name means something on a network, in a bucket or in a text, also where a path has been made of it."""
     said = os.fspath(name)
     return isinstance(said, str) and _ADDRESS.match(said) is not None and not Path(said).exists()
-
-
-def as_stored(path: Path) -> Path:
-    """A path by the name that its file has on the disk: an accented letter is one sign or two (NFC, NFD).
-
-    Archives of macOS unpack to the one, lists that were written elsewhere say the other; both look alike.
-    """
-    if str(path).isascii() or os.path.isfile(path):
-        return path
-    named = [(path.parent, path.name), (Path(), str(path))]  # the folder as it is said, then the whole path
-    others = (folder / unicodedata.normalize(form, name) for folder, name in named for form in ("NFC", "NFD"))
-    return next((other for other in others if os.path.isfile(other)), path)
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import open_clip
 from torch import Tensor
@@ -12,10 +12,23 @@ from torch import Tensor
 from clipself.backbones.layouts import is_openai
 from clipself.files import read_json
 
+if TYPE_CHECKING:
+    from clipself.backbones.dense_clip import DenseCLIP
+
 log = logging.getLogger(__name__)
 
 OPENAI_FILE: Final = re.compile(r"(?<![a-z0-9])openai(?![a-z0-9])", re.IGNORECASE)
 """A file that calls itself OpenAI's, as the CLIPSelf releases do: `openai_vitb16_coco_clipself_patches.pt`."""
+
+
+def computation_hash(clip: "DenseCLIP", part: str = "all") -> str:
+    """What a model computes, for keys of caches: its weights, and QuickGELU, which no weight shows.
+
+    Args:
+        clip: The model.
+        part: See `DenseCLIP.weights_hash`.
+    """
+    return clip.weights_hash(part) + (" QuickGELU" if clip.model_cfg.get("quick_gelu") else "")
 
 
 def decide_quick_gelu(

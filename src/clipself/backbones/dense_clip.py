@@ -327,7 +327,7 @@ class DenseCLIP(nn.Module):
         return normalise(rgb, size=size, mean=self.image_mean, std=self.image_std).to(self.device)
 
     def weights_hash(self, part: str = "all") -> str:
-        """A short digest of the weights, for model cards; keys of caches want `computation_hash`.
+        """A short digest of the weights, for model cards; keys of caches want `activation.computation_hash`.
 
         Args:
             part: "image", "text" (everything but the image tower) or "all".
@@ -338,14 +338,6 @@ class DenseCLIP(nn.Module):
         state = {**self.clip.state_dict(), **({} if self.gates is None else {"visual.gates": self.gates})}
         chosen = (name for name in state if part == "all" or name.startswith("visual.") == (part == "image"))
         return digest_tensors({name: state[name] for name in chosen})
-
-    def computation_hash(self, part: str = "all") -> str:
-        """What the model computes, for keys of caches: its weights, and QuickGELU, which no weight shows.
-
-        Args:
-            part: See `weights_hash`.
-        """
-        return self.weights_hash(part) + (" QuickGELU" if self.model_cfg.get("quick_gelu") else "")
 
     def copy(self, *, image_identity: str | None = None) -> "DenseCLIP":
         """An independent copy of both towers, for instance a student that starts at its teacher."""

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from clipself.backbones.activation import computation_hash
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.choices import pick
 from clipself.files import default_cache_dir as default_cache_dir
@@ -318,7 +319,7 @@ def average_templates(prompts_TD: Tensor, *, names: int) -> Tensor:
 def _cache_path(clip: DenseCLIP, filled: Sequence[Sequence[str]], longest: int | None) -> Path:
     """A file whose name depends on everything that the rows depend on: the tower and what it is asked."""
     cut = [] if longest is None else [longest]
-    said = json.dumps([clip.name, clip.identity.text, clip.computation_hash("text"), list(map(list, filled)), *cut])
+    said = json.dumps([clip.name, clip.identity.text, computation_hash(clip, "text"), list(map(list, filled)), *cut])
     return default_cache_dir() / "text" / f"{hashlib.sha256(said.encode('utf-8')).hexdigest()[:32]}.safetensors"
 
 

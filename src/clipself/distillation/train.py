@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from clipself.backbones.activation import computation_hash
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.export import blend_clips, save_clip
 from clipself.backbones.loading import load_clip
@@ -208,7 +209,7 @@ def _open_cache(
 ) -> TeacherCache | None:
     if config.teacher_cache is None:
         return None
-    parts = [original.computation_hash("image"), str(dataset.crop_size), str(dataset.enlarge)]
+    parts = [computation_hash(original, "image"), str(dataset.crop_size), str(dataset.enlarge)]
     parts += [str(dataset.student_size), config.precision, str(original.image_mean), str(original.image_std)]
     parts += [of] if of else []
     return TeacherCache(config.teacher_cache, identity=" ".join(parts), width=original.embed_dim, rank=world.rank)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from clipself.data.images.shard_files import version_of
 from clipself.data.images.shards import has_member, open_member, shard_of
+from clipself.data.images.stored import as_stored
 from clipself.data.images.tables import STATE, open_row, table_of
-from clipself.files import as_stored
 
 
 def open_inside(path: Path) -> io.BytesIO | None:

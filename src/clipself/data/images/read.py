@@ -15,8 +15,9 @@ from torch import Tensor
 
 from clipself.data.images.formats import ask_for_plugin, load_plugin
 from clipself.data.images.inside import open_inside
+from clipself.data.images.stored import as_stored
 from clipself.data.images.video import Frame, is_video
-from clipself.files import as_stored, is_address, what_instead
+from clipself.files import is_address, what_instead
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Frame
 """A file, an opened picture, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (H, W) or (C, H, W), a frame of a

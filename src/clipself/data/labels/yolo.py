@@ -13,9 +13,10 @@ from clipself.data.images.find import FoundPicture, find_pictures
 from clipself.data.images.inside import open_inside
 from clipself.data.images.names import OwnStems
 from clipself.data.images.read import size_of
+from clipself.data.images.stored import as_stored
 from clipself.data.labels.converted import Collector, Converted, number
 from clipself.data.labels.objects import Export, LabelledPicture
-from clipself.files import Together, as_stored, read_text, write_text
+from clipself.files import Together, read_text, write_text
 
 CLASS_LISTS: Final = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 """Files with a class a line."""

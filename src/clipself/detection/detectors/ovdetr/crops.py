@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clipself.backbones.activation import computation_hash
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.examples import embed_pictures
 from clipself.backbones.text import default_cache_dir
@@ -102,7 +103,7 @@ def _cut_out(data: CocoDetection, boxes: list[_Box]) -> Iterator[Image.Image]:
 
 
 def _key(clip: DenseCLIP, data: CocoDetection, boxes: list[_Box]) -> str:
-    digest = hashlib.sha256(clip.computation_hash("image").encode())
+    digest = hashlib.sha256(computation_hash(clip, "image").encode())
     stamps: dict[int, str] = {}
     for box in boxes:
         if box.image not in stamps:

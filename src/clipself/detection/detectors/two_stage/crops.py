@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from clipself.backbones.activation import computation_hash
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.loading import load_clip
 from clipself.data.preprocess import Preprocess
@@ -76,7 +77,7 @@ class CropTeacher:
             return self.own
         if self._other is None:
             other = load_clip(self.name, device=self.own.device)
-            if other.computation_hash("text") != self.own.computation_hash("text"):
+            if computation_hash(other, "text") != computation_hash(self.own, "text"):
                 raise ValueError(
                     f"crops_by={self.name!r} has another text tower than the backbone {self.own.name}, so that its "
                     "embeddings mean something else; take the CLIP that the backbone was refined from"

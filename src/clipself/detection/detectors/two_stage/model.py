@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipself.backbones.activation import computation_hash
 from clipself.backbones.dense_clip import DenseCLIP
 from clipself.backbones.text import EmbeddedVocabulary
 from clipself.backbones.trunk import ClipReading
@@ -170,7 +171,7 @@ class TwoStage(ImageLabelLearner, nn.Module):
         """
         if self.clip.trunk.is_pyramid:
             raise ValueError("feature_cache holds taps of one size, which a ResNet's stages are not; run without it")
-        own = [self.clip.computation_hash("image"), self.settings.pixels, str(self.backbone.tapped)]
+        own = [computation_hash(self.clip, "image"), self.settings.pixels, str(self.backbone.tapped)]
         own.append(self.backbone.readout)
         self.cache = FeatureCache(folder, identity=" ".join([identity, *own]), rows=rows, backbone=self.backbone)
 
