@@ -1,5 +1,6 @@
 """Weights in and out: strict, by published names, back in stock open_clip."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_exported_folder_comes_back_whole(tmp_path: Path) -> None:
     again = load_clip(save_clip(clip, tmp_path / "m", card={"recipe": "none"}))
     assert again.weights_hash() == clip.weights_hash()
     assert (again.name, again.identity, again.image_mean) == (clip.name, clip.identity, clip.image_mean)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_card_of_a_folder_in_half_precision_tells_what_is_read_back(dtype: torch.dtype, tmp_path: Path) -> None:
+    clip = tiny_eva_clip()
+    before = clip.weights_hash()
+    folder = save_clip(clip, tmp_path / "m", dtype=dtype)
+    told = json.loads((folder / "model_card.json").read_text())["weights_hash"]
+    assert told == load_clip(folder).weights_hash() != before
+    assert clip.weights_hash() == before
 
 
 def test_official_eva_names_load_strictly() -> None:

@@ -41,6 +41,7 @@ def save_clip(
         OSError: The disk is full or the folder cannot be written.
     """
     folder = Path(folder)
+    clip = clip if dtype is None else _rounded(clip, dtype)
     tensors = {
         name: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).detach().cpu().clone()
         for name, value in clip.clip.state_dict().items()
@@ -53,6 +54,16 @@ def save_clip(
     save_hub_text(clip, folder)
     write_json(folder / CARD_NAME, {**_facts(clip), **(card or {})})
     return folder
+
+
+@torch.no_grad()
+def _rounded(clip: DenseCLIP, dtype: torch.dtype) -> DenseCLIP:
+    """The model as it will be read back, so that its card tells the digest of that."""
+    twin = clip.copy()
+    for value in twin.clip.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(value.to(dtype))
+    return twin
 
 
 def _facts(clip: DenseCLIP) -> dict[str, Any]:

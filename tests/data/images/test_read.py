@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -294,7 +294,9 @@ def test_damaged_files_are_read_or_named(tmp_path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize(("stored", "said"), [("NFD", "NFC"), ("NFC", "NFD")])
-def test_a_name_leads_to_its_file_in_either_form_of_unicode(stored: str, said: str, tmp_path: Path) -> None:
+def test_a_name_leads_to_its_file_in_either_form_of_unicode(
+    stored: Literal["NFC", "NFD"], said: Literal["NFC", "NFD"], tmp_path: Path
+) -> None:
     """Archives of macOS hold accents as signs of their own; labels that were made elsewhere do not."""
     name = "\u00dcbung/\u00e9t\u00e9 \u30ac.png"
     file, other = (tmp_path / unicodedata.normalize(form, name) for form in (stored, said))
