@@ -39,6 +39,10 @@ from clipself.engine.stopping import Stopped
 ONE_OF_EACH = ("distill-patches", "fvit", "catseg", "panoptic", "region-prompt", "pretrain")
 """Of each family's trainings one."""
 
+ROUNDING = 2e-4
+"""Farthest that a weight comes by another order of sums, which AdamW enlarges where a gradient is nearly zero: 1e-4 was
+seen with two threads. Another batch takes it twenty times as far (4e-3 in four steps of ODISE)."""
+
 VARIANTS = (
     "pretrain-rovit", "distill-keep", "distill-proposals", "distill-declip-guide", "odise-captions", "fvit-batch-norm",
     "fvit-masks", "owl-dense", "cfm", "rovit-plain", "detic-image-labels", "detic-captions", "fvit-image-labels",
@@ -185,7 +189,7 @@ def two_processes(name: str, world: Path) -> Path:
 def test_two_processes_are_one_with_the_double_batch(name: str, whole: dict[str, Path], world: Path) -> None:
     two, one = two_processes(name, world), unbroken(name, whole)
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    assert farthest(FAMILIES[name], one, two) < 2e-5
+    assert farthest(FAMILIES[name], one, two) < ROUNDING
 
 
 @rows(fast=ONE_OF_EACH)
@@ -195,7 +199,7 @@ def test_killed_on_two_processes_it_goes_on_with_two_or_alone(name: str, world: 
     alone = Path(copytree(broken, f"{world}/{name}-two-then-one"))
     FAMILIES[name].resume(alone)
     assert losses(alone) == pytest.approx(losses(two), rel=1e-4)
-    assert farthest(FAMILIES[name], alone, two) < 2e-5
+    assert farthest(FAMILIES[name], alone, two) < ROUNDING
     in_two_processes(_train, name, broken, {"batch_size": 2, "resume": True})
     assert losses(Path(broken)) == losses(two)
     assert farthest(FAMILIES[name], two, Path(broken)) == 0.0
@@ -259,7 +263,7 @@ def test_accumulated_micro_batches_are_one_batch(name: str, whole: dict[str, Pat
     out = Path.cwd() / f"{name}-accumulated"
     FAMILIES[name].train(out, batch_size=2, accumulate=2)
     assert losses(out) == pytest.approx(losses(unbroken(name, whole)), rel=1e-4)
-    assert farthest(FAMILIES[name], out, unbroken(name, whole)) < 2e-5
+    assert farthest(FAMILIES[name], out, unbroken(name, whole)) < ROUNDING
 
 
 @families
