@@ -83,9 +83,8 @@ class Collector:
             row["segmentation"] = polygons
         if box is None and isinstance(polygons, list):
             xs, ys = ([value for part in polygons for value in part[axis::2]] for axis in (0, 1))
-            box = (
-                (min(xs), min(ys), max(xs), max(ys)) if xs else None
-            )  # the reader of rows leaves out what has no point
+            # The reader of rows leaves out what has no point.
+            box = (min(xs), min(ys), max(xs), max(ys)) if xs else None
         if crowd:
             row["iscrowd"] = 1
         if box is not None:
