@@ -113,8 +113,8 @@ RUNS: dict[str, Run] = {
 """Name of a run, which is its stage too -> the run. What worked on generated scenes: cells that hold whole things, a
 high rate, many small steps; then at the size of evaluation, with random boxes, of which as many are large as small.
 Where there is a graphics card: large steps at once at the size of evaluation, boxes down to a sixteenth, then small
-steps on larger ones. 770 of its steps see four times what 3,000 of the first run see. The long ones go on from there: what
-is then furthest from its crops is large."""
+steps on larger ones. 770 of its steps see four times what 3,000 of the first run see. The long ones go on from there:
+what is then furthest from its crops is large."""
 MEANS: dict[str, tuple[str, ...]] = {
     "mean-480": ("card-480", "after-card-480", "last-480"),
     "long-mean-320": ("long-320", "long-patches-320"),
