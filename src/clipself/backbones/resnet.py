@@ -76,11 +76,8 @@ class ResNetTrunk(ConvTrunk):
 
     def pool_map(self, map_BCYX: Tensor, *, table_NC: Tensor | None = None) -> Tensor:
         """The attention pool, asked by the mean alone, with its own positions or with another table of that size."""
-        tokens, block = self.tokens_of(map_BCYX, table_NC).tokens, self.blocks[0]
-        query, key, value = (
-            self.project(block, asked, part) for asked, part in ((tokens[:, :1], "q"), (tokens, "k"), (tokens, "v"))
-        )
-        return self.merge_heads(block, join_heads(F.scaled_dot_product_attention(query, key, value)))[:, 0]
+        tokens = self.tokens_of(map_BCYX, table_NC).tokens
+        return self._pool(tokens[:, :1], tokens)[:, 0]
 
     def pool_under(self, map_1CYX: Tensor, weights_QYX: Tensor) -> Tensor:
         """The attention pool, asked by the mean of the map, once for each mask, over the pixels of the mask alone.
@@ -94,17 +91,22 @@ class ResNetTrunk(ConvTrunk):
         Returns:
             Embeddings (Q, D), not normalised.
         """
-        block, table_NC = self.blocks[0], self.position_table.to(map_1CYX)
+        table_NC = self.position_table.to(map_1CYX)
         positions_1CYX = to_map(table_NC[None, 1:], self.native_grid)
         positions_1CYX = F.interpolate(positions_1CYX, size=map_1CYX.shape[-2:], mode="bilinear", align_corners=False)
         pixels_1PC = (map_1CYX + positions_1CYX).flatten(2).mT
         asked_1QC = (map_1CYX.mean((2, 3)) + table_NC[0])[:, None].expand(-1, len(weights_QYX), -1)
-        query, key, value = (
-            self.project(block, some, part) for some, part in ((asked_1QC, "q"), (pixels_1PC, "k"), (pixels_1PC, "v"))
-        )
         bias_QP = weights_QYX.float().flatten(1).log().to(map_1CYX)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_QP)
-        return self.merge_heads(block, join_heads(mixed))[0]
+        return self._pool(asked_1QC, pixels_1PC, bias_QP)[0]
+
+    def _pool(self, asked_BQC: Tensor, tokens_BNC: Tensor, bias_QN: Tensor | None = None) -> Tensor:
+        """What each asking token (B, Q, D) hears of the others by the pool's attention."""
+        block = self.blocks[0]
+        query, key, value = (
+            self.project(block, some, part) for some, part in ((asked_BQC, "q"), (tokens_BNC, "k"), (tokens_BNC, "v"))
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_QN)
+        return self.merge_heads(block, join_heads(mixed))
 
     # --- the pool, as a block that readouts can mix
 

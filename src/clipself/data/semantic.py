@@ -104,7 +104,7 @@ class IndexMaps:
         """Names to segment by, where the last class stands for several of them (VOC with a background)."""
         maps = {_key(path, labels): path for path in find_maps(labels)}
         pictures = find_pictures(images).paths
-        self.pairs = [(path, maps[_key(path, images)]) for path in pictures if _key(path, images) in maps]
+        self.pairs = [(path, maps[key]) for path in pictures if (key := _key(path, images)) in maps]
         if not self.pairs:
             raise ValueError(
                 f"none of the {len(pictures)} pictures in {images} has a map of its name among the {len(maps)} in "

@@ -102,13 +102,17 @@ def _excuse(run: Any, own: Renumbered) -> None:
         for one in image.get("not_exhaustive_category_ids") or ()
         if one in class_of
     }
+    # The evaluator holds each row once for every range of areas.
+    true_flat, found_flat = (
+        {number for number, row in rows.anns.items() if _is_flat(row)} for rows in (run.cocoGt, run.cocoDt)
+    )
     for held in run.evalImgs:
         if held is None:
             continue
-        true_G, found_D = (
-            np.asarray([_is_flat(rows[one]) for one in held[ids]], dtype=bool)
-            for rows, ids in ((run.cocoGt.anns, "gtIds"), (run.cocoDt.anns, "dtIds"))
+        flat_G, flat_D = (
+            np.asarray([one in flat for one in held[ids]], dtype=bool)
+            for flat, ids in ((true_flat, "gtIds"), (found_flat, "dtIds"))
         )
-        excused_D = found_D | ((held["image_id"], held["category_id"]) in partial)
-        held["gtIgnore"] = np.logical_or(held["gtIgnore"], true_G)
+        excused_D = flat_D | ((held["image_id"], held["category_id"]) in partial)
+        held["gtIgnore"] = np.logical_or(held["gtIgnore"], flat_G)
         held["dtIgnore"] = np.logical_or(held["dtIgnore"], (held["dtMatches"] == 0) & excused_D)

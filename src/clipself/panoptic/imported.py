@@ -13,7 +13,7 @@ from clipself.backbones.strict import check_fit
 from clipself.backbones.weights import read_state_dict, weights_in
 from clipself.panoptic.generators.features import open_features
 from clipself.panoptic.generators.own import build_mask_model, save_own_masks
-from clipself.panoptic.settings import DiffusionSettings, OdiseSettings, OwnMasksSettings
+from clipself.panoptic.settings import FCCLIP_SIDES, DiffusionSettings, OdiseSettings, OwnMasksSettings
 from clipself.text.vocabulary import load_vocabulary
 
 CLIP: Final = "backbone.clip_model."
@@ -23,8 +23,6 @@ ODISE_HEADS: Final = ("sem_seg_head.", "category_head.", "word_head.")
 ENCODER: Final = "sem_seg_head.pixel_decoder.transformer.encoder.layers."
 DECODER: Final = "sem_seg_head.predictor."
 PROJECTION: Final = "backbone.feature_projections.0.0.conv3.weight"
-FCCLIP_SIDES: Final[Mapping[str, Any]] = {"image_size": 1024, "shortest": 800, "longest": 1333}
-"""FC-CLIP's input, in pixels: of training, and bounds of the sides in predictions on COCO and ADE20K."""
 PUBLISHED_CLIP: Final = ("ViT-L-14-336", "openai")
 """ODISE's: it captions and names pictures."""
 IGNORED: Final = ("criterion.", "clip_model.", "pixel_mean", "pixel_std")

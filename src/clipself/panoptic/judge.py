@@ -164,11 +164,21 @@ def pool_dense(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Ten
     grid = (dense_1DYX.shape[-2], dense_1DYX.shape[-1])
     on_grid = resize_masks(masks_QYX, grid)[None]
     pooled_QD = pool_mask_logits(dense_1DYX, on_grid)[0]
-    lost_Q = ~(on_grid[0] > 0).flatten(1).any(1)
+    lost_Q = _are_lost(on_grid[0])
     if lost_Q.any():
-        cover = F.adaptive_avg_pool2d(masks_QYX[lost_Q].float().sigmoid(), grid).flatten(1)
+        cover = _cover_of(masks_QYX[lost_Q], grid).flatten(1)
         pooled_QD[lost_Q] = cover / (cover.sum(1, keepdim=True) + 1e-8) @ dense_1DYX[0].flatten(1).mT
     return pooled_QD
+
+
+def _are_lost(on_grid_QYX: Tensor) -> Tensor:
+    """Which masks (Q,) are too small for any patch: no logit is above zero."""
+    return ~(on_grid_QYX > 0).flatten(1).any(1)
+
+
+def _cover_of(masks_QYX: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much of each patch a mask covers (Q, *grid), in [0, 1]."""
+    return F.adaptive_avg_pool2d(masks_QYX.float().sigmoid(), grid)
 
 
 def embed_crops(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> Tensor:
@@ -215,10 +225,10 @@ def attend_pixels(judge: ClipJudge, picture: Image.Image, masks_QYX: Tensor) -> 
         raise ValueError(f"judging by attention needs a ResNet of CLIP; {clip.name} pools by {trunk.pools_by}")
     (last,) = clip.read(clip.preprocess(picture, size=judge.fit(picture))[None], taps=(len(trunk.stages) - 1,)).taps
     grid = (last.shape[-2], last.shape[-1])
-    weights_QYX = (resize_masks(masks_QYX, grid) > 0).float()
-    lost_Q = ~weights_QYX.flatten(1).any(1)
+    on_grid_QYX = resize_masks(masks_QYX, grid)
+    weights_QYX, lost_Q = (on_grid_QYX > 0).float(), _are_lost(on_grid_QYX)
     if lost_Q.any():
-        weights_QYX[lost_Q] = F.adaptive_avg_pool2d(masks_QYX[lost_Q].float().sigmoid(), grid) + LEAST_COVER
+        weights_QYX[lost_Q] = _cover_of(masks_QYX[lost_Q], grid) + LEAST_COVER
     return trunk.pool_under(last, weights_QYX)
 
 

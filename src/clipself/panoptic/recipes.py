@@ -7,7 +7,7 @@ from typing import Any, Final
 from clipself.engine.fields import UNSET
 from clipself.engine.resolve import recipe
 from clipself.panoptic.config import PanopticTrainConfig
-from clipself.panoptic.settings import MaskLossSettings, OdiseSettings, OwnMasksSettings
+from clipself.panoptic.settings import FCCLIP_SIDES, MaskLossSettings, OdiseSettings, OwnMasksSettings
 
 
 def small() -> PanopticTrainConfig:
@@ -31,8 +31,8 @@ def fcclip() -> PanopticTrainConfig:
         lr=1e-4, weight_decay=0.05, warmup_steps=10, clip_norm=0.01, precision="fp16", save_every=5000, workers=4,
         loss=MaskLossSettings(num_points=12544),
         generator=OwnMasksSettings(
-            image_size=1024, shortest=800, longest=1333, channels=256, pixel_layers=6, pixel_hidden=1024, layers=9,
-            hidden=2048, queries=250, heads=8,
+            **FCCLIP_SIDES, channels=256, pixel_layers=6, pixel_hidden=1024, layers=9, hidden=2048, queries=250,
+            heads=8,
         ),
     )  # fmt: skip
 

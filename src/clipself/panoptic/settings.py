@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from clipself.engine.config import Settings
+
+FCCLIP_SIDES: Final[Mapping[str, Any]] = {"image_size": 1024, "shortest": 800, "longest": 1333}
+"""FC-CLIP's input, in pixels: of training, and bounds of the sides in predictions on COCO and ADE20K."""
 
 Scores = Literal["clip", "generator", "both", "both-odise", "both-odise-caption"]
 """Rows of `mixture.MIXTURES`."""
